@@ -1,0 +1,32 @@
+"""The errors a user can cause, apart from bugs.
+
+Every message says what was got, what is allowed, and which flag or file to change.
+"""
+
+from collections.abc import Sequence
+
+
+class PolypError(Exception):
+    """A mistake in data, configuration or checkpoint; the command line prints its message without a traceback."""
+
+
+class DataError(PolypError):
+    """A data set on disk is missing, incomplete or not what it claims to be."""
+
+
+class ConfigError(PolypError):
+    """An option has a value that cannot work."""
+
+
+class PruningError(PolypError):
+    """A cut is impossible or would not be exact."""
+
+
+def listed(names: Sequence[str], limit: int = 5) -> str:
+    """Names the first few of many: ``'a, b, c (3 of 17)'``.
+
+    >>> listed(["a", "b", "c"], limit=2)
+    'a, b (2 of 3)'
+    """
+    shown = ", ".join(str(name) for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown} ({limit} of {len(names)})"

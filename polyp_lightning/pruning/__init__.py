@@ -1,0 +1,37 @@
+"""Exact removal of filters from segmentation networks, usable without Lightning.
+
+trace → choose → remove (or mask) → rebuild from a checkpoint's plan:
+
+>>> import torch, segmentation_models_pytorch as smp
+>>> from polyp_lightning import pruning
+>>> net = smp.Unet("resnet18", encoder_weights=None)
+>>> graph = pruning.trace(net, (2, 3, 64, 64))
+>>> scores = torch.rand(graph.size).numpy()
+>>> removed = pruning.select(graph, scores, target=0.5)
+>>> _ = pruning.remove(net, graph, removed)
+>>> bool(abs(graph.total_macs(removed) / graph.total_macs() - 0.5) < 0.01)
+True
+>>> again = pruning.rebuild(smp.Unet("resnet18", encoder_weights=None), pruning.describe(net))
+>>> _ = again.load_state_dict(net.state_dict())
+"""
+
+from polyp_lightning.pruning.budget import select
+from polyp_lightning.pruning.exactness import assert_exact, removal_error
+from polyp_lightning.pruning.graph import ChannelGraph
+from polyp_lightning.pruning.optimizer_state import cut_optimizer_state
+from polyp_lightning.pruning.plan import describe, rebuild
+from polyp_lightning.pruning.surgery import mask, remove
+from polyp_lightning.pruning.tracing import trace
+
+__all__ = [
+    "ChannelGraph",
+    "assert_exact",
+    "cut_optimizer_state",
+    "describe",
+    "mask",
+    "rebuild",
+    "removal_error",
+    "remove",
+    "select",
+    "trace",
+]

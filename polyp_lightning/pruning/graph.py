@@ -1,0 +1,105 @@
+"""The result of a trace: which filters of a network go together, who reads them, and what they cost."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from polyp_lightning.pruning.labels import FROZEN, Atoms
+
+Removed = npt.NDArray[np.bool_]
+"""One flag per component: True if it is to be removed. ``removed[0]``, the frozen component, is always False."""
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A convolution or linear layer that reads removable channels: the place where they are scored.
+
+    Attributes:
+        weight: name of its weight, such as ``encoder.layer1.0.conv1.weight``.
+        channels: component of every input channel (0 = frozen).
+    """
+
+    weight: str
+    channels: Atoms
+
+
+@dataclass(frozen=True)
+class MacTerm:
+    """Multiply-accumulates of one operation for one image: ``per_unit × Π kept(axis)``.
+
+    Attributes:
+        axes: the components along each width that the cost is proportional to.
+        per_unit: MACs with every width 1 (kernel size × positions).
+    """
+
+    axes: tuple[Atoms, ...]
+    per_unit: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """Components that touch the same dimensions of the same parameters: the filters of one coupled layer.
+
+    Attributes:
+        name: the module that produces them; the first one where several are coupled.
+        components: their numbers.
+    """
+
+    name: str
+    components: Atoms
+
+
+@dataclass(frozen=True)
+class ChannelGraph:
+    """Coupled channels of a network.
+
+    Attributes:
+        axes: per parameter and buffer, the component of every index of every dimension (0 = frozen).
+        consumed: per parameter and buffer and dimension, whether it is the *input* side of a weight. Masking zeroes the
+            other dimensions only.
+        consumers: the layers at which components are scored.
+        grouped: weights of grouped convolutions, with the components of their input channels.
+        macs: what the operations cost.
+        groups: coupled layers.
+        size: number of components, the frozen one included.
+        executed: names of the parameters and buffers that the forward pass reaches.
+        not_understood: operations without a rule, with their counts; whatever passed through them is frozen.
+    """
+
+    axes: dict[str, tuple[Atoms, ...]]
+    consumed: dict[str, tuple[bool, ...]]
+    consumers: tuple[Consumer, ...]
+    grouped: dict[str, Atoms]
+    macs: tuple[MacTerm, ...]
+    groups: tuple[Group, ...]
+    size: int
+    executed: frozenset[str]
+    not_understood: dict[str, int]
+
+    def nothing(self) -> Removed:
+        """A selection that removes nothing."""
+        return np.zeros(self.size, bool)
+
+    def total_macs(self, removed: Removed | None = None) -> float:
+        """MACs for one image once ``removed`` is gone."""
+        kept = np.ones(self.size, bool) if removed is None else ~removed
+        return float(sum(term.per_unit * np.prod([kept[axis].sum() for axis in term.axes]) for term in self.macs))
+
+    def keep(self, name: str, removed: Removed) -> dict[int, npt.NDArray[np.intp]]:
+        """Per dimension of a tensor that shrinks, the indices to keep."""
+        flags = ((dim, removed[components]) for dim, components in enumerate(self.axes[name]))
+        return {dim: np.flatnonzero(~gone) for dim, gone in flags if gone.any()}
+
+    def emptied(self, removed: Removed) -> list[str]:
+        """Names of the tensors of which a dimension would have no index left."""
+        return [name for name, axes in self.axes.items() if any(len(a) and removed[a].all() for a in axes)]
+
+    def frozen_share(self, is_parameter: frozenset[str]) -> float:
+        """Share of the executed parameters' elements that no removal can reach."""
+        total = frozen = 0
+        for name in self.executed & is_parameter:
+            axes = self.axes[name]
+            total += int(np.prod([len(a) for a in axes]))
+            frozen += int(np.prod([(a == FROZEN).sum() for a in axes]))
+        return frozen / total if total else 1.0

@@ -1,0 +1,52 @@
+"""An optimizer's state after a cut."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from polyp_lightning.errors import PruningError, listed
+from polyp_lightning.pruning.surgery import Cut
+
+
+def cut_optimizer_state(optimizers: Iterable[Optimizer], net: nn.Module, cut: Cut) -> None:
+    """Keep the same indices of every state tensor (momentum, moments, their maximum) as of its parameter.
+
+    Args:
+        optimizers: the optimizers that train ``net``.
+        net: the network after :func:`~polyp_lightning.pruning.surgery.remove`.
+        cut: what that function returned.
+
+    Raises:
+        PruningError: a trainable parameter of ``net`` is in no optimizer: it would silently stop training.
+    """
+    optimizers = list(optimizers)
+    parameters = dict(net.named_parameters())
+    for optimizer in optimizers:
+        for name, dims in cut.items():
+            parameter = parameters.get(name)
+            if parameter is None or parameter not in optimizer.state:
+                continue  # a buffer, or not stepped yet
+            state = optimizer.state[parameter]
+            for key, value in state.items():
+                if torch.is_tensor(value) and value.ndim == parameter.ndim:
+                    state[key] = _kept(value, dims, parameter)
+    _assert_all_trained(optimizers, parameters)
+
+
+def _kept(value: torch.Tensor, dims: Mapping[int, npt.NDArray[np.intp]], parameter: torch.Tensor) -> torch.Tensor:
+    for dim, keep in dims.items():
+        value = value.index_select(dim, torch.as_tensor(keep, device=value.device))
+    # empty_like keeps the parameter's memory format, which foreach and fused steps rely on.
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def _assert_all_trained(optimizers: list[Optimizer], parameters: dict[str, nn.Parameter]) -> None:
+    held = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    lost = [name for name, p in parameters.items() if p.requires_grad and id(p) not in held]
+    if optimizers and lost:
+        msg = f"no optimizer holds {listed(lost)}; build the optimizer from the network's own parameters"
+        raise PruningError(msg)

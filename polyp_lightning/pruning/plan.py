@@ -1,0 +1,92 @@
+"""The architecture of a pruned network as plain values, for checkpoints.
+
+A pruned network is rebuilt from shapes alone: a fresh dense network, the stored shapes, then the stored weights.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from polyp_lightning.errors import PruningError, listed
+from polyp_lightning.pruning.surgery import named_tensors, resized, synchronise
+
+SCHEMA = 1
+
+
+def describe(net: nn.Module) -> dict[str, Any]:
+    """A network's plan: the shape of every parameter and buffer and the groups of grouped convolutions.
+
+    Returns:
+        ``{"schema": 1, "shapes": {name: [sizes]}, "groups": {module name: number}}``, of ints, lists and strings
+        only, so that a checkpoint that holds it loads with ``weights_only=True``.
+    """
+    groups = {
+        name: module.groups for name, module in net.named_modules() if isinstance(module, nn.modules.conv._ConvNd)
+    }
+    return {
+        "schema": SCHEMA,
+        "shapes": {name: list(tensor.shape) for name, tensor in named_tensors(net)},
+        "groups": {name: number for name, number in groups.items() if number > 1},
+    }
+
+
+def rebuild(net: nn.Module, plan: dict[str, Any]) -> nn.Module:
+    """Give a dense network the shapes of a plan, in place; its weights have to be loaded afterwards.
+
+    Args:
+        net: a network as its factory makes it, or one that was pruned less.
+        plan: what :func:`describe` returned for the pruned network.
+
+    Returns:
+        The same network.
+
+    Raises:
+        PruningError: the plan is of an unknown schema, or belongs to another architecture.
+    """
+    shapes, groups = _checked(plan)
+    tensors = dict(named_tensors(net))
+    _check_fit(tensors, shapes, net, groups)
+    for name, shape in shapes.items():
+        if list(tensors[name].shape) != shape:
+            resized(tensors[name], tensors[name].new_zeros(shape))
+    for name, module in net.named_modules():
+        if isinstance(module, nn.modules.conv._ConvNd):
+            module.groups = groups.get(name, 1)
+    synchronise(net)
+    return net
+
+
+def _checked(plan: dict[str, Any]) -> tuple[dict[str, list[int]], dict[str, int]]:
+    schema = plan.get("schema") if isinstance(plan, dict) else None
+    if schema != SCHEMA:
+        msg = f"the checkpoint's architecture plan has schema {schema!r}; this version reads schema {SCHEMA}"
+        raise PruningError(msg)
+    shapes, groups = plan.get("shapes"), plan.get("groups")
+    if not (isinstance(shapes, dict) and isinstance(groups, dict) and _are_sizes(shapes, groups)):
+        msg = "the checkpoint's architecture plan is damaged: shapes and groups must be tables of whole numbers"
+        raise PruningError(msg)
+    return shapes, groups
+
+
+def _are_sizes(shapes: dict[str, Any], groups: dict[str, Any]) -> bool:
+    return all(type(g) is int and g > 0 for g in groups.values()) and all(
+        isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape) for shape in shapes.values()
+    )
+
+
+def _check_fit(
+    tensors: dict[str, Tensor], shapes: dict[str, list[int]], net: nn.Module, groups: dict[str, int]
+) -> None:
+    modules = dict(net.named_modules())
+    strangers = sorted(tensors.keys() ^ shapes.keys()) + sorted(name for name in groups if name not in modules)
+    if strangers:
+        msg = f"the plan belongs to another architecture: it disagrees with the network about {listed(strangers)}"
+        raise PruningError(msg)
+    odd = [
+        name
+        for name, shape in shapes.items()
+        if len(shape) != tensors[name].ndim or any(a > b for a, b in zip(shape, tensors[name].shape, strict=True))
+    ]
+    if odd:
+        msg = f"the plan's shapes exceed those of the network: {listed(odd)}; take the arch and encoder it was made for"
+        raise PruningError(msg)

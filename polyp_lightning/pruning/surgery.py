@@ -1,0 +1,114 @@
+"""Removing channels from a network, or masking them, in place."""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from polyp_lightning.errors import PruningError, listed
+from polyp_lightning.pruning.graph import ChannelGraph, Removed
+
+Cut = dict[str, dict[int, npt.NDArray[np.intp]]]
+"""Per tensor that shrank, per dimension, the indices that were kept."""
+
+
+def remove(net: nn.Module, graph: ChannelGraph, removed: Removed) -> Cut:
+    """Remove channels for good: every parameter and buffer they touch becomes smaller.
+
+    The parameters stay the same objects, so that an optimizer, its groups and weight averages keep pointing at them;
+    their gradients are dropped. An optimizer's state has to be cut likewise, see
+    :func:`~polyp_lightning.pruning.optimizer_state.cut_optimizer_state`, and the graph is stale afterwards: trace
+    again.
+
+    Args:
+        net: the network that was traced.
+        graph: what :func:`~polyp_lightning.pruning.tracing.trace` returned for it.
+        removed: one flag per component.
+
+    Returns:
+        The indices kept, per tensor and dimension.
+
+    Raises:
+        PruningError: a layer would be left without a channel, or ``removed`` does not belong to ``graph``.
+    """
+    if removed.shape != (graph.size,) or removed[0]:
+        msg = f"removed has shape {removed.shape}; it needs ({graph.size},) with removed[0] False"
+        raise PruningError(msg)
+    emptied = graph.emptied(removed)
+    if emptied:
+        msg = f"the cut would leave no channel in {listed(emptied)}; keep at least one component of each group"
+        raise PruningError(msg)
+    return cut(net, graph, removed)
+
+
+def cut(net: nn.Module, graph: ChannelGraph, removed: Removed) -> Cut:
+    """:func:`remove` without its checks, for fake copies."""
+    kept = {name: keep for name in graph.axes if (keep := graph.keep(name, removed))}
+    tensors = dict(named_tensors(net))
+    for name, dims in kept.items():
+        _shrink(tensors[name], dims)
+    for name, channels in graph.grouped.items():
+        layer = net.get_submodule(name.rpartition(".")[0])
+        layer.groups = int((~removed[channels]).sum()) // int(tensors[name].shape[1])  # type: ignore[assignment]
+    synchronise(net)
+    return kept
+
+
+def mask(net: nn.Module, graph: ChannelGraph, removed: Removed) -> None:
+    """Zero what *produces* the channels and leave every shape alone: the reference for an exact removal.
+
+    The weights that read them are left as they are, so that a channel that were not really zero would still be felt.
+    """
+    tensors = dict(named_tensors(net))
+    with torch.no_grad():
+        for name, axes in graph.axes.items():
+            if not tensors[name].is_floating_point():
+                continue
+            for dim, components in enumerate(axes):
+                gone = np.flatnonzero(removed[components])
+                if len(gone) and not graph.consumed[name][dim]:
+                    tensors[name].index_fill_(dim, torch.as_tensor(gone, device=tensors[name].device), 0)
+
+
+def named_tensors(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers, each once."""
+    return itertools.chain(net.named_parameters(), net.named_buffers())
+
+
+def resized(tensor: Tensor, values: Tensor) -> None:
+    """Give a parameter or buffer other values of another shape; it stays the same object and keeps channels_last."""
+    is_nhwc = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    nhwc_only = is_nhwc and not tensor.is_contiguous()
+    layout = torch.channels_last if nhwc_only else torch.contiguous_format
+    tensor.data = values.contiguous(memory_format=layout)
+    tensor.grad = None
+
+
+def _shrink(tensor: Tensor, dims: dict[int, npt.NDArray[np.intp]]) -> None:
+    values = tensor.data
+    for dim, keep in dims.items():
+        values = values.index_select(dim, torch.as_tensor(keep, device=values.device))
+    resized(tensor, values)
+
+
+def synchronise(net: nn.Module) -> None:
+    """Make the sizes that modules remember as numbers agree with their parameters' shapes."""
+    for module in net.modules():
+        weight = getattr(module, "weight", None)
+        if not isinstance(weight, Tensor):
+            continue
+        if isinstance(module, nn.modules.conv._ConvTransposeNd):
+            module.in_channels, module.out_channels = weight.shape[0], weight.shape[1] * module.groups
+        elif isinstance(module, nn.modules.conv._ConvNd):
+            module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
+        elif isinstance(module, nn.Linear):
+            module.out_features, module.in_features = weight.shape
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.num_features = weight.shape[0]
+        elif isinstance(module, nn.GroupNorm):
+            # Whole groups go, so the channels of one group stay as many as they were.
+            module.num_groups = module.num_groups * weight.shape[0] // module.num_channels
+            module.num_channels = weight.shape[0]

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import segmentation_models_pytorch as smp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_nets import SMALL_NETS, Concat, Depthwise, Plain, Residual, SigmoidFeature
+from torch import nn
+
+from polyp_lightning import pruning
+from polyp_lightning.errors import PruningError
+from polyp_lightning.pruning import budget
+
+
+@pytest.fixture(scope="module")
+def unet() -> pruning.ChannelGraph:
+    return pruning.trace(smp.Unet("resnet18", encoder_weights=None), (2, 3, 64, 64))
+
+
+def random_scores(graph: pruning.ChannelGraph, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).random(graph.size)
+
+
+@settings(max_examples=40, deadline=None)
+@given(target=st.floats(0.15, 1.0), seed=st.integers(0, 9), round_to=st.sampled_from([1, 4, 8]))
+def test_select__target_is_met_within_one_percent(target: float, seed: int, round_to: int) -> None:
+    graph = GRAPH
+    removed = pruning.select(graph, random_scores(graph, seed), target, round_to=round_to)
+    assert abs(graph.total_macs(removed) / graph.total_macs() - target) <= 0.01
+    for group in graph.groups:
+        kept = int((~removed[group.components]).sum())
+        assert kept >= max(1, int(np.ceil(0.1 * len(group.components))))
+        assert kept == len(group.components) or kept % round_to == 0
+
+
+GRAPH = pruning.trace(smp.Unet("resnet18", encoder_weights=None), (2, 3, 64, 64))
+
+
+@pytest.mark.parametrize("make", [Plain, Residual, Concat, Depthwise])
+def test_prefixes__cost_what_the_graph_says(make: type[nn.Module]) -> None:
+    graph = pruning.trace(make(), (2, 3, 16, 16))
+    ranking = budget._rank(graph, random_scores(graph, 0), 0.0, 1)
+    macs = budget._macs_of_prefixes(graph, ranking)
+    expected = [graph.total_macs(budget._removed(graph, ranking, k)) for k in range(ranking.length + 1)]
+    assert macs.tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_select__least_important_goes_first(unet: pruning.ChannelGraph) -> None:
+    scores = random_scores(unet, 3)
+    removed = pruning.select(unet, scores, 0.5, floor=0.0)
+    # Only the few chunks that make the target exact may stand out of order.
+    threshold = np.sort(scores[1:])[int(removed.sum())]
+    assert ((scores < threshold)[1:] != removed[1:]).mean() < 0.01
+
+
+def test_select__ties_do_not_overshoot(unet: pruning.ChannelGraph) -> None:
+    removed = pruning.select(unet, np.zeros(unet.size), 0.4)
+    assert unet.total_macs(removed) / unet.total_macs() == pytest.approx(0.4, abs=0.01)
+
+
+def test_select__reference_is_the_dense_net(unet: pruning.ChannelGraph) -> None:
+    removed = pruning.select(unet, random_scores(unet, 0), 0.25, reference_macs=2 * unet.total_macs())
+    assert unet.total_macs(removed) / unet.total_macs() == pytest.approx(0.5, abs=0.02)
+
+
+def test_select__nothing_to_do(unet: pruning.ChannelGraph) -> None:
+    assert not pruning.select(unet, random_scores(unet, 0), 1.0).any()
+
+
+def test_select__target_below_the_floor_is_explained(unet: pruning.ChannelGraph) -> None:
+    with pytest.raises(PruningError, match=r"target 0\.050 .* at least 50% .* the least is 0\.\d+; .*--pruning\.floor"):
+        pruning.select(unet, random_scores(unet, 0), 0.05, floor=0.5)
+
+
+def test_select__coarse_chunks_are_explained() -> None:
+    graph = pruning.trace(Plain(), (2, 3, 16, 16))
+    with pytest.raises(PruningError, match=r"lower --pruning\.round_to"):
+        pruning.select(graph, random_scores(graph, 0), 0.6, round_to=4)
+
+
+@pytest.mark.parametrize("target", [0.0, -0.1, 1.5])
+def test_select__target_outside_its_range_is_refused(unet: pruning.ChannelGraph, target: float) -> None:
+    with pytest.raises(PruningError, match="share of the dense MACs"):
+        pruning.select(unet, random_scores(unet, 0), target)
+
+
+def test_select__scores_that_are_not_finite_are_refused(unet: pruning.ChannelGraph) -> None:
+    scores = random_scores(unet, 0)
+    scores[5] = np.nan
+    with pytest.raises(PruningError, match="not finite"):
+        pruning.select(unet, scores, 0.5)
+
+
+def test_select__net_with_nothing_to_prune_is_explained() -> None:
+    assert SigmoidFeature in SMALL_NETS
+    graph = pruning.trace(SigmoidFeature(), (2, 3, 16, 16))
+    with pytest.raises(PruningError, match="nothing in this network can be removed"):
+        pruning.select(graph, random_scores(graph, 0), 0.5)
