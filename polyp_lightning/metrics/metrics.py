@@ -1,0 +1,164 @@
+"""The definitions of ``functional`` as torchmetrics that accumulate over images, across batches and processes.
+
+All take predictions and masks in pairs: a batch (N, 1, H, W) or (N, H, W) of each, or a list of (H, W) images of
+different sizes. Predictions are probabilities in [0, 1] or masks; targets are masks with values 0 and 1. Results are
+weighted by image, never by pixel or batch. Their states are sums, so that they reduce across processes exactly.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+
+from polyp_lightning.metrics import functional
+
+Images = Tensor | Sequence[Tensor]
+
+
+class MeanOverImages(Metric):
+    """The mean of a value per image; NaN while no image has one."""
+
+    is_differentiable = False
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, prediction: Images, target: Images) -> None:
+        """Adds images.
+
+        Raises:
+            ValueError: predictions and targets differ in number or shape.
+        """
+        for images, masks in _stacks(prediction, target):
+            values = self.values(images, masks)
+            self.total += values.sum()
+            self.count += values.numel()
+
+    def compute(self) -> Tensor:
+        """The mean so far, a float scalar."""
+        return self.total / self.count
+
+    def values(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """One value for each image that counts: from predictions (N, H, W) and bool masks (N, H, W) to at most (N,)."""
+        raise NotImplementedError
+
+
+class PerImageDice(MeanOverImages):
+    """Foreground Dice at threshold 0.5 of each image, averaged over images; an empty prediction of an empty mask is 1.
+
+    See :func:`~polyp_lightning.metrics.functional.per_image_dice`.
+
+    >>> metric = PerImageDice()
+    >>> metric.update(torch.tensor([[[0.9, 0.9], [0.1, 0.1]]]), torch.tensor([[[1, 0], [0, 0]]]))
+    >>> round(metric.compute().item(), 4)
+    0.6667
+    """
+
+    higher_is_better = True
+
+    def values(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Each image's Dice."""
+        return functional.per_image_dice(functional.binarise(prediction), target)
+
+
+class PerImageIoU(MeanOverImages):
+    """Foreground IoU at threshold 0.5 of each image, averaged over images; an empty prediction of an empty mask is 1.
+
+    See :func:`~polyp_lightning.metrics.functional.per_image_iou`.
+    """
+
+    higher_is_better = True
+
+    def values(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Each image's IoU."""
+        return functional.per_image_iou(functional.binarise(prediction), target)
+
+
+class PraNetDice(MeanOverImages):
+    """PraNet's mDice: averaged over 256 thresholds and over images; a frame without a polyp is 0. Needs probabilities.
+
+    See :func:`~polyp_lightning.metrics.functional.pranet_dice`. Only for comparison with the literature that uses it.
+    """
+
+    higher_is_better = True
+
+    def values(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Each image's mean Dice over thresholds."""
+        return functional.pranet_dice(prediction, target)
+
+
+class HD95(MeanOverImages):
+    """HD95 in pixels at threshold 0.5, averaged over the images where neither prediction nor mask is empty.
+
+    It is undefined for the others, which :class:`HD95LeftOut` counts: read the two together.
+    See :func:`~polyp_lightning.metrics.functional.hd95`.
+    """
+
+    higher_is_better = False
+
+    def values(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """The HD95 of each image that has one."""
+        pairs = zip(functional.binarise(prediction), target, strict=True)
+        distances = [functional.hd95(found, mask) for found, mask in pairs if found.any() and mask.any()]
+        return torch.tensor(distances, dtype=torch.float32, device=target.device)
+
+
+class HD95LeftOut(MeanOverImages):
+    """The number of images that :class:`HD95` leaves out because prediction or mask is empty."""
+
+    higher_is_better = False
+
+    def values(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """1 for each image left out, else 0."""
+        found = functional.binarise(prediction)
+        return (~(found.flatten(1).any(1) & target.flatten(1).any(1))).float()
+
+    def compute(self) -> Tensor:
+        """The number so far, a float scalar."""
+        return self.total
+
+
+class FalsePositiveFrameRate(MeanOverImages):
+    """The share of frames without a polyp on which any pixel is predicted; NaN if all frames have one."""
+
+    higher_is_better = False
+
+    def values(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """For each frame without a polyp, 1 if any pixel is predicted, else 0."""
+        empty = ~target.flatten(1).any(1)
+        return functional.binarise(prediction).flatten(1).any(1)[empty].float()
+
+
+def evaluation_metrics() -> MetricCollection:
+    """All that is reported of a test set, by the names under which it is logged."""
+    return MetricCollection(
+        {
+            "dice": PerImageDice(),
+            "iou": PerImageIoU(),
+            "dice_pranet": PraNetDice(),
+            "hd95": HD95(),
+            "hd95_left_out": HD95LeftOut(),
+            "false_positive_rate": FalsePositiveFrameRate(),
+        },
+        # Groups are found by comparing states, which are alike by chance on a few images.
+        compute_groups=False,
+    )
+
+
+def _stacks(prediction: Images, target: Images) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs of stacks (N, H, W) of images of one size, the targets as bool."""
+    predictions = [prediction] if isinstance(prediction, Tensor) else prediction
+    targets = [target] if isinstance(target, Tensor) else target
+    for images, masks in zip(predictions, targets, strict=True):
+        if images.shape != masks.shape or images.ndim < 2:
+            msg = f"prediction {tuple(images.shape)} and target {tuple(masks.shape)} must be masks of one shape"
+            raise ValueError(msg)
+        size = images.shape[-2:]
+        yield images.detach().reshape(-1, *size), masks.reshape(-1, *size) != 0

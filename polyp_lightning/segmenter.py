@@ -1,0 +1,298 @@
+"""Training, evaluation and prediction of one segmentation network, as a LightningModule."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import lightning
+import segmentation_models_pytorch as smp
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+
+import polyp_lightning
+from polyp_lightning.errors import ConfigError
+from polyp_lightning.losses import build_loss
+from polyp_lightning.metrics import PerImageDice, PerImageIoU, binarise, evaluation_metrics
+from polyp_lightning.nets import build_net, normalisation
+
+CHECKPOINT_KEY = "polyp_lightning"
+SCHEMA = 1
+Batch = dict[str, Any]
+
+
+class PolypSegmenter(LightningModule):
+    """A segmentation network with its loss, metrics and optimizer; takes the batches of ``PolypDataModule``.
+
+    Logged at network resolution: ``train/loss``, ``val/loss``, ``val/dice``, ``val/iou``; at the original resolution:
+    ``test/…``, see :func:`~polyp_lightning.metrics.evaluation_metrics`, and ``test/<name>/…`` where there are several
+    test sets. A checkpoint holds the network's shapes, so that a pruned one loads like any other.
+
+    Args:
+        arch: an architecture of segmentation_models_pytorch, such as Unet, FPN or DeepLabV3Plus.
+        encoder: an encoder of segmentation_models_pytorch, such as resnet18 or timm-tf_efficientnet_lite0.
+        encoder_weights: imagenet (downloaded), the path of a file with the encoder's state dict, or null (random).
+        loss: one of dice_bce, tversky, focal, structure.
+        lr: the learning rate; without a scheduler of your own, the peak of the one-cycle schedule.
+        optimizer: makes the optimizer from the parameters; its learning rate is then set to ``lr``.
+        lr_scheduler: makes a scheduler, stepped once an epoch, from the optimizer; null for one cycle over all steps.
+        image_size: side of the square images in pixels, a multiple of 32; the same as the data's.
+
+    Attributes:
+        net: the network: normalised float images (N, 3, S, S) to logits (N, 1, S, S). A cut changes it in place.
+
+    Raises:
+        ConfigError: an option has a value that can't work.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        arch: str = "Unet",
+        encoder: str = "resnet18",
+        encoder_weights: str | None = None,
+        loss: str = "dice_bce",
+        lr: float = 1e-3,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        image_size: int = 128,
+    ) -> None:
+        super().__init__()
+        _check(lr, image_size)
+        # Callables don't load with weights_only=True.
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
+        self.arch, self.encoder, self.lr, self.image_size = arch, encoder, lr, image_size
+        self.loss = build_loss(loss)
+        self.make_optimizer, self.make_lr_scheduler = optimizer, lr_scheduler
+        self.net = _channels_last(build_net(arch, encoder, encoder_weights))
+        mean, std = normalisation(encoder)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.val_dice, self.val_iou = PerImageDice(), PerImageIoU()
+        self.test_scores, self.test_names = nn.ModuleList(), [""]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (N, 1, H, W) of RGB images (N, 3, H, W) with values in 0 … 255, uint8 or float."""
+        image = image.to(dtype=self.mean.dtype, memory_format=torch.channels_last)
+        logits: Tensor = self.net((image - 255 * self.mean) / (255 * self.std))
+        return logits
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer with learning rate ``lr``, and its schedule."""
+        optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
+        for group in optimizer.param_groups:
+            group["lr"] = self.lr
+        if self.make_lr_scheduler is None:
+            cycle = self._one_cycle(optimizer)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+        scheduler = self.make_lr_scheduler(optimizer)
+        if isinstance(scheduler, ReduceLROnPlateau) and scheduler.mode != "max":
+            msg = "ReduceLROnPlateau follows val/dice here: give it mode=max (--model.lr_scheduler.mode max)"
+            raise ConfigError(msg)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "epoch", "monitor": "val/dice"},
+        }
+
+    def _one_cycle(self, optimizer: Optimizer) -> OneCycleLR:
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            msg = (
+                "the one-cycle schedule needs an end: set --trainer.max_epochs, or choose another --model.lr_scheduler"
+            )
+            raise ConfigError(msg)
+        cycled = "momentum" in optimizer.defaults or "betas" in optimizer.defaults
+        return OneCycleLR(optimizer, max_lr=self.lr, total_steps=max(int(steps), 1), cycle_momentum=cycled)
+
+    def on_train_start(self) -> None:
+        """Refuses to go on beyond the end of a one-cycle schedule that a checkpoint brought along.
+
+        Raises:
+            ConfigError: the run is to be longer than the one that wrote the checkpoint.
+        """
+        steps = self.trainer.estimated_stepping_batches
+        for scheduler in (config.scheduler for config in self.trainer.lr_scheduler_configs):
+            if isinstance(scheduler, OneCycleLR) and scheduler.total_steps < steps:
+                msg = (
+                    f"the checkpoint's one-cycle schedule ends after {scheduler.total_steps} steps, but this run has "
+                    f"{steps}: keep --trainer.max_epochs, or choose another --model.lr_scheduler in the first run"
+                )
+                raise ConfigError(msg)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch, logged as ``train/loss`` (epoch's mean) and ``train/loss_step``."""
+        loss = self.loss(self(batch["image"]), batch["mask"])
+        size = len(batch["image"])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=size)
+        self.log("train/loss_step", loss, on_step=True, on_epoch=False, batch_size=size)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Loss, Dice and IoU at network resolution."""
+        logits = self(batch["image"])
+        probability, mask, size = logits.float().sigmoid(), batch["mask"], len(logits)
+        self.val_dice.update(probability, mask)
+        self.val_iou.update(probability, mask)
+        self.log("val/loss", self.loss(logits, mask), sync_dist=True, batch_size=size)
+        self.log("val/dice", self.val_dice, prog_bar=True, batch_size=size)
+        self.log("val/iou", self.val_iou, batch_size=size)
+
+    def on_test_epoch_start(self) -> None:
+        """Sets up one collection of metrics for each test set."""
+        self.test_names = set_names(self.trainer, self.trainer.test_dataloaders)
+        self.test_scores = nn.ModuleList(evaluation_metrics() for _ in self.test_names).to(self.device)
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Adds the images of a batch, at their original sizes, to the metrics of their test set."""
+        masks = batch["original_mask"]
+        sizes = [(mask.shape[0], mask.shape[1]) for mask in masks]
+        self._scores(dataloader_idx).update(self._probabilities(batch["image"], sizes), masks)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs ``test/<metric>``, or ``test/<test set>/<metric>`` where there are several."""
+        for index, name in enumerate(self.test_names):
+            prefix = f"test/{name}" if name else "test"
+            self.log_dict({f"{prefix}/{key}": value for key, value in self._scores(index).compute().items()})
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, list[Any]]:
+        """The masks of a batch: ``mask`` as of :meth:`predict_masks`, with ``name`` and ``path`` of the inputs."""
+        return {"mask": self.predict_masks(batch), "name": batch["name"], "path": batch["path"]}
+
+    @torch.no_grad()
+    def predict_masks(self, batch: Batch) -> list[Tensor]:
+        """Predicts the masks of images at their original sizes; layers are in evaluation mode meanwhile.
+
+        Args:
+            batch: ``image``, RGB (N, 3, S, S) in 0 … 255, and ``size``, the original (height, width) of each.
+
+        Returns:
+            For each image a uint8 mask (H, W), 255 on polyps and 0 elsewhere, on the module's device.
+        """
+        with _evaluating(self):
+            probabilities = self._probabilities(batch["image"].to(self.device), batch["size"])
+        return [binarise(probability).to(torch.uint8) * 255 for probability in probabilities]
+
+    def _probabilities(self, image: Tensor, sizes: list[tuple[int, int]]) -> list[Tensor]:
+        """Probabilities (H, W) in float32 at the given sizes: the logits are resized, not the probabilities."""
+        logits = self(image).float().split(1)
+        resized = (F.interpolate(one, size, mode="bilinear") for one, size in zip(logits, sizes, strict=True))
+        return [one[0, 0].sigmoid() for one in resized]
+
+    def _scores(self, index: int) -> Any:
+        return self.test_scores[index]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the network's shapes, what it was trained on and with; drops the wish for pretrained weights.
+
+        The checkpoint has its own weights: loading it must not download others first.
+        """
+        from polyp_lightning.pruning.plan import describe
+
+        datamodule: Any = getattr(self._trainer, "datamodule", None)
+        parameters = dict(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, self.hparams))
+        checkpoint[CHECKPOINT_KEY] = {
+            "schema": SCHEMA,
+            "plan": describe(self.net),
+            "data": datamodule.describe() if hasattr(datamodule, "describe") else {},
+            "versions": _versions(),
+            "encoder_weights": parameters.get("encoder_weights"),
+        }
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**parameters, "encoder_weights": None}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Gives the network the shapes of the checkpoint's, before Lightning loads the weights.
+
+        The network is made afresh, so that a dense checkpoint loads into a module that has been pruned meanwhile.
+
+        Raises:
+            ConfigError: the checkpoint is of another program, version or architecture.
+        """
+        from polyp_lightning.pruning.plan import rebuild
+
+        record = _record(checkpoint)
+        self._check_same_net(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}))
+        net = rebuild(build_net(self.arch, self.encoder, None), record["plan"])
+        like = next(self.net.parameters())
+        self.net = _channels_last(net.to(device=like.device, dtype=like.dtype)).train(self.net.training)
+
+    def _check_same_net(self, stored: Mapping[str, Any]) -> None:
+        wanted = (self.arch, self.encoder)
+        found = (stored.get("arch", self.arch), stored.get("encoder", self.encoder))
+        if (found[0].lower(), found[1]) != (wanted[0].lower(), wanted[1]):
+            msg = (
+                f"the checkpoint holds {found[0]} with {found[1]}, but {wanted[0]} with {wanted[1]} was asked for; "
+                "set --model.arch and --model.encoder to the checkpoint's, or use load_from_checkpoint"
+            )
+            raise ConfigError(msg)
+
+
+def set_names(trainer: Trainer, loaders: Any) -> list[str]:
+    """The names of test or predict sets: ``[""]`` for a single one, else the module's ``test_names`` or numbers."""
+    count = len(loaders) if isinstance(loaders, list | tuple) else 1
+    datamodule: Any = getattr(trainer, "datamodule", None)
+    names = list(getattr(datamodule, "test_names", None) or [])
+    if count == 1:
+        return [""]
+    return names if len(names) == count else [str(index) for index in range(count)]
+
+
+def _check(lr: float, image_size: int) -> None:
+    if not lr > 0:
+        msg = f"lr={lr} must be positive (--model.lr)"
+        raise ConfigError(msg)
+    if image_size < 32 or image_size % 32:
+        msg = (
+            f"image_size={image_size} must be a multiple of 32: encoders halve the image five times (--data.image_size)"
+        )
+        raise ConfigError(msg)
+
+
+def _channels_last(net: nn.Module) -> nn.Module:
+    """The network in the memory format that halves the time of its convolutions on a CPU."""
+    return net.to(memory_format=torch.channels_last)
+
+
+def _record(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What :meth:`PolypSegmenter.on_save_checkpoint` added."""
+    record = checkpoint.get(CHECKPOINT_KEY)
+    if not isinstance(record, dict) or "plan" not in record:
+        msg = "the checkpoint was not written by polyp_lightning: it has no description of the network's shapes"
+        raise ConfigError(msg)
+    if record.get("schema") != SCHEMA:
+        found = record.get("versions", {}).get("polyp_lightning", "unknown")
+        msg = (
+            f"the checkpoint has layout {record.get('schema')!r} (written by polyp_lightning {found}); "
+            f"this is {polyp_lightning.__version__}, which reads layout {SCHEMA}"
+        )
+        raise ConfigError(msg)
+    return record
+
+
+def _versions() -> dict[str, str]:
+    """The versions that made a checkpoint, as plain strings: torch's own is a subclass, refused by weights_only."""
+    versions = {
+        "polyp_lightning": polyp_lightning.__version__,
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "segmentation_models_pytorch": smp.__version__,
+    }
+    return {name: str(version) for name, version in versions.items()}
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Every layer in evaluation mode, and afterwards in the mode it had."""
+    training = [layer for layer in module.modules() if layer.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for layer in training:
+            layer.training = True
