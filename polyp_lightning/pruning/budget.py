@@ -6,6 +6,8 @@ not summed.
 """
 
 import math
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +16,8 @@ import numpy.typing as npt
 from polyp_lightning.errors import PruningError
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 
+# Share of the dense MACs by which a cut may miss its target.
+TOLERANCE = 0.01
 Scores = npt.NDArray[np.float64]
 
 
@@ -38,9 +42,9 @@ def select(
     target: float,
     *,
     reference_macs: float | None = None,
+    dense_widths: Mapping[str, int] | None = None,
     floor: float = 0.1,
     round_to: int = 1,
-    tolerance: float = 0.01,
 ) -> Removed:
     """Choose the least important components so that ``target`` of the reference MACs remains.
 
@@ -49,12 +53,13 @@ def select(
         scores: importance per component, shape ``(graph.size,)``; ``scores[0]`` is not used.
         target: share of ``reference_macs`` to keep, in (0, 1].
         reference_macs: MACs of the dense network for one image; by default those of ``graph`` itself.
+        dense_widths: components per group name that ``floor`` is a share of; by default those of ``graph`` itself.
         floor: least share of a coupled layer's filters that stays, in [0, 1]; never less than one filter.
         round_to: widths become multiples of this where a layer is cut.
-        tolerance: how far from the target, as a share of ``reference_macs``, is accepted.
 
     Returns:
-        One flag per component.
+        One flag per component. What remains is within 1 % of ``reference_macs`` of the target; a warning says so
+        where the network's layers are too narrow for that.
 
     Raises:
         PruningError: the target cannot be met, or the scores are not finite.
@@ -64,24 +69,48 @@ def select(
     budget = target * dense
     if graph.total_macs() <= budget * (1 + 1e-12):
         return graph.nothing()
-    ranking = _rank(graph, scores, floor, round_to)
+    check_reachable(graph, target, dense_widths=dense_widths, floor=floor, round_to=round_to, reference_macs=dense)
+    ranking = _rank(graph, scores, _least(graph, dense_widths or graph.widths(), floor), round_to)
     macs = _macs_of_prefixes(graph, ranking)
-    if macs[-1] > budget + tolerance * dense:
-        msg = (
-            f"target {target:.3f} of the MACs cannot be met: with at least {floor:.0%} of each layer kept"
-            f"{f' in multiples of {round_to}' if round_to > 1 else ''} the least is {macs[-1] / dense:.3f}; "
-            "raise the target or lower the floor (--pruning.floor)"
-        )
-        raise PruningError(msg)
     removed = _closest(graph, ranking, macs, budget)
-    got = graph.total_macs(removed)
-    if abs(got - budget) > tolerance * dense:
+    got = graph.total_macs(removed) / dense
+    if abs(got - target) > TOLERANCE:
+        # Not worth a night's training: the table shows what was reached.
+        warnings.warn(
+            f"the nearest to target {target:.3f} of the MACs that can be cut is {got:.3f}: the layers are too narrow "
+            f"for steps of {round_to} filters; lower --pruning.round_to",
+            stacklevel=2,
+        )
+    return removed
+
+
+def check_reachable(
+    graph: ChannelGraph,
+    target: float,
+    *,
+    reference_macs: float | None = None,
+    dense_widths: Mapping[str, int] | None = None,
+    floor: float = 0.1,
+    round_to: int = 1,
+) -> None:
+    """Refuse a target that cannot be met whatever the scores; arguments as for :func:`select`.
+
+    Raises:
+        PruningError: nothing can be removed, or the floors keep more than the target.
+    """
+    if not graph.groups:
+        msg = f"nothing in this network can be removed; operations not understood: {graph.not_understood or 'none'}"
+        raise PruningError(msg)
+    dense = graph.total_macs() if reference_macs is None else reference_macs
+    ranking = _rank(graph, np.zeros(graph.size), _least(graph, dense_widths or graph.widths(), floor), round_to)
+    least = graph.total_macs(_removed(graph, ranking, ranking.length)) / dense
+    if least > target + TOLERANCE:
+        steps = f" in multiples of {round_to}" if round_to > 1 else ""
         msg = (
-            f"the nearest to target {target:.3f} that whole chunks of {round_to} filters allow is {got / dense:.3f} "
-            f"(allowed: ± {tolerance}); lower --pruning.round_to"
+            f"target {target:.3f} of the MACs cannot be met: with at least {floor:.0%} of each layer kept{steps} the "
+            f"least is {least:.3f}; raise --pruning.target or lower --pruning.floor"
         )
         raise PruningError(msg)
-    return removed
 
 
 def _check(graph: ChannelGraph, scores: Scores, target: float) -> None:
@@ -91,17 +120,19 @@ def _check(graph: ChannelGraph, scores: Scores, target: float) -> None:
     if scores.shape != (graph.size,) or not np.isfinite(scores[1:]).all():
         msg = f"scores have shape {scores.shape} or are not finite; need one finite score for each of {graph.size}"
         raise PruningError(msg)
-    if not graph.groups:
-        msg = f"nothing in this network can be removed; operations not understood: {graph.not_understood or 'none'}"
-        raise PruningError(msg)
 
 
-def _rank(graph: ChannelGraph, scores: Scores, floor: float, round_to: int) -> Ranking:
+def _least(graph: ChannelGraph, dense_widths: Mapping[str, int], floor: float) -> list[int]:
+    """The number of components that each group keeps at least."""
+    return [max(1, math.ceil(floor * dense_widths[group.name] - 1e-9)) for group in graph.groups]
+
+
+def _rank(graph: ChannelGraph, scores: Scores, least: Sequence[int], round_to: int) -> Ranking:
     """Order the chunks of all groups by their mean score; ties keep the order of the network."""
     pieces: list[tuple[float, int, npt.NDArray[np.int64]]] = []
     for number, group in enumerate(graph.groups):
         order = group.components[np.argsort(scores[group.components], kind="stable")]
-        for part in _chunks(order, floor, round_to):
+        for part in _chunks(order, least[number], round_to):
             pieces.append((float(scores[part].mean()), number, part))
     # Within a group the means rise already, so a stable sort keeps the group's own order.
     pieces.sort(key=lambda piece: piece[0])
@@ -111,10 +142,9 @@ def _rank(graph: ChannelGraph, scores: Scores, floor: float, round_to: int) -> R
     return Ranking(chunk, len(pieces), np.array([number for _, number, _ in pieces], np.int64))
 
 
-def _chunks(order: npt.NDArray[np.int64], floor: float, round_to: int) -> list[npt.NDArray[np.int64]]:
+def _chunks(order: npt.NDArray[np.int64], least: int, round_to: int) -> list[npt.NDArray[np.int64]]:
     """The removable parts of one group, least important first: each leaves a multiple of ``round_to``."""
     size = len(order)
-    least = max(1, math.ceil(floor * size - 1e-9))
     least = math.ceil(least / round_to) * round_to
     if least >= size:
         return []

@@ -46,7 +46,7 @@ def assert_exact(net: nn.Module, graph: ChannelGraph, removed: Removed, images: 
     if not error <= TOLERANCE:
         msg = (
             f"removing these channels is not the same as masking them (difference {error:.2e}, allowed "
-            f"{TOLERANCE:.0e}); the network does something the trace does not see. Please report it with the network's code"
+            f"{TOLERANCE:.0e}); the network does something the trace does not see. Please report it with its code"
         )
         raise PruningError(msg)
     return error

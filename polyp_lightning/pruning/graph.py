@@ -42,7 +42,8 @@ class Group:
     """Components that touch the same dimensions of the same parameters: the filters of one coupled layer.
 
     Attributes:
-        name: the module that produces them; the first one where several are coupled.
+        name: the module that produces them, the first one where several are coupled; unique within a graph, and the
+            same for the same layer after a cut.
         components: their numbers.
     """
 
@@ -80,6 +81,10 @@ class ChannelGraph:
     def nothing(self) -> Removed:
         """A selection that removes nothing."""
         return np.zeros(self.size, bool)
+
+    def widths(self) -> dict[str, int]:
+        """Components of each group, by the group's name."""
+        return {group.name: len(group.components) for group in self.groups}
 
     def total_macs(self, removed: Removed | None = None) -> float:
         """MACs for one image once ``removed`` is gone."""

@@ -134,10 +134,13 @@ def _groups(axes: dict[str, tuple[Atoms, ...]], consumed: dict[str, tuple[bool, 
     by_signature: dict[tuple[tuple[str, int], ...], list[int]] = {}
     for c, where in touched.items():
         by_signature.setdefault(tuple(where), []).append(c)
-    return tuple(
-        Group(_producer(signature, consumed), np.array(sorted(members), np.int64))
-        for signature, members in by_signature.items()
-    )
+    named: dict[str, Atoms] = {}
+    for signature, members in by_signature.items():
+        name = _producer(signature, consumed)
+        # Filters of one layer that go different ways are groups of their own.
+        taken = sum(other.partition("#")[0] == name for other in named)
+        named[f"{name}#{taken + 1}" if taken else name] = np.array(sorted(members), np.int64)
+    return tuple(Group(name, members) for name, members in named.items())
 
 
 def _producer(signature: tuple[tuple[str, int], ...], consumed: dict[str, tuple[bool, ...]]) -> str:

@@ -41,12 +41,13 @@ class Residual(nn.Module):
 class Concat(nn.Module):
     """A skip connection: the encoder's filters are read twice, at different sizes."""
 
-    def __init__(self) -> None:
+    def __init__(self, times: int = 1) -> None:
         super().__init__()
-        self.outer, self.inner = block(3, 6), block(6, 8, stride=2)
+        a, b, c = 6 * times, 8 * times, 5 * times
+        self.outer, self.inner = block(3, a), block(a, b, stride=2)
         self.up = nn.Upsample(scale_factor=2)
-        self.merge = block(14, 5)
-        self.head = nn.Conv2d(5, 1, 3, padding=1)
+        self.merge = block(a + b, c)
+        self.head = nn.Conv2d(c, 1, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         skip = self.outer(x)

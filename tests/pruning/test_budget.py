@@ -38,7 +38,7 @@ GRAPH = pruning.trace(smp.Unet("resnet18", encoder_weights=None), (2, 3, 64, 64)
 @pytest.mark.parametrize("make", [Plain, Residual, Concat, Depthwise])
 def test_prefixes__cost_what_the_graph_says(make: type[nn.Module]) -> None:
     graph = pruning.trace(make(), (2, 3, 16, 16))
-    ranking = budget._rank(graph, random_scores(graph, 0), 0.0, 1)
+    ranking = budget._rank(graph, random_scores(graph, 0), [1] * len(graph.groups), 1)
     macs = budget._macs_of_prefixes(graph, ranking)
     expected = [graph.total_macs(budget._removed(graph, ranking, k)) for k in range(ranking.length + 1)]
     assert macs.tolist() == pytest.approx(expected, rel=1e-12)
@@ -62,6 +62,13 @@ def test_select__reference_is_the_dense_net(unet: pruning.ChannelGraph) -> None:
     assert unet.total_macs(removed) / unet.total_macs() == pytest.approx(0.5, abs=0.02)
 
 
+def test_select__floor_is_a_share_of_the_dense_layer(unet: pruning.ChannelGraph) -> None:
+    doubled = {name: 2 * width for name, width in unet.widths().items()}
+    removed = pruning.select(unet, random_scores(unet, 0), 0.5, dense_widths=doubled, floor=0.3)
+    kept = [(~removed[g.components]).sum() / len(g.components) for g in unet.groups]
+    assert 0.6 <= min(kept) < 0.65
+
+
 def test_select__nothing_to_do(unet: pruning.ChannelGraph) -> None:
     assert not pruning.select(unet, random_scores(unet, 0), 1.0).any()
 
@@ -73,8 +80,22 @@ def test_select__target_below_the_floor_is_explained(unet: pruning.ChannelGraph)
 
 def test_select__coarse_chunks_are_explained() -> None:
     graph = pruning.trace(Plain(), (2, 3, 16, 16))
-    with pytest.raises(PruningError, match=r"lower --pruning\.round_to"):
-        pruning.select(graph, random_scores(graph, 0), 0.6, round_to=4)
+    with pytest.warns(UserWarning, match=r"nearest to target 0\.600 .*--pruning\.round_to"):
+        removed = pruning.select(graph, random_scores(graph, 0), 0.6, round_to=4)
+    reachable = [graph.total_macs(r) / graph.total_macs() for r in halves(graph)]
+    assert graph.total_macs(removed) / graph.total_macs() in reachable
+
+
+def halves(graph: pruning.ChannelGraph) -> list[np.ndarray]:
+    """Every choice that leaves a multiple of four: 8 or 4 of the first layer, 6 or 4 of the second."""
+    choices = []
+    for first in (0, 4):
+        for second in (0, 2):
+            removed = graph.nothing()
+            removed[graph.axes["first.0.weight"][0][:first]] = True
+            removed[graph.axes["second.0.weight"][0][:second]] = True
+            choices.append(removed)
+    return choices
 
 
 @pytest.mark.parametrize("target", [0.0, -0.1, 1.5])

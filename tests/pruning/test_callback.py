@@ -1,0 +1,294 @@
+"""The callback in real fits of a small network."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from small_nets import Concat, SigmoidFeature
+from test_tracing import reference_macs
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, RandomSampler
+
+from polyp_lightning.errors import ConfigError, PruningError
+from polyp_lightning.metrics import PerImageDice
+from polyp_lightning.pruning.callback import TaylorFOPruning
+from polyp_lightning.pruning.plan import describe, rebuild
+
+SIZE = 16
+
+
+class TinySegmenter(LightningModule):
+    """Finds bright squares."""
+
+    def __init__(self, net: nn.Module | None = None) -> None:
+        super().__init__()
+        self.save_hyperparameters({"image_size": SIZE})
+        self.net = net or Concat(6)
+        self.dice = PerImageDice()
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.net(image.float() / 255)
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        return nn.functional.binary_cross_entropy_with_logits(self(batch["image"]), batch["mask"].float())
+
+    def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
+        self.dice.update(self(batch["image"]) > 0, batch["mask"])
+        self.log("val/dice", self.dice)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), 1e-2)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["plan"] = describe(self.net)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.net = rebuild(Concat(6), checkpoint["plan"])
+
+
+def frames(count: int) -> list[dict[str, Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    items = []
+    for _ in range(count):
+        image = torch.randint(0, 120, (3, SIZE, SIZE), generator=generator, dtype=torch.uint8)
+        mask = torch.zeros(1, SIZE, SIZE, dtype=torch.uint8)
+        y, x = torch.randint(0, SIZE - 6, (2,), generator=generator).tolist()
+        mask[:, y : y + 6, x : x + 6] = 1
+        items.append({"image": image + 100 * mask, "mask": mask})
+    return items
+
+
+def loaders() -> tuple[DataLoader[dict[str, Tensor]], DataLoader[dict[str, Tensor]]]:
+    train, val = frames(24)[:16], frames(24)[16:]
+    shuffled = RandomSampler(train, generator=torch.Generator().manual_seed(5))
+    return DataLoader(train, 4, sampler=shuffled), DataLoader(val, 4)
+
+
+def fit(folder: Path, pruning: Callback, module: LightningModule, epochs: int = 6, **options: Any) -> Trainer:
+    callbacks = [pruning, *options.pop("callbacks", [])]
+    ckpt_path = options.pop("ckpt_path", None)
+    trainer = Trainer(
+        max_epochs=epochs,
+        default_root_dir=folder,
+        callbacks=callbacks,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
+    trainer.fit(module, *loaders(), ckpt_path=ckpt_path)
+    return trainer
+
+
+class Watch(Callback):
+    """What an observer sees at each epoch's start, after the cut."""
+
+    def __init__(self) -> None:
+        self.weights: list[list[Tensor]] = []
+        self.moved: list[list[bool]] = []
+        self.training: list[bool] = []
+        self.groups: list[set[int]] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.weights.append([p.detach().clone() for p in pl_module.parameters()])
+        self.training.append(all(m.training for m in pl_module.modules()))
+        self.groups.append({id(p) for g in trainer.optimizers[0].param_groups for p in g["params"]})
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.moved.append(
+            [not torch.equal(a, b) for a, b in zip(self.weights[-1], pl_module.parameters(), strict=True)]
+        )
+
+
+def test_callback__stages_meet_the_schedule(tmp_path: Path) -> None:
+    seed_everything(0)
+    module, pruning, watch = TinySegmenter(), TaylorFOPruning(0.4, 2, 4, floor=0.0), Watch()
+    dense = reference_macs(module.net, SIZE)
+    fit(tmp_path, pruning, module, callbacks=[watch])
+    assert [r.stage for r in pruning.history] == [0, 1, 2, 3]
+    assert [r.epoch for r in pruning.history] == [0, 2, 3, 4]
+    wanted = [1.0, *(0.4 + 0.6 * (1 - k / 3) ** 3 for k in (1, 2, 3))]
+    assert [r.share for r in pruning.history] == pytest.approx(wanted, abs=0.01)
+    assert reference_macs(module.net, SIZE) / dense == pytest.approx(0.4, abs=0.01)
+    # The table's own number is ptflops', which adds one per bias.
+    assert pruning.history[-1].gmacs * 1e9 == pytest.approx(reference_macs(module.net, SIZE), rel=0.02)
+    assert pruning.history[-1].params == sum(p.numel() for p in module.net.parameters())
+    assert pruning.history[-1].layers["merge.0"] == module.net.merge[0].out_channels
+    assert all(all(moved) for moved in watch.moved), "every weight moves in every epoch, also after a cut"
+    assert all(watch.training), "batch norm trains on after a cut"
+    assert all(ids == {id(p) for p in module.parameters()} for ids in watch.groups)
+
+
+def test_callback__dice_is_that_of_the_named_moment(tmp_path: Path) -> None:
+    seed_everything(0)
+    module, pruning = TinySegmenter(), TaylorFOPruning(0.5, 2, 2, recalibration_batches=0, floor=0.0)
+    after: list[float] = []
+
+    class Independent(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            if trainer.current_epoch == 2:
+                after.append(numpy_dice(pl_module, frames(24)[16:]))
+
+    trainer = fit(tmp_path, pruning, module, 4, callbacks=[Independent()])
+    dense, pruned = pruning.history
+    assert pruned.dice_before == dense.dice_end
+    assert pruned.dice_after == pytest.approx(after[0], abs=1e-6)
+    assert pruned.dice_end == pytest.approx(float(trainer.callback_metrics["val/dice"]))
+    assert pruned.dice_end == pytest.approx(numpy_dice(module, frames(24)[16:]), abs=1e-6)
+    assert pruned.dice_best >= pruned.dice_end
+
+
+def numpy_dice(module: LightningModule, items: list[dict[str, Tensor]]) -> float:
+    was_training = module.training
+    module.eval()
+    scores = []
+    for item in items:
+        with torch.no_grad():
+            predicted = module(item["image"][None]).numpy()[0, 0] > 0
+        true = item["mask"].numpy()[0] > 0
+        total = predicted.sum() + true.sum()
+        scores.append(1.0 if total == 0 else 2 * (predicted & true).sum() / total)
+    module.train(was_training)
+    return float(np.mean(scores))
+
+
+def test_callback__scores_only_the_epoch_before_a_cut(tmp_path: Path) -> None:
+    pruning = TaylorFOPruning(0.5, 2, 4, 2, floor=0.0)
+    counts: list[int] = []
+
+    class Count(Callback):
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            counts.append(pruning._criterion.images)
+
+    fit(tmp_path, pruning, TinySegmenter(), callbacks=[Count()])
+    assert counts == [0, 16, 0, 16, 0, 0]
+
+
+def test_callback__leaves_no_hook_behind(tmp_path: Path) -> None:
+    module = TinySegmenter()
+    fit(tmp_path, TaylorFOPruning(0.5, 1, 2, floor=0.0), module, 3)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
+
+
+def test_callback__removes_the_hooks_after_an_exception(tmp_path: Path) -> None:
+    class Bad(Callback):
+        def on_train_batch_end(self, *args: Any) -> None:
+            msg = "stop"
+            raise RuntimeError(msg)
+
+    module = TinySegmenter()
+    with pytest.raises(RuntimeError, match="stop"):
+        fit(tmp_path, TaylorFOPruning(0.5, 1, 2), module, 3, callbacks=[Bad()])
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
+
+
+def test_callback__target_of_one_is_the_plain_training(tmp_path: Path) -> None:
+    weights = []
+    for callback in (TaylorFOPruning(1.0), Callback()):
+        seed_everything(0)
+        module = TinySegmenter()
+        fit(tmp_path, callback, module, 2)
+        weights.append(module.state_dict())
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+
+
+def test_callback__order_of_the_training_images_is_not_disturbed(tmp_path: Path) -> None:
+    orders = []
+    for target in (1.0, 0.5):
+        seen: list[Tensor] = []
+
+        class Record(Callback):
+            def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, *args: Any) -> None:
+                self.seen.append(batch["image"].clone())
+
+        record = Record()
+        record.seen = seen
+        seed_everything(0)
+        fit(tmp_path, TaylorFOPruning(target, 1, 2, floor=0.0), TinySegmenter(), 4, callbacks=[record])
+        orders.append(torch.cat(seen))
+    assert torch.equal(*orders)
+
+
+def test_callback__resumed_at_an_epochs_end_is_bit_equal(tmp_path: Path) -> None:
+    def run(folder: Path, epochs: int, **options: Any) -> tuple[TinySegmenter, TaylorFOPruning, Trainer]:
+        seed_everything(0)
+        module, pruning = TinySegmenter(), TaylorFOPruning(0.4, 2, 4, floor=0.0)
+        # The sampler of these loaders draws from a generator of its own: reseed it by the epoch.
+        trainer = fit(folder, pruning, module, 6, callbacks=[StopAfter(epochs)], **options)
+        return module, pruning, trainer
+
+    class StopAfter(Callback):
+        def __init__(self, epochs: int) -> None:
+            self.epochs = epochs
+
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            trainer.train_dataloader.sampler.generator.manual_seed(trainer.current_epoch)
+
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            trainer.should_stop = trainer.current_epoch + 1 >= self.epochs
+
+    whole, whole_pruning, _ = run(tmp_path / "whole", 6)
+    for stop in (2, 3, 5):
+        folder = tmp_path / str(stop)
+        _, _, trainer = run(folder, stop)
+        trainer.save_checkpoint(folder / "stopped.ckpt")
+        torch.load(folder / "stopped.ckpt", weights_only=True)
+        resumed, pruning, _ = run(folder, 6, ckpt_path=folder / "stopped.ckpt")
+        assert [r.as_dict() for r in pruning.history] == [r.as_dict() for r in whole_pruning.history]
+        expected = whole.state_dict()
+        assert all(torch.equal(expected[k], v) for k, v in resumed.state_dict().items())
+
+
+def test_callback__a_schedule_beyond_the_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"last cut is at epoch 6, but training ends after 5 epochs .*--pruning\.end"):
+        fit(tmp_path, TaylorFOPruning(0.5, 2, 6), TinySegmenter(), 5)
+
+
+def test_callback__a_net_with_nothing_to_prune_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(PruningError, match="nothing in this network can be removed"):
+        fit(tmp_path, TaylorFOPruning(0.5, 1, 1), TinySegmenter(SigmoidFeature()), 3)
+
+
+def test_callback__a_target_below_the_floor_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(PruningError, match=r"--pruning\.floor"):
+        fit(tmp_path, TaylorFOPruning(0.05, 1, 1, floor=0.9), TinySegmenter(), 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"floor": 1.5}, "floor is 1.5"),
+        ({"round_to": 0}, "round_to is 0"),
+        ({"recalibration_batches": -1}, "recalibration_batches is -1"),
+        ({"check": "often"}, "choose one of first, always, never"),
+        ({"reduction": "cube"}, "choose one of abs, square, signed"),
+    ],
+)
+def test_callback__nonsense_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TaylorFOPruning(**options)
+
+
+def test_callback__recalibration_sets_the_statistics_of_the_cut_net(tmp_path: Path) -> None:
+    # After the cut the running statistics are those of the last training batches, not the dense network's.
+    seen: dict[str, Tensor] = {}
+
+    class Look(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            if trainer.current_epoch == 1:
+                net = copy.deepcopy(pl_module.net).train()
+                norm = net.outer[1]
+                norm.reset_running_stats()
+                norm.momentum = None
+                with torch.no_grad():
+                    for item in torch.stack([f["image"] for f in frames(24)[:16]]).split(16):
+                        net(item.float() / 255)
+                seen["expected"], seen["got"] = norm.running_mean, pl_module.net.outer[1].running_mean.clone()
+
+    fit(tmp_path, TaylorFOPruning(0.6, 1, 1, floor=0.0), TinySegmenter(), 2, callbacks=[Look()])
+    assert torch.allclose(seen["expected"], seen["got"], atol=1e-5)
