@@ -1,0 +1,193 @@
+"""The W&B logger of a run: online for who is logged in and connected, offline for everyone else."""
+
+import netrc
+import os
+import shutil
+import uuid
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+INIT_TIMEOUT = 10.0
+"""Seconds that a logged-in user waits for the service before the run goes offline."""
+
+
+def netrc_path(env: Mapping[str, str]) -> Path:
+    """The netrc file that W&B reads: ``$NETRC``, else ``~/.netrc``, else ``~/_netrc``."""
+    if env.get("NETRC"):
+        return Path(env["NETRC"]).expanduser()
+    home = Path(env.get("HOME") or Path.home())
+    return home / ".netrc" if (home / ".netrc").exists() else home / "_netrc"
+
+
+def _hosts(env: Mapping[str, str]) -> set[str]:
+    """The machines in whose name a netrc file may hold the key."""
+    import wandb
+
+    if env.get("WANDB_BASE_URL"):
+        return {urlsplit(env["WANDB_BASE_URL"]).netloc}
+    return {urlsplit(wandb.Settings().base_url).netloc, "api.wandb.ai"}
+
+
+def logged_in(env: Mapping[str, str] | None = None) -> bool:
+    """Whether W&B credentials lie on this machine; asks no one, neither the network nor the terminal.
+
+    Args:
+        env: the environment to look in; the process's own by default.
+
+    Returns:
+        True with ``WANDB_API_KEY`` or ``WANDB_IDENTITY_TOKEN_FILE`` set, or an entry for the service in netrc.
+    """
+    env = os.environ if env is None else env
+    if env.get("WANDB_API_KEY") or env.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    try:
+        machines = netrc.netrc(netrc_path(env)).hosts
+    except (OSError, netrc.NetrcParseError):
+        return False
+    return any(machines[host][2] for host in _hosts(env) & machines.keys())
+
+
+def choose_mode(offline: bool | None, env: Mapping[str, str] | None = None) -> str | None:
+    """Decides how a run is opened.
+
+    Args:
+        offline: the user's wish; None leaves it to the environment.
+        env: the environment to look in; the process's own by default.
+
+    Returns:
+        ``"offline"``, ``"disabled"``, or None, which leaves the choice to W&B (online unless ``wandb offline`` was
+        typed in this folder). Online is never chosen without credentials, since W&B would then prompt for them.
+
+    >>> choose_mode(None, {"WANDB_MODE": "dryrun"})
+    'offline'
+    >>> choose_mode(True, {"WANDB_API_KEY": "x"})
+    'offline'
+    """
+    env = os.environ if env is None else env
+    mode = env.get("WANDB_MODE", "").lower()
+    if mode == "disabled":
+        return "disabled"
+    if offline or (offline is None and mode in {"offline", "dryrun"}) or not logged_in(env):
+        return "offline"
+    return "online" if offline is False else None
+
+
+class RunLogger(WandbLogger):
+    """Logs to W&B without ever prompting, and without ever failing for want of a network.
+
+    The run is offline unless the user is logged in (``WANDB_API_KEY`` or netrc). ``WANDB_MODE`` is honoured, and so are
+    ``WANDB_ENTITY``, ``WANDB_RUN_GROUP`` and the like. Where the service cannot be reached within
+    ``INIT_TIMEOUT`` seconds, or refuses the key, the run goes on offline with a warning; ``wandb sync`` uploads it
+    later. Nothing is opened before the first use, so that a logger can be built, copied and pickled freely. The run is
+    closed when the trainer is done, so that a second run of the same process gets a folder of its own.
+
+    Args:
+        save_dir: the run's folder, in which ``wandb/`` is made; None until :meth:`use_folder` names it.
+        name: the run's name in the dashboard; None lets W&B choose.
+        project: the project's name; None means ``$WANDB_PROJECT``, or else ``polyp_lightning``.
+        offline: True never connects, False connects where credentials exist even if ``WANDB_MODE`` says offline, None
+            decides as described above.
+    """
+
+    def __init__(
+        self,
+        save_dir: str | None = None,
+        name: str | None = None,
+        project: str | None = None,
+        offline: bool | None = None,
+    ) -> None:
+        # Lightning would turn `offline=True` into WANDB_MODE for the whole process; _open decides instead.
+        super().__init__(
+            name=name,
+            save_dir=save_dir or "",
+            project=project or os.environ.get("WANDB_PROJECT") or "polyp_lightning",
+            offline=False,
+        )
+        self._wish = offline
+
+    def use_folder(self, folder: str | Path) -> None:
+        """Names the run's folder, unless one was given to the constructor; has no effect on an opened run."""
+        if self._save_dir is None and self._experiment is None:
+            self._save_dir = self._wandb_init["dir"] = str(folder)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The state for pickling; Lightning would open a run here, so that merely copying a logger wrote to disk."""
+        if self._experiment is None:
+            return self.__dict__.copy()
+        return super().__getstate__()
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The W&B run, opened at the first use on rank zero (a dummy on the others)."""
+        if self._experiment is None:
+            self._open()
+        return self._experiment
+
+    @property
+    def run_folder(self) -> Path | None:
+        """The folder ``<save_dir>/wandb/…run-…`` of the opened run; None before that and where W&B is disabled."""
+        folder = getattr(self._experiment, "dir", None)
+        if self._experiment is None or getattr(self._experiment, "disabled", False) or not folder:
+            return None
+        return Path(folder).parent
+
+    def _open(self) -> None:
+        import wandb
+
+        mode = choose_mode(self._wish)
+        if self._wish is False and mode == "offline":
+            _warn("no W&B credentials were found (WANDB_API_KEY or `wandb login`)")
+        try:
+            self._start(mode)
+        except (wandb.Error, TimeoutError, OSError) as error:
+            if mode in {"offline", "disabled"}:
+                raise
+            _warn(str(error).splitlines()[0])
+            self._forget_attempt()
+            self._start("offline")
+
+    def _start(self, mode: str | None) -> None:
+        import wandb
+
+        init = self._wandb_init
+        # An id of our own lets a failed attempt be told from other runs, and a second `fit` or `test` continue the run.
+        init["id"] = self._id = self._id or uuid.uuid4().hex[:8]
+        init["mode"] = mode
+        # Lightning passes it always, and W&B warns of it always.
+        init.pop("anonymous", None)
+        init["settings"] = wandb.Settings(silent=True, console="off", init_timeout=INIT_TIMEOUT)
+        if self._save_dir:
+            Path(self._save_dir).mkdir(parents=True, exist_ok=True)
+        run = WandbLogger.experiment.fget(self)  # type: ignore[attr-defined]
+        run.define_metric("complexity/gmacs", step_metric="trainer/global_step")
+        run.define_metric("pareto/*", step_metric="complexity/gmacs")
+
+    def _forget_attempt(self) -> None:
+        """Ends the service that a failed attempt left waiting, which otherwise refuses the next one (wandb #9865)."""
+        import wandb
+
+        wandb.teardown()
+        for left in Path(self._save_dir or ".").glob(f"wandb/run-*-{self._id}"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Closes the run when the trainer is done with it; a later use opens it again under the same id."""
+        super().finalize(status)
+        if self._experiment is not None:
+            self._experiment.finish(exit_code=0 if status == "success" else 1)
+            self._experiment = None
+
+
+def _warn(reason: str) -> None:
+    """Says in one line why a run is offline, and how to upload it."""
+    message = f"W&B is offline: {reason}. Nothing is lost: the run is kept on disk, `wandb sync` uploads it later."
+    warnings.warn(message, stacklevel=4)

@@ -1,0 +1,170 @@
+"""What a W&B run holds beyond the logged metrics: stages, layer widths, the chart, overlays, config."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+
+from polyp_lightning.pruning.stages import StageRecord
+from polyp_lightning.tracking.overlays import Overlay, predicted_overlays, wandb_images
+from polyp_lightning.tracking.watch import data_facts, run_folder, stage_history
+
+OVERLAYS = 4
+"""Validation frames shown per stage; a few are enough to see what a cut did, and cost one small forward an epoch."""
+
+
+def width_metrics(record: StageRecord) -> dict[str, int]:
+    """Filters kept per block, as ``widths/<block>``."""
+    return {f"widths/{block}": kept for block, kept in record.widths.items()}
+
+
+def layer_rows(record: StageRecord, dense: StageRecord) -> list[list[Any]]:
+    """Rows of (stage, layer, filters, dense filters, kept share in [0, 1]), one per convolution."""
+    return [
+        [record.stage, name, record.layers.get(name, 0), full, record.layers.get(name, 0) / full]
+        for name, full in dense.layers.items()
+    ]
+
+
+def pareto_metrics(record: StageRecord) -> dict[str, float]:
+    """A finished stage as a point of the curve; empty for a stage that was never validated."""
+    if record.dice_best is None or record.dice_end is None:
+        return {}
+    point = {
+        "pareto/val_dice": record.dice_best,
+        "pareto/val_dice_end": record.dice_end,
+        "pareto/stage": record.stage,
+        "complexity/gmacs": record.gmacs,
+    }
+    return point if record.dice_after is None else point | {"pareto/val_dice_after_cut": record.dice_after}
+
+
+def summary_values(history: Sequence[StageRecord]) -> dict[str, float]:
+    """The numbers by which runs are compared: each stage's best Dice, and the final network's size and Dice."""
+    if not history:
+        return {}
+    last = history[-1]
+    values = {f"best_dice/stage{row.stage}": row.dice_best for row in history}
+    values |= {"final/val_dice": last.dice_end, "final/val_dice_best": last.dice_best}
+    values |= {"final/gmacs": last.gmacs, "final/share": last.share, "final/params": last.params}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def curve(history: Sequence[StageRecord]) -> Any:
+    """The Dice-against-GMACs chart (``wandb.plot.line_series``): best, end of stage and right after the cut."""
+    import wandb
+
+    named = {
+        "best of the stage": [(row.gmacs, row.dice_best) for row in history if row.dice_best is not None],
+        "end of the stage": [(row.gmacs, row.dice_end) for row in history if row.dice_end is not None],
+        "right after the cut": [(row.gmacs, row.dice_after) for row in history if row.dice_after is not None],
+    }
+    series = {name: points for name, points in named.items() if points}
+    return wandb.plot.line_series(
+        xs=[[x for x, _ in points] for points in series.values()],
+        ys=[[y for _, y in points] for points in series.values()],
+        keys=list(series),
+        title="Validation Dice against GMACs",
+        xname="GMACs",
+    )
+
+
+class RunTracker(Callback):
+    """Writes into the W&B run what a person wants to see of a pruning run; idle with any other logger, or with none.
+
+    It belongs after the pruning callback in ``trainer.callbacks``, whose ``history`` it watches. A stage is over when
+    the next one has begun, or when training ends. In a resumed run, the earlier stages are logged again, since the
+    run of the new folder holds nothing of them.
+    """
+
+    def __init__(self) -> None:
+        self._begun = 0
+        self._ended = 0
+        self._overlays: list[Overlay] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs the resolved config and the facts of the data."""
+        self._begun = self._ended = 0
+        self._overlays = []
+        if logger := _wandb_logger(trainer):
+            config = {
+                "run_config": _saved_config(run_folder(trainer) / "config.yaml"),
+                "data_facts": data_facts(trainer),
+            }
+            logger.experiment.config.update({k: v for k, v in config.items() if v}, allow_val_change=True)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs the end of the last stage and the widths of a new one, where the pruning callback has just cut."""
+        if logger := _wandb_logger(trainer):
+            history = stage_history(trainer)
+            self._log_ends(logger, trainer, history[:-1])
+            self._log_widths(logger, trainer, history)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keeps the first frames with their predictions: at the end of a stage its network is already cut."""
+        first = batch_idx == 0 and dataloader_idx == 0 and not trainer.sanity_checking and trainer.state.fn == "fit"
+        if first and _wandb_logger(trainer) and isinstance(batch, dict) and "mask" in batch:
+            self._overlays = predicted_overlays(trainer, pl_module, batch, OVERLAYS)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs the last stage, the chart and the summary."""
+        logger = _wandb_logger(trainer)
+        if not logger:
+            return
+        history = stage_history(trainer)
+        self._log_ends(logger, trainer, history)
+        if not history:
+            self._log_overlays(logger, trainer, stage=0)
+        if any(row.dice_best is not None for row in history):
+            _log(logger, trainer, {"dice_against_gmacs": curve(history)})
+        logger.experiment.summary.update(summary_values(history))
+
+    def _log_widths(self, logger: WandbLogger, trainer: Trainer, history: list[StageRecord]) -> None:
+        import wandb
+
+        for record in history[self._begun :]:
+            columns: list[str | int] = ["stage", "layer", "filters", "dense", "kept"]
+            table = wandb.Table(columns=columns, data=layer_rows(record, history[0]))
+            _log(logger, trainer, {**width_metrics(record), "layer_widths": table, "stage": record.stage})
+        self._begun = len(history)
+
+    def _log_ends(self, logger: WandbLogger, trainer: Trainer, ended: list[StageRecord]) -> None:
+        for record in ended[self._ended :]:
+            if point := pareto_metrics(record):
+                _log(logger, trainer, point)
+        if len(ended) > self._ended:
+            self._log_overlays(logger, trainer, ended[-1].stage)
+        self._ended = max(self._ended, len(ended))
+
+    def _log_overlays(self, logger: WandbLogger, trainer: Trainer, stage: int) -> None:
+        if self._overlays:
+            _log(logger, trainer, {"overlays": wandb_images(self._overlays, stage)})
+        self._overlays = []
+
+
+def _wandb_logger(trainer: Trainer) -> WandbLogger | None:
+    """The W&B logger, on rank zero only."""
+    found = (logger for logger in trainer.loggers if isinstance(logger, WandbLogger))
+    return next(found, None) if trainer.is_global_zero else None
+
+
+def _log(logger: WandbLogger, trainer: Trainer, values: dict[str, Any]) -> None:
+    # The step becomes the value `trainer/global_step`; W&B's own step would clash with Lightning's rows.
+    logger.log_metrics(values, step=trainer.global_step)
+
+
+def _saved_config(path: Path) -> dict[str, Any]:
+    """The config that the command line saved; empty where the run was started from Python."""
+    loaded = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return loaded if isinstance(loaded, dict) else {}

@@ -1,0 +1,46 @@
+"""How the callbacks of this package look at the others, without importing the pruning callback."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+
+from polyp_lightning.pruning.stages import StageRecord
+
+
+def pruning_callback(trainer: Trainer) -> Callback | None:
+    """The callback that prunes, known by its ``history`` (list) and ``stage`` (int); None where nothing prunes."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(getattr(callback, "history", None), list) and isinstance(getattr(callback, "stage", None), int):
+            return callback  # type: ignore[no-any-return]
+    return None
+
+
+def stage_history(trainer: Trainer) -> list[StageRecord]:
+    """The stages so far, the dense one first; empty where nothing prunes."""
+    return list(getattr(pruning_callback(trainer), "history", []))
+
+
+def current_stage(trainer: Trainer) -> int:
+    """How many cuts have been made; 0 where nothing prunes."""
+    return int(getattr(pruning_callback(trainer), "stage", 0))
+
+
+def data_facts(trainer: Trainer) -> dict[str, Any]:
+    """What the DataModule says of the data in use (name, split, protocol, counts, size); empty if it says nothing."""
+    describe = getattr(getattr(trainer, "datamodule", None), "describe", None)
+    return dict(describe()) if callable(describe) else {}
+
+
+def image_size(trainer: Trainer) -> int:
+    """Side of the square network input in pixels, from the DataModule or the module; 0 where neither tells."""
+    for source in (getattr(trainer, "datamodule", None), trainer.lightning_module):
+        size = getattr(source, "image_size", None)
+        if isinstance(size, int):
+            return size
+    return 0
+
+
+def run_folder(trainer: Trainer) -> Path:
+    """The folder that holds all of this run's files."""
+    return Path(trainer.default_root_dir)
