@@ -100,7 +100,7 @@ def test_fit__wandb_run_holds_what_a_dashboard_needs(run: Path) -> None:
     assert wanted <= logged
     assert any(key.startswith("pareto/") for key in logged)
     assert any(key.startswith("widths/") for key in logged)
-    assert flat(stored["config"])["pruning/target"] == 0.4
+    assert flat(stored["config"])["run_config/pruning/target"] == 0.4
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -149,7 +149,7 @@ def test_predict__writes_masks_at_the_original_size(run: Path, cache: list[str],
         "--data.num_workers",
         "0",
     ]
-    flags = [*data, *cache, *out, "--trainer.logger", "false"]
+    flags = [*data, "--data.num_workers", "0", *cache, *out]
     assert main(["predict", "--ckpt_path", str(best(run, 2)), *flags]) == 0
     for name, (height, width) in (("a", (90, 120)), ("b c", (70, 64))):
         mask = Image.open(tmp_path / "out" / f"{name}.png")
@@ -194,3 +194,26 @@ def test_main__without_a_verb_shows_the_verbs(capsys: pytest.CaptureFixture[str]
     assert main([]) == 0
     printed = capsys.readouterr().out
     assert all(verb in printed for verb in ("fit", "validate", "test", "predict", "data"))
+
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+def printed_config(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *arguments, "--print_config"])
+    assert stop.value.code == 0
+    found: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
+    return found
+
+
+def test_configs__quickstart_is_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed_config(capsys, "--config", str(CONFIGS / "quickstart.yaml")) == printed_config(capsys)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_configs__every_key_is_known_and_explained(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = printed_config(capsys, "--config", str(path))
+    assert config["data"]["name"] == {"quickstart": "phantom"}.get(path.stem, path.stem)
+    for line in path.read_text().splitlines():
+        assert line.startswith("#") or line.endswith(":") or "  # " in line

@@ -1,0 +1,58 @@
+.DEFAULT_GOAL := help
+SHELL := bash
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := $(BIN)/python -m polyp_lightning
+DATASETS ?= $(or $(POLYP_DATA),datasets)
+
+.PHONY: help install fit test test-slow lint format type bench data data-verify lock clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: .venv/installed ## set up .venv with the pinned packages (about 6 GB, once)
+
+.venv/installed: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 …")'
+	@echo "Installing the pinned packages into .venv (about 6 GB with torch; a few minutes)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+fit: install ## train and prune on drawn phantom frames: no data, account or network needed
+	$(RUN) fit --config configs/quickstart.yaml
+
+test: install ## the tests, without the long ones
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: install ## the long suites
+	$(BIN)/python -m pytest -m slow --durations 10
+
+lint: install ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+type: install ## mypy, strict
+	$(BIN)/mypy
+
+bench: install ## speed as ratios, in one run on this machine
+	$(BIN)/python tests/bench/run.py
+
+data: install ## fetch Kvasir-SEG into datasets/ (or $POLYP_DATA), and say how to get CVC-ClinicDB
+	$(RUN) data fetch kvasir --root $(DATASETS)
+
+data-verify: install ## compare Kvasir-SEG with the official files' hashes
+	$(RUN) data verify kvasir --root $(DATASETS)
+
+lock: install ## pin the newest allowed packages, with hashes and without addresses
+	$(BIN)/uv pip compile pyproject.toml --quiet --extra dev --universal --python-version 3.11 --upgrade \
+		--generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
+
+clean: ## remove .venv and what tools leave behind; runs/ and datasets/ stay
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+	find polyp_lightning tests -name __pycache__ -type d -prune -exec rm -rf {} +
