@@ -1,0 +1,204 @@
+"""Decoded and resized frames in memory-mapped files, made once for each data set and size.
+
+A cache is a folder of three arrays and an index. It is written beside its place and renamed when whole, so that two
+processes that build it at once do not disturb each other; the one that comes second keeps the first one's. Before use
+it is checked against the checksums in its index, and built again where it fails.
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from polyp_lightning.data.sources import Source
+from polyp_lightning.errors import DataError
+
+_VERSION = 1  # of the folder's format and of the resizing: another number makes other caches
+_INDEX = "index.json"
+_CHUNK = 1 << 22
+
+
+class FrameStore:
+    """The frames of one data set at one size, read from memory-mapped files.
+
+    It can be sent to another process, which then opens the files itself.
+
+    Args:
+        folder: A whole cache, as `open_store` returns it.
+        source: What it was built from.
+    """
+
+    def __init__(self, folder: Path, source: Source) -> None:
+        self.folder = folder
+        self.names = source.names
+        self.paths = source.paths
+        self.has_masks = source.has_masks
+        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        self.sizes: list[tuple[int, int]] = [(height, width) for height, width in index["sizes"]]
+        self._offsets = np.cumsum([0, *(_packed_bytes(height, width) for height, width in self.sizes)]).tolist()
+        self._arrays: dict[str, NDArray[np.uint8]] = {}
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """The resized image, a read-only view: RGB uint8 (S, S, 3)."""
+        frame: NDArray[np.uint8] = self._array("images")[index]
+        return frame
+
+    def mask(self, index: int) -> NDArray[np.uint8]:
+        """The resized mask, a read-only view: uint8 (S, S) of 0 and 1."""
+        mask: NDArray[np.uint8] = self._array("masks")[index]
+        return mask
+
+    def original_mask(self, index: int) -> NDArray[np.uint8]:
+        """The mask at the original resolution: uint8 (H, W) of 0 and 1."""
+        height, width = self.sizes[index]
+        packed = self._array("originals")[self._offsets[index] : self._offsets[index + 1]]
+        return np.unpackbits(packed, count=height * width).reshape(height, width)
+
+    def _array(self, name: str) -> NDArray[np.uint8]:
+        if name not in self._arrays:
+            self._arrays[name] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        return self._arrays[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the maps out: pickled, they would carry all their bytes."""
+        return self.__dict__ | {"_arrays": {}}
+
+
+def default_cache_dir() -> Path:
+    """The folder of caches where no other is asked for: polyp_lightning in the system's folder of caches."""
+    import pooch  # imports requests, which few runs need
+
+    return Path(pooch.os_cache("polyp_lightning"))
+
+
+def cache_key(source: Source, size: int) -> str:
+    """Name of the cache of a source at a size: changes with any file's bytes, with the size and with the format."""
+    return f"{source.key}-{size}-v{_VERSION}-{source.fingerprint()[:16]}"
+
+
+def open_store(source: Source, size: int, cache_dir: Path) -> FrameStore:
+    """Opens the cache of a source, after building it where it is missing or damaged.
+
+    Args:
+        source: The frames.
+        size: Side in pixels of the square to which they are resized.
+        cache_dir: The folder of all caches.
+
+    Raises:
+        DataError: If a frame is unreadable, or the folder cannot be written.
+    """
+    final = cache_dir / cache_key(source, size)
+    if not is_whole(final):
+        try:
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(prefix=f".{source.key}-", dir=cache_dir))
+            try:
+                _build(source, size, partial)
+                _publish(partial, final)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+        except OSError as error:
+            msg = f"cannot write the cache in {cache_dir}: {error}. Name another folder with --data.cache_dir."
+            raise DataError(msg) from error
+    return FrameStore(final, source)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a cache is there and each file is what was written, to the byte."""
+    try:
+        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        return bool(index["checksums"]) and all(
+            _checksum(folder / name) == expected for name, expected in index["checksums"].items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def resize(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Resizes to a square: averaging areas where the frame shrinks, bilinear where it grows."""
+    shrinks = max(pixels.shape[:2]) > size
+    return np.asarray(
+        cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8
+    )
+
+
+def resize_mask(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Resizes a mask of 0 and 1 to a square of 0 and 1: 1 where more than half of a pixel's area is polyp."""
+    return (resize(mask * np.uint8(255), size) > 127).astype(np.uint8)
+
+
+def _build(source: Source, size: int, folder: Path) -> None:
+    """Writes a cache into an empty folder; the index comes last."""
+    count = len(source.names)
+    images = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
+    masks = np.lib.format.open_memmap(folder / "masks.npy", mode="w+", dtype=np.uint8, shape=(count, size, size))
+
+    def store(index: int) -> tuple[tuple[int, int], NDArray[np.uint8]]:
+        image, mask = source.read(index)
+        images[index] = resize(image, size)
+        if mask is None:
+            mask = np.zeros(image.shape[:2], np.uint8)
+        masks[index] = resize_mask(mask, size)
+        return (mask.shape[0], mask.shape[1]), np.packbits(mask)
+
+    with ThreadPoolExecutor() as pool:
+        bar = tqdm(
+            pool.map(store, range(count)),
+            total=count,
+            desc=f"caching {source.key} at {size}²",
+            unit="frame",
+            disable=None if count > 1 else True,
+            file=sys.stderr,
+        )
+        try:
+            stored = list(bar)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    np.save(folder / "originals.npy", np.concatenate([packed for _, packed in stored]))
+    images.flush()
+    masks.flush()
+    checksums = {name: _checksum(folder / name) for name in ("images.npy", "masks.npy", "originals.npy")}
+    index = {"sizes": [size for size, _ in stored], "checksums": checksums}
+    (folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
+
+
+def _publish(partial: Path, final: Path) -> None:
+    """Moves a built cache to its place; keeps what another process put there meanwhile, if that is whole."""
+    while True:
+        try:
+            partial.rename(final)
+            return
+        except OSError:
+            if not final.is_dir():
+                raise
+        if is_whole(final):
+            return
+        # Moved aside first: processes that still map the damaged files keep them until they let go.
+        aside = partial.with_name(f"{partial.name}-damaged")
+        with suppress(FileNotFoundError):
+            final.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _checksum(path: Path) -> list[int]:
+    """Size and CRC-32 of a file."""
+    total = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            total = zlib.crc32(chunk, total)
+    return [path.stat().st_size, total]
+
+
+def _packed_bytes(height: int, width: int) -> int:
+    return (height * width + 7) // 8

@@ -1,0 +1,59 @@
+"""The verbs about data on disk: ``data fetch`` and ``data verify``."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from polyp_lightning.data.fetch import fetch_kvasir, refuse_clinicdb
+from polyp_lightning.data.layouts import KVASIR_FOLDER
+from polyp_lightning.data.verification import verify_kvasir
+from polyp_lightning.errors import PolypError
+
+
+def main(args: list[str]) -> int:
+    """Runs a verb.
+
+    Args:
+        args: The command line behind ``data``, such as ``["verify", "kvasir", "--root", "datasets"]``.
+
+    Returns:
+        0 where all went well, 1 where it did not; the reason is printed.
+    """
+    options = _parser().parse_args(args)
+    root = Path(options.root)
+    try:
+        return _fetch(options.data_set, root) if options.verb == "fetch" else _verify(root)
+    except PolypError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="polyp_lightning data", description="Fetch and check data sets.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    fetch = verbs.add_parser("fetch", help="download a data set, or say how to get it")
+    fetch.add_argument("data_set", choices=["kvasir", "clinicdb"], metavar="kvasir|clinicdb")
+    verify = verbs.add_parser("verify", help="compare every file with the published hashes")
+    verify.add_argument("data_set", choices=["kvasir"], metavar="kvasir")
+    for verb in (fetch, verify):
+        verb.add_argument(
+            "--root",
+            default=os.environ.get("POLYP_DATA") or "datasets",
+            help="the folder of data sets (default: %(default)s)",
+        )
+    return parser
+
+
+def _fetch(data_set: str, root: Path) -> int:
+    if data_set == "clinicdb":
+        refuse_clinicdb(root)
+    home = fetch_kvasir(root)
+    print(f"{home}: the official Kvasir-SEG, every file checked. For research and education; cite Jha et al. 2020.")
+    return 0
+
+
+def _verify(root: Path) -> int:
+    found = verify_kvasir(root / KVASIR_FOLDER)
+    print(f"{root / KVASIR_FOLDER}: {found}")
+    return 0 if found.official else 1

@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polyp_lightning.data.splitting import (
+    CARVE_SEED,
+    carve_out,
+    check_parts,
+    clinicdb_sequences,
+    grouped,
+    near_duplicates,
+    read_list,
+    shipped_list,
+)
+from polyp_lightning.errors import DataError
+
+SIZES = {
+    "kvasir-880-120": (780, 100, 120),
+    "kvasir-pranet": (810, 90, 100),
+    "clinicdb-pranet": (495, 55, 62),
+    "clinicdb-sequence": (425, 70, 117),
+}
+
+
+def _parts(stem: str) -> dict[str, list[str]]:
+    return {part: shipped_list(f"{stem}-{part}") for part in ("train", "val", "test")}
+
+
+@pytest.mark.parametrize("stem", SIZES)
+def test_shipped_list__sizes_and_disjoint(stem: str) -> None:
+    parts = _parts(stem)
+    assert tuple(map(len, parts.values())) == SIZES[stem]
+    assert len(set().union(*parts.values())) == sum(SIZES[stem])
+    assert all(names == sorted(names) for names in parts.values())
+
+
+@pytest.mark.parametrize("stem", ["kvasir-880-120", "kvasir-pranet", "clinicdb-pranet"])
+def test_carve_out__makes_the_shipped_validation_lists(stem: str) -> None:
+    parts = _parts(stem)
+    groups = grouped(near_duplicates(stem.partition("-")[0]))
+    made = carve_out([*parts["train"], *parts["val"]], len(parts["val"]), CARVE_SEED, groups)
+    assert made == (parts["train"], parts["val"])
+
+
+def test_carve_out__makes_the_shipped_sequence_lists() -> None:
+    sequences = clinicdb_sequences()
+    rest, test = carve_out(sequences, 122, CARVE_SEED, sequences)
+    train, val = carve_out(rest, 75, CARVE_SEED, sequences)
+    assert {"train": train, "val": val, "test": test} == _parts("clinicdb-sequence")
+
+
+def test_clinicdb_sequences__none_is_on_two_sides() -> None:
+    sequences = clinicdb_sequences()
+    sides = [{sequences[name] for name in names} for names in _parts("clinicdb-sequence").values()]
+    assert [len(side) for side in sides] == [19, 3, 7]
+    assert len(set().union(*sides)) == 29 == sum(map(len, sides))
+
+
+def test_pranet_kvasir__and_880_120_hold_the_same_images() -> None:
+    first, second = _parts("kvasir-880-120"), _parts("kvasir-pranet")
+    assert set().union(*first.values()) == set().union(*second.values())
+    assert len(set(second["test"]) - set(first["test"])) == 91  # as stated beside the lists
+
+
+@pytest.mark.parametrize(
+    ("stem", "leaks"), [("kvasir-880-120", 0), ("kvasir-pranet", 0), ("clinicdb-sequence", 0), ("clinicdb-pranet", 3)]
+)
+def test_near_duplicates__across_the_test_border_as_stated(stem: str, leaks: int) -> None:
+    side = {name: part for part, names in _parts(stem).items() for name in names}
+    pairs = near_duplicates(stem.partition("-")[0])
+    assert pairs
+    across = [(a, b) for a, b in pairs if (side[a] == "test") != (side[b] == "test")]
+    assert len(across) == leaks
+    assert all(side[a] == side[b] for a, b in pairs if (a, b) not in across), "train and val never share a pair"
+
+
+@given(st.sets(st.integers(0, 500), min_size=1), st.integers(0, 100), st.integers(0, 5), st.integers(1, 7))
+def test_carve_out__is_a_partition_by_whole_groups(numbers: set[int], count: int, seed: int, modulus: int) -> None:
+    names = [f"n{number}" for number in numbers]
+    groups = {name: f"g{int(name[1:]) % modulus}" for name in names}
+    stay, aside = carve_out(names, count, seed, groups)
+    assert sorted([*stay, *aside]) == sorted(names)
+    assert len(aside) <= count
+    assert not {groups[name] for name in stay} & {groups[name] for name in aside}
+    assert carve_out(names[::-1], count, seed, groups) == (stay, aside)
+
+
+def test_carve_out__single_names_fill_up_exactly_and_depend_on_the_seed() -> None:
+    names = [f"n{number}" for number in range(100)]
+    first, second = carve_out(names, 10, 0)[1], carve_out(names, 10, 1)[1]
+    assert len(first) == len(second) == 10
+    assert first != second
+
+
+def test_read_list__skips_comments_and_blank_lines(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("# mine\n a \n\nb.jpg\r\nc d\n")
+    assert read_list(tmp_path / "train.txt") == ["a", "b.jpg", "c d"]
+
+
+@pytest.mark.parametrize("name", ["../a", "/a", "sub/a", "..", "sub\\a", "C:a"])
+def test_read_list__refuses_paths(tmp_path: Path, name: str) -> None:
+    (tmp_path / "train.txt").write_text(f"ok\n{name}\n")
+    with pytest.raises(DataError, match=r"train\.txt holds names that are paths"):
+        read_list(tmp_path / "train.txt")
+
+
+def test_read_list__refuses_what_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(DataError, match="must be UTF-8"):
+        read_list(tmp_path / "train.txt")
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"train": ["a", "x", "y"]}, r"train list names images that here does not have: x, y\. Do this"),
+        ({"train": ["a"], "test": ["b", "a"]}, r"test and train lists of here overlap: a"),
+        ({"val": ["a", "a"]}, r"val list of here names images more than once: a"),
+    ],
+)
+def test_check_parts__refuses(parts: dict[str, list[str]], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        check_parts(parts, ["a", "b"], "here", "Do this.")
