@@ -25,6 +25,7 @@ fit: install ## train and prune on drawn phantom frames: no data, account or net
 
 test: install ## the tests, without the long ones
 	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest --doctest-modules polyp_lightning
 
 test-slow: install ## the long suites
 	$(BIN)/python -m pytest -m slow --durations 10
