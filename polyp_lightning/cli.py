@@ -12,13 +12,14 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from polyp_lightning.checkpoint import as_flags, read
 from polyp_lightning.data.commands import main as data_main
 from polyp_lightning.data.datamodule import PolypDataModule
-from polyp_lightning.errors import ConfigError, PolypError
+from polyp_lightning.errors import PolypError
 from polyp_lightning.files import written_beside
 from polyp_lightning.prediction import MaskWriter
 from polyp_lightning.pruning.callback import TaylorFOPruning
-from polyp_lightning.segmenter import CHECKPOINT_KEY, PolypSegmenter
+from polyp_lightning.segmenter import PolypSegmenter
 from polyp_lightning.tracking import ProgressBar, RunLogger, RunTracker, StageCheckpoint, StageSummary
 
 USAGE = """\
@@ -30,8 +31,6 @@ usage: python -m polyp_lightning VERB [options]
   predict   write masks as PNG                       --ckpt_path FILE
   data      fetch or verify a data set               data fetch kvasir | data verify kvasir
 """
-# What a checkpoint says of the data it was trained on, as flags; folders belong to the machine and are not stored.
-DATA_FLAGS = {"data": "--data.name", "split": "--data.split", "image_size": "--data.image_size"}
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -61,14 +60,15 @@ def _run(arguments: list[str]) -> None:
     torch.set_float32_matmul_precision("high")
     _silence()
     checkpoint = _checkpoint_path(arguments)
-    inherited = _inherited(checkpoint) if checkpoint else []
+    # Flags that the user gives come later and win.
+    inherited = as_flags(read(checkpoint)) if checkpoint else []
     PolypCLI(
         PolypSegmenter,
         PolypDataModule,
         save_config_callback=RunConfig,
         save_config_kwargs={"save_to_log_dir": False},
         trainer_defaults={
-            "max_epochs": 12,
+            "max_epochs": 20,
             "log_every_n_steps": 10,
             "logger": {"class_path": f"{RunLogger.__module__}.{RunLogger.__name__}"},
             # Lightning's own counts no MACs here: its column says 0.
@@ -101,23 +101,6 @@ def _checkpoint_path(arguments: Sequence[str]) -> Path | None:
         if here == "--ckpt_path" or here.startswith("--ckpt_path="):
             return Path(following if here == "--ckpt_path" else here.partition("=")[2])
     return None
-
-
-def _inherited(checkpoint: Path) -> list[str]:
-    """The flags with which a checkpoint's run was made; flags that the user gives come later and win."""
-    if not checkpoint.is_file():
-        msg = f"--ckpt_path {checkpoint} is not a file; give a checkpoint that `fit` has written (runs/*/checkpoints)"
-        raise ConfigError(msg)
-    try:
-        stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        msg = f"--ckpt_path {checkpoint} can't be read as a checkpoint: {error}"
-        raise ConfigError(msg) from error
-    model = {k: v for k, v in stored.get("hyper_parameters", {}).items() if k not in ("image_size", "encoder_weights")}
-    data = stored.get(CHECKPOINT_KEY, {}).get("data", {})
-    flags = {f"--model.{key}": value for key, value in model.items() if not key.startswith("_")}
-    flags |= {flag: data[key] for key, flag in DATA_FLAGS.items() if key in data}
-    return [f"{flag}={'null' if value is None else value}" for flag, value in flags.items()]
 
 
 class RunConfig(SaveConfigCallback):

@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import lightning
-import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
@@ -15,14 +13,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
-import polyp_lightning
+from polyp_lightning.checkpoint import KEY, record, record_of
 from polyp_lightning.errors import ConfigError
 from polyp_lightning.losses import build_loss
 from polyp_lightning.metrics import PerImageDice, PerImageIoU, binarise, evaluation_metrics
 from polyp_lightning.nets import build_net, normalisation
+from polyp_lightning.pruning import rebuild
 
-CHECKPOINT_KEY = "polyp_lightning"
-SCHEMA = 1
 Batch = dict[str, Any]
 
 
@@ -193,17 +190,9 @@ class PolypSegmenter(LightningModule):
 
         The checkpoint has its own weights: loading it must not download others first.
         """
-        from polyp_lightning.pruning.plan import describe
-
         datamodule: Any = getattr(self._trainer, "datamodule", None)
         parameters = dict(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, self.hparams))
-        checkpoint[CHECKPOINT_KEY] = {
-            "schema": SCHEMA,
-            "plan": describe(self.net),
-            "data": datamodule.describe() if hasattr(datamodule, "describe") else {},
-            "versions": _versions(),
-            "encoder_weights": parameters.get("encoder_weights"),
-        }
+        checkpoint[KEY] = record(self.net, datamodule, parameters.get("encoder_weights"))
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**parameters, "encoder_weights": None}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -214,11 +203,9 @@ class PolypSegmenter(LightningModule):
         Raises:
             ConfigError: the checkpoint is of another program, version or architecture.
         """
-        from polyp_lightning.pruning.plan import rebuild
-
-        record = _record(checkpoint)
+        plan = record_of(checkpoint)["plan"]
         self._check_same_net(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}))
-        net = rebuild(build_net(self.arch, self.encoder, None), record["plan"])
+        net = rebuild(build_net(self.arch, self.encoder, None), plan)
         like = next(self.net.parameters())
         self.net = _channels_last(net.to(device=like.device, dtype=like.dtype)).train(self.net.training)
 
@@ -257,33 +244,6 @@ def _check(lr: float, image_size: int) -> None:
 def _channels_last(net: nn.Module) -> nn.Module:
     """The network in the memory format that halves the time of its convolutions on a CPU."""
     return net.to(memory_format=torch.channels_last)
-
-
-def _record(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """What :meth:`PolypSegmenter.on_save_checkpoint` added."""
-    record = checkpoint.get(CHECKPOINT_KEY)
-    if not isinstance(record, dict) or "plan" not in record:
-        msg = "the checkpoint was not written by polyp_lightning: it has no description of the network's shapes"
-        raise ConfigError(msg)
-    if record.get("schema") != SCHEMA:
-        found = record.get("versions", {}).get("polyp_lightning", "unknown")
-        msg = (
-            f"the checkpoint has layout {record.get('schema')!r} (written by polyp_lightning {found}); "
-            f"this is {polyp_lightning.__version__}, which reads layout {SCHEMA}"
-        )
-        raise ConfigError(msg)
-    return record
-
-
-def _versions() -> dict[str, str]:
-    """The versions that made a checkpoint, as plain strings: torch's own is a subclass, refused by weights_only."""
-    versions = {
-        "polyp_lightning": polyp_lightning.__version__,
-        "torch": torch.__version__,
-        "lightning": lightning.__version__,
-        "segmentation_models_pytorch": smp.__version__,
-    }
-    return {name: str(version) for name, version in versions.items()}
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader
 
-from polyp_lightning import segmenter
+from polyp_lightning import checkpoint, segmenter
 from polyp_lightning.errors import ConfigError
 from polyp_lightning.nets import build_net
 from polyp_lightning.segmenter import PolypSegmenter
@@ -304,7 +304,7 @@ def test_init__refuses_what_cannot_work(options: dict[str, Any], message: str) -
 def test_checkpoint__round_trip_without_pickle(fitted: Any) -> None:
     module, path, *_ = fitted
     stored = torch.load(path, weights_only=True)
-    record = stored[segmenter.CHECKPOINT_KEY]
+    record = stored[checkpoint.KEY]
     assert record["schema"] == 1
     assert record["data"] == {"name": "frames", "train": 8}
     assert {type(v) for v in record["versions"].values()} == {str}
@@ -334,7 +334,7 @@ def test_checkpoint__asks_for_no_pretrained_weights(tmp_path: Path, monkeypatch:
     assert asked == [None, None]
     assert all(torch.equal(a, b) for a, b in zip(parameters(loaded), parameters(module), strict=True))
     assert module.hparams["encoder_weights"] == str(weights)
-    stored = torch.load(tmp_path / "last.ckpt", weights_only=True)[segmenter.CHECKPOINT_KEY]
+    stored = torch.load(tmp_path / "last.ckpt", weights_only=True)[checkpoint.KEY]
     assert stored["encoder_weights"] == str(weights)
 
 
@@ -394,8 +394,8 @@ def test_checkpoint__longer_than_its_one_cycle(fitted: Any, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda stored: stored.pop(segmenter.CHECKPOINT_KEY), "not written by polyp_lightning"),
-        (lambda stored: stored[segmenter.CHECKPOINT_KEY].update(schema=2), r"layout 2 \(written by polyp_lightning 0"),
+        (lambda stored: stored.pop(checkpoint.KEY), "not written by polyp_lightning"),
+        (lambda stored: stored[checkpoint.KEY].update(schema=2), r"layout 2 \(written by polyp_lightning 0"),
         (
             lambda stored: stored["hyper_parameters"].update(arch="FPN"),
             "holds FPN with resnet18, but Unet with resnet18",

@@ -50,6 +50,7 @@ def _fetch(data_set: str, root: Path) -> int:
         refuse_clinicdb(root)
     home = fetch_kvasir(root)
     print(f"{home}: the official Kvasir-SEG, every file checked. For research and education; cite Jha et al. 2020.")
+    print("CVC-ClinicDB has to be asked for: `python -m polyp_lightning data fetch clinicdb` says how.")
     return 0
 
 

@@ -45,7 +45,7 @@ class PolypDataModule(LightningDataModule):
         root: str | None = None,
         split: str | None = None,
         image_size: int = 128,
-        batch_size: int = 16,
+        batch_size: int = 8,
         num_workers: int = 2,
         seed: int = 0,
         cache_dir: str | None = None,

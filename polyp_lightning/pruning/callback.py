@@ -58,8 +58,8 @@ class TaylorFOPruning(Callback):
     def __init__(
         self,
         target: float = 0.25,
-        start: int = 3,
-        end: int = 6,
+        start: int = 8,
+        end: int = 12,
         every: int = 1,
         schedule: Shape = "cubic",
         floor: float = 0.1,
@@ -202,8 +202,9 @@ class TaylorFOPruning(Callback):
 
     def _record(self, pl_module: LightningModule, epoch: int) -> StageRecord:
         cost = measure(_net(pl_module), _image_size(pl_module))
-        layers = filters(_net(pl_module))
-        share = self._current_graph().total_macs() / self._dense_macs
+        graph = self._current_graph()
+        layers = filters(_net(pl_module), graph.executed)
+        share = graph.total_macs() / self._dense_macs
         number = self.stage + 1 if self.history else 0
         return StageRecord(number, epoch, cost.gmacs, share, cost.params_used, per_block(layers), layers)
 

@@ -1,14 +1,22 @@
 """Filters per layer and per block, for tables and plots."""
 
+from collections.abc import Collection
+
 from torch import nn
 
 # Containers whose children are the blocks worth a row of their own.
 _SEQUENCES = frozenset({"blocks", "features", "layers", "stages", "_blocks"})
 
 
-def filters(net: nn.Module) -> dict[str, int]:
-    """Output filters of every convolution, by module name."""
-    return {name: m.out_channels for name, m in net.named_modules() if isinstance(m, nn.modules.conv._ConvNd)}
+def filters(net: nn.Module, executed: Collection[str]) -> dict[str, int]:
+    """Output filters of every convolution that the forward pass reaches, by module name.
+
+    Args:
+        net: the network.
+        executed: names of the parameters in use, as a graph has them; some smp encoders own layers that never run.
+    """
+    layers = ((name, m) for name, m in net.named_modules() if isinstance(m, nn.modules.conv._ConvNd))
+    return {name: layer.out_channels for name, layer in layers if f"{name}.weight" in executed}
 
 
 def block_of(layer: str) -> str:

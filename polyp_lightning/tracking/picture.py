@@ -49,7 +49,7 @@ def pareto_png(history: Sequence[StageRecord], path: str | Path, caption: str) -
     figure = Figure(figsize=(7.0, 4.6), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     _draw(axes, history)
-    axes.set_xlabel("GMACs per image")
+    axes.set_xlabel("GMACs per image (training goes from right to left)")
     axes.set_ylabel("validation Dice at 0.5, network resolution")
     figure.suptitle("Dice against GMACs while pruning", fontsize=12)
     axes.set_title(caption, fontsize=8, wrap=True)
