@@ -32,6 +32,8 @@ usage: python -m polyp_lightning VERB [options]
   data      fetch or verify a data set               data fetch kvasir | data verify kvasir
 """
 
+CONFIG_FILE = "config.yaml"
+
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one verb.
@@ -60,8 +62,7 @@ def _run(arguments: list[str]) -> None:
     torch.set_float32_matmul_precision("high")
     _silence()
     checkpoint = _checkpoint_path(arguments)
-    # Flags that the user gives come later and win.
-    inherited = as_flags(read(checkpoint)) if checkpoint else []
+    inherited = _inherited(arguments[0], checkpoint) if checkpoint else []
     PolypCLI(
         PolypSegmenter,
         PolypDataModule,
@@ -80,6 +81,16 @@ def _run(arguments: list[str]) -> None:
         auto_configure_optimizers=False,
         args=[arguments[0], *inherited, *arguments[1:]],
     )
+
+
+def _inherited(verb: str, checkpoint: Path) -> list[str]:
+    """The options with which a checkpoint's run was made; those that the user gives come later and win."""
+    flags = as_flags(read(checkpoint))
+    config = checkpoint.parent.parent / CONFIG_FILE
+    if verb == "fit" and config.is_file():
+        # Going on needs all of them, schedule and optimizer too; the weights come from the checkpoint.
+        return ["--config", str(config), "--model.encoder_weights=null"]
+    return flags
 
 
 def _silence() -> None:
@@ -107,11 +118,12 @@ class RunConfig(SaveConfigCallback):
     """Writes the resolved configuration beside the checkpoints, and into the tracked run."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Called once, on rank zero."""
-        if stage != "fit":
+        """Called once, on rank zero. A run that goes on in its own folder keeps the configuration it began with."""
+        target = Path(trainer.default_root_dir) / CONFIG_FILE
+        if stage != "fit" or (self.config.ckpt_path and target.is_file()):
             return
         text = self.parser.dump(self.config, skip_none=False)
-        with written_beside(Path(trainer.default_root_dir) / "config.yaml") as path:
+        with written_beside(target) as path:
             path.write_text(text)
 
 
