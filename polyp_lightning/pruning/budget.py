@@ -124,7 +124,9 @@ def _check(graph: ChannelGraph, scores: Scores, target: float) -> None:
 
 def _least(graph: ChannelGraph, dense_widths: Mapping[str, int], floor: float) -> list[int]:
     """The number of components that each group keeps at least."""
-    return [max(1, math.ceil(floor * dense_widths[group.name] - 1e-9)) for group in graph.groups]
+    # A grouped convolution whose proportions change with a cut may be coupled in another way than it was.
+    dense = [dense_widths.get(group.name, len(group.components)) for group in graph.groups]
+    return [max(1, math.ceil(floor * width - 1e-9)) for width in dense]
 
 
 def _rank(graph: ChannelGraph, scores: Scores, least: Sequence[int], round_to: int) -> Ranking:
@@ -175,6 +177,8 @@ def _width_of_prefixes(axis: npt.NDArray[np.int64], ranking: Ranking) -> npt.NDA
 
 def _closest(graph: ChannelGraph, ranking: Ranking, macs: npt.NDArray[np.float64], budget: float) -> Removed:
     """The prefix that ends nearest to the budget; if that is coarse, the last chunks are chosen to fit."""
+    if ranking.length == 0:
+        return graph.nothing()
     crossing = int(np.argmax(macs <= budget)) if macs[-1] <= budget else len(macs) - 1
     prefixes = [_removed(graph, ranking, k) for k in (crossing, crossing - 1)]
     filled = _fill(graph, ranking, crossing - 1, budget)

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
@@ -89,7 +90,13 @@ class TaylorFOPruning(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what cannot work before anything is trained."""
-        if stage != "fit" or not self.schedule.epochs:
+        if stage != "fit":
+            return
+        if trainer.current_epoch == 0:
+            # Another network than that of an earlier fit; a checkpoint brings its own history, after this.
+            self.history.clear()
+            self._criterion.reset(1)
+        if not self.schedule.epochs:
             return
         if trainer.world_size > 1:
             msg = f"pruning runs in one process, got {trainer.world_size}; set --trainer.devices 1"
@@ -111,6 +118,9 @@ class TaylorFOPruning(Callback):
             self.history.append(self._record(pl_module, trainer.current_epoch))
             if self.schedule.epochs:
                 check_reachable(self._current_graph(), self.schedule.target, floor=self.floor, round_to=self.round_to)
+        if trainer.fit_loop.restarted_mid_epoch:
+            # Lightning does not call on_train_epoch_start for an epoch that it resumes.
+            self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Cut where the schedule says so, then watch the epoch if the next one begins with a cut."""
@@ -135,7 +145,7 @@ class TaylorFOPruning(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log what the validated network costs."""
-        if self.history and not trainer.sanity_checking:
+        if self.history and _is_of_the_fit(trainer):
             now = self.history[-1]
             costs = {"complexity/gmacs": now.gmacs, "complexity/params": now.params, "stage": now.stage}
             pl_module.log_dict({name: float(value) for name, value in costs.items()})
@@ -143,7 +153,7 @@ class TaylorFOPruning(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take down the stage's Dice."""
         dice = trainer.callback_metrics.get("val/dice")
-        if self.history and dice is not None and not trainer.sanity_checking:
+        if self.history and dice is not None and _is_of_the_fit(trainer):
             now = self.history[-1]
             now.dice_end = float(dice)
             now.dice_best = max(now.dice_end, now.dice_best or 0.0)
@@ -227,6 +237,11 @@ def _check_options(floor: float, round_to: int, batches: int, check: str) -> Non
             raise ConfigError(msg)
 
 
+def _is_of_the_fit(trainer: Trainer) -> bool:
+    """False in sanity checks and in ``trainer.validate``, whose data and weights may be others."""
+    return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+
+
 def _net(pl_module: LightningModule) -> nn.Module:
     """The network to prune: the part of the module that images go through."""
     net = pl_module.net
@@ -254,9 +269,18 @@ def _on_device(trainer: Trainer, pl_module: LightningModule, loader: Any) -> Ite
 def _recalibrate(trainer: Trainer, pl_module: LightningModule, batches: int) -> None:
     """New running statistics from a few training batches; order and random numbers of the training stay as is."""
     loader: Any = trainer.train_dataloader
-    with isolate_rng(), _position_kept(loader), trainer.precision_plugin.forward_context():
+    with _modes_kept(pl_module), isolate_rng(), _position_kept(loader), trainer.precision_plugin.forward_context():
         some = islice(_on_device(trainer, pl_module, loader), batches)
         update_bn((batch["image"] for batch in some), pl_module)
+
+
+@contextmanager
+def _modes_kept(net: nn.Module) -> Iterator[None]:
+    """Each module is afterwards in the mode it was in: frozen parts stay in eval mode."""
+    modes = {module: module.training for module in net.modules()}
+    yield
+    for module, training in modes.items():
+        module.training = training
 
 
 @contextmanager
@@ -276,14 +300,16 @@ def _position_kept(loader: Any) -> Iterator[None]:
 @torch.no_grad()
 def _validation_dice(trainer: Trainer, pl_module: LightningModule) -> float | None:
     """Per-image Dice over the validation set, outside Lightning's own loop; None where there is none."""
-    loader = trainer.val_dataloaders
-    if loader is None:
+    loader: Any = trainer.val_dataloaders
+    if isinstance(loader, list) and len(loader) == 1:
+        loader = loader[0]
+    if loader is None or isinstance(loader, (list, dict)):
         return None
     metric = PerImageDice().to(pl_module.device)
-    was_training = pl_module.training
-    pl_module.eval()
-    with isolate_rng(), trainer.precision_plugin.forward_context():
-        for batch in _on_device(trainer, pl_module, loader):
+    with _modes_kept(pl_module), isolate_rng(), trainer.precision_plugin.forward_context():
+        pl_module.eval()
+        # --trainer.limit_val_batches holds here too; infinite where the loader has no length.
+        limit = trainer.num_val_batches[0]
+        for batch in islice(_on_device(trainer, pl_module, loader), None if limit == float("inf") else int(limit)):
             metric.update(pl_module(batch["image"]) > 0, batch["mask"])
-    pl_module.train(was_training)
     return float(metric.compute())

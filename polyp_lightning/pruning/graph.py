@@ -43,7 +43,7 @@ class Group:
 
     Attributes:
         name: the module that produces them, the first one where several are coupled; unique within a graph, and the
-            same for the same layer after a cut.
+            same after a cut unless a grouped convolution's proportions changed how it is coupled.
         components: their numbers.
     """
 

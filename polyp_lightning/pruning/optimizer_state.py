@@ -38,8 +38,13 @@ def cut_optimizer_state(optimizers: Iterable[Optimizer], net: nn.Module, cut: Cu
 
 
 def _kept(value: torch.Tensor, dims: Mapping[int, npt.NDArray[np.intp]], parameter: torch.Tensor) -> torch.Tensor:
+    factored = any(value.shape[dim] == 1 for dim in dims) or value.shape[2:] != parameter.shape[2:]
     for dim, keep in dims.items():
+        if value.shape[dim] == 1 and len(keep) > 0 and keep[-1] > 0:
+            continue  # a row or column sum, as Adafactor keeps
         value = value.index_select(dim, torch.as_tensor(keep, device=value.device))
+    if factored:
+        return value
     # empty_like keeps the parameter's memory format, which foreach and fused steps rely on.
     return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 

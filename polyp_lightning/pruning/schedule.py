@@ -15,7 +15,8 @@ class Schedule:
     Attributes:
         target: share of the dense MACs left after the last cut, in (0, 1]; 1 means no cut at all.
         start: epoch (from 0) of the first cut; at least 1, since scores are gathered in the epochs before.
-        end: epoch of the last cut; the epochs after it are the fine-tuning tail.
+        end: latest epoch of a cut, reached where ``every`` divides the way from ``start``; then comes the fine-tuning
+        tail.
         every: epochs between cuts.
         shape: ``linear``, ``cubic`` (fast at first; Zhu & Gupta 2017, arXiv 1710.01878) or ``one_shot`` (all at
         ``start``).

@@ -12,6 +12,7 @@ exact for residual streams, concatenations and depthwise convolutions.
 
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +91,7 @@ class ConsumerScores:
             return
         self._handles.append(self._net.register_forward_hook(self._watch_output))
         for module, consumer in self._consumers:
-            self._handles.append(module.register_forward_pre_hook(self._input_hook(module, consumer)))
+            self._handles.append(module.register_forward_pre_hook(self._input_hook(module, consumer), with_kwargs=True))
 
     def detach(self) -> None:
         """Remove every hook."""
@@ -115,20 +116,21 @@ class ConsumerScores:
             self._on_scores(self._scores, self._norm)
         self._scores = self._norm = None
 
-    def _input_hook(self, module: nn.Module, consumer: Consumer) -> Callable[..., tuple[Tensor, ...] | None]:
+    def _input_hook(self, module: nn.Module, consumer: Consumer) -> Callable[..., tuple[Any, dict[str, Any]] | None]:
         channels = torch.as_tensor(consumer.channels)
         channel_dim = -1 if isinstance(module, nn.Linear) else 1
 
-        def hook(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-            x = args[0]
-            if not (torch.is_grad_enabled() and x.requires_grad):
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+            x: Tensor = args[0] if args else kwargs["input"]
+            if not torch.is_grad_enabled():
                 return None
             # A view of its own: its gradient is what flows back through this consumer alone, and the consumer saves
             # it for its own backward pass, so that no later in-place operation may overwrite it.
-            view = x.view_as(x)
+            # Behind frozen layers nothing requires a gradient, and yet their filters have to be scored.
+            view = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
             values = view.detach()
             view.register_hook(lambda gradient: self._add(values, gradient, channels, channel_dim))
-            return (view, *args[1:])
+            return ((view, *args[1:]), kwargs) if args else ((), {**kwargs, "input": view})
 
         return hook
 

@@ -19,7 +19,7 @@ class StageRecord:
         params: parameters that the forward pass uses.
         widths: filters kept per block (a top-level part of the network, such as ``encoder.layer3``).
         layers: output filters of every convolution, by module name.
-        dice_before: validation Dice just before the cut that began the stage; None for stage 0.
+        dice_before: validation Dice of the last validated epoch before the cut that began the stage; None for stage 0.
         dice_after: validation Dice right after that cut and its batch-norm recalibration; None for stage 0.
         dice_end: validation Dice of the stage's last epoch so far; None until an epoch has been validated.
         dice_best: the best validation Dice of the stage so far.

@@ -52,7 +52,9 @@ def cut(net: nn.Module, graph: ChannelGraph, removed: Removed) -> Cut:
         _shrink(tensors[name], dims)
     for name, channels in graph.grouped.items():
         layer = net.get_submodule(name.rpartition(".")[0])
-        layer.groups = int((~removed[channels]).sum()) // int(tensors[name].shape[1])  # type: ignore[assignment]
+        # A weight that two layers share is named after the first.
+        inputs: int = layer.get_parameter("weight").shape[1]
+        layer.groups = int((~removed[channels]).sum()) // inputs  # type: ignore[assignment]
     synchronise(net)
     return kept
 
@@ -65,8 +67,6 @@ def mask(net: nn.Module, graph: ChannelGraph, removed: Removed) -> None:
     tensors = dict(named_tensors(net))
     with torch.no_grad():
         for name, axes in graph.axes.items():
-            if not tensors[name].is_floating_point():
-                continue
             for dim, components in enumerate(axes):
                 gone = np.flatnonzero(removed[components])
                 if len(gone) and not graph.consumed[name][dim]:

@@ -1,8 +1,9 @@
 """One fake forward pass that follows channel labels through every operation.
 
 Under :class:`~torch._subclasses.fake_tensor.FakeTensorMode` no number is computed and no memory taken; a dispatch mode
-sees the real operations, whatever Python wrote them. An operation without a rule freezes what passes through it, so an
-unknown network is never cut wrongly, only less.
+sees the real operations, whatever Python wrote them. An operation without a rule freezes what passes through it: an
+unknown network is cut less, not wrongly. What no trace of one call can see, such as branches that depend on values or
+on training mode, is left to the check in :mod:`polyp_lightning.pruning.exactness`.
 """
 
 import itertools
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from polyp_lightning.errors import PruningError
 from polyp_lightning.pruning.labels import Atoms, Labels, Ties
 
 
@@ -42,7 +44,7 @@ RULES: dict[str, Rule] = {}
 # Results that share one set of labels, part by part.
 SPLITS = frozenset({"split", "split_with_sizes", "chunk", "unbind", "unsafe_split", "unsafe_chunk"})
 # Cost something even where nothing can be removed.
-COSTLY = frozenset({"mm", "bmm", "addmm", "baddbmm"})
+COSTLY = frozenset({"mm", "bmm", "addmm", "baddbmm", "convolution"})
 # Look at metadata only.
 IGNORED = frozenset({"_assert_tensor_metadata", "device", "sym_size", "sym_stride", "sym_numel", "is_same_size"})
 
@@ -77,6 +79,9 @@ class Trace:
     grouped: dict[str, Atoms] = field(default_factory=dict)
     macs: list[MacRecord] = field(default_factory=list)
     viewed: list[Atoms] = field(default_factory=list)
+    read: set[int] = field(default_factory=set)
+    made: set[int] = field(default_factory=set)
+    shapes: list[tuple[str, tuple[Atoms | int, ...]]] = field(default_factory=list)
     not_understood: Counter[str] = field(default_factory=Counter)
 
 
@@ -93,6 +98,7 @@ class Tracer(TorchDispatchMode):
         self._alive: list[Tensor] = []
         self._names: dict[int, str] = {}
         self._owners: dict[int, str] = {}
+        self._running: list[tuple[str, nn.Module]] = []
         for name, tensor in itertools.chain(net.named_parameters(), net.named_buffers()):
             if tensor.ndim and id(tensor) not in self._names:
                 axes = tuple(self.ties.fresh(size) for size in tensor.shape)
@@ -117,6 +123,24 @@ class Tracer(TorchDispatchMode):
     def owner_of(self, atoms: Atoms) -> str | None:
         """Name of the parameter of which ``atoms`` is a whole dimension, also through transposed views."""
         return self._owners.get(id(atoms))
+
+    def watch(self, net: nn.Module) -> None:
+        """Keep account of the layer that is being called."""
+        for name, module in net.named_modules():
+            if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear, nn.GroupNorm)):
+                module.register_forward_pre_hook(lambda m, _, name=name: self._running.append((name, m)))
+                module.register_forward_hook(self._leave)
+
+    def _leave(self, *_: object) -> None:
+        self._running.pop()
+
+    def layer_of(self, weight: str | None) -> str | None:
+        """Name of the layer being called if ``weight`` is its own; None where code outside of a layer uses it."""
+        if weight is None or not self._running:
+            return None
+        name, module = self._running[-1]
+        own = module._parameters.get("weight")
+        return name if own is not None and self.name_of(own) == weight else None
 
     def freeze(self, tensors: Iterable[Tensor]) -> None:
         """Freeze every dimension of these."""
@@ -154,6 +178,13 @@ class Tracer(TorchDispatchMode):
             labels = Labels((None,) * first.ndim)
         for result in results if base in SPLITS else [first]:
             self.put(result, labels)
+        if base not in SPLITS:
+            # Indices of a pool and the like: of the same channels, but never 0 when masked.
+            for result in (r for r in results[1:] if r.shape == first.shape):
+                self.put(result, Labels(labels.dims, zero=False))
+        self.trace.shapes.append(
+            (base, tuple(s if d is None else d for s, d in zip(first.shape, labels.dims, strict=True)))
+        )
         if in_place:
             self.put(args[0], labels)
             if not labels.zero:
@@ -168,11 +199,18 @@ class Tracer(TorchDispatchMode):
 def run_traced(net: nn.Module, inputs: tuple[Tensor, ...]) -> Trace:
     """Trace one call of a (fake) net in eval mode; what reaches the output, or is never reached, is frozen."""
     tracer = Tracer(net, inputs[0].shape[0])
+    tracer.watch(net)
     with torch.no_grad(), tracer:
         out = net(*inputs)
-    tracer.freeze(t for t in tree_leaves(out) if isinstance(t, Tensor))
+    results = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+    if not results:
+        msg = f"the network returns a {type(out).__name__}; it has to return a tensor, or a tuple, list or dict of them"
+        raise PruningError(msg)
+    tracer.freeze(results)
     trace = tracer.trace
     for name, axes in trace.parameters.items():
-        if name not in trace.executed:
+        ids = {id(a) for a in axes}
+        # A weight that is tied to another layer the other way round can't be masked on one side only.
+        if name not in trace.executed or ids & trace.read & trace.made:
             trace.ties.freeze(*axes)
     return trace

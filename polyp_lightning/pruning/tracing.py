@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from polyp_lightning.errors import PruningError
 from polyp_lightning.pruning import rules  # noqa: F401  registers what operations do to labels
@@ -40,10 +41,10 @@ def trace(net: nn.Module, input_shape: Sequence[int]) -> ChannelGraph:
         raise PruningError(msg)
     record = _run(net, input_shape)
     graph = _assemble(record)
-    if record.viewed and not _trial_cut_runs(net, graph, input_shape):
+    if not _trial_cut_runs(net, graph, record, input_shape):
         record = _run(net, input_shape, freeze_viewed=True)
         graph = _assemble(record)
-        if not _trial_cut_runs(net, graph, input_shape):
+        if not _trial_cut_runs(net, graph, record, input_shape):
             msg = "the network does not run once a channel of each layer is removed, for a reason the trace cannot see"
             raise PruningError(msg)
     return graph
@@ -72,7 +73,7 @@ def _run(net: nn.Module, shape: Sequence[int], *, freeze_viewed: bool = False) -
     mode = _fake_mode()
     fake = _fake_copy(net, mode)
     try:
-        with mode:
+        with mode, sdpa_kernel(SDPBackend.MATH):
             record = run_traced(fake, (_example(fake, shape),))
     except Exception as error:
         msg = f"the network does not run on an input of shape {tuple(shape)}: {error}"
@@ -82,8 +83,8 @@ def _run(net: nn.Module, shape: Sequence[int], *, freeze_viewed: bool = False) -
     return record
 
 
-def _trial_cut_runs(net: nn.Module, graph: ChannelGraph, shape: Sequence[int]) -> bool:
-    """Whether a fake copy still runs after one component of each group has gone."""
+def _trial_cut_runs(net: nn.Module, graph: ChannelGraph, record: Trace, shape: Sequence[int]) -> bool:
+    """Whether a fake copy does the same after one component of each group has gone: it runs, on the shapes expected."""
     removed = graph.nothing()
     for group in graph.groups:
         if len(group.components) > 1:
@@ -91,12 +92,18 @@ def _trial_cut_runs(net: nn.Module, graph: ChannelGraph, shape: Sequence[int]) -
     mode = _fake_mode()
     fake = _fake_copy(net, mode)
     try:
-        with torch.no_grad(), mode:
+        with torch.no_grad(), mode, sdpa_kernel(SDPBackend.MATH):
             cut(fake, graph, removed)
-            fake(_example(fake, shape))
+            again = run_traced(fake, (_example(fake, shape),))
     except Exception:
         return False
-    return True
+    component = record.ties.components()
+    kept = [
+        (name, tuple(s if isinstance(s, int) else int((~removed[component[s]]).sum()) for s in sizes))
+        for name, sizes in record.shapes
+    ]
+    got = [(name, tuple(s if isinstance(s, int) else len(s) for s in sizes)) for name, sizes in again.shapes]
+    return got == kept
 
 
 def _assemble(record: Trace) -> ChannelGraph:

@@ -42,7 +42,7 @@ def measure(effort: Effort) -> list[Row]:
         frames = _fill(home)
         module = PolypDataModule("folder", name, image_size=SIDE, cache_dir=str(home / "cache"))
         module.prepare_data()
-        what = f"train loader, {frames}, {SIDE}², {module.num_workers} workers: cache against decoding"
+        what = f"images a second of the train loader, {frames}, {SIDE}², {module.num_workers} workers: cache against decoding"
         whole = _row(what, _loaders(module), effort, LIMIT)
         rest = _row("the same without augmentation", _loaders(module, bare=True), effort, None)
     return [whole, rest]
@@ -108,7 +108,7 @@ def _passing(loader: Loader) -> Callable[[], None]:
 
 
 def _rate(images: int, seconds: Sequence[float]) -> str:
-    return f"{images / statistics.median(seconds):.0f} images/s"
+    return f"{images / statistics.median(seconds):.0f} /s"
 
 
 def _fill(home: Path) -> str:

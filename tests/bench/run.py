@@ -71,11 +71,12 @@ def _quieten() -> None:
 def table(rows: Sequence[Row]) -> Table:
     """The rows as a table for the terminal."""
     lines = Table(title="Speed")
-    for heading in ("what", "ours", "reference", "ratio (min–max)", "asked", "met"):
-        lines.add_column(heading, min_width={"what": 24, "ratio (min–max)": 12}.get(heading))
+    lines.add_column("what")
+    for heading in ("ours", "reference", "ratio\n(min–max)", "asked", "met"):
+        lines.add_column(heading, no_wrap=True)
     for row in rows:
         met = {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[row.met]
-        lines.add_row(row.what, row.ours, row.reference, row.spread, row.asked, met)
+        lines.add_row(row.what, row.ours, row.reference, row.spread.replace(" (", "\n("), row.asked, met)
     return lines
 
 

@@ -169,6 +169,26 @@ def test_callback__scores_only_the_epoch_before_a_cut(tmp_path: Path) -> None:
     assert counts == [0, 16, 0, 16, 0, 0]
 
 
+def test_callback__a_second_fit_prunes_the_second_network(tmp_path: Path) -> None:
+    pruning = TaylorFOPruning(0.5, 1, 2, floor=0.0)
+    for folder in ("first", "second"):
+        module = TinySegmenter()
+        fit(tmp_path / folder, pruning, module, 3)
+        assert [r.stage for r in pruning.history] == [0, 1, 2]
+        assert reference_macs(module.net, SIZE) / reference_macs(Concat(6), SIZE) == pytest.approx(0.5, abs=0.01)
+
+
+def test_callback__dice_right_after_a_cut_is_of_the_limited_validation_set(tmp_path: Path) -> None:
+    pruning, seen = TaylorFOPruning(0.5, 1, 1, floor=0.0, recalibration_batches=0), []
+
+    class Independent(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            seen.append(numpy_dice(pl_module, frames(24)[16:20]))
+
+    fit(tmp_path, pruning, TinySegmenter(), 2, callbacks=[Independent()], limit_val_batches=1)
+    assert pruning.history[1].dice_after == pytest.approx(seen[1], abs=1e-6)
+
+
 def test_callback__leaves_no_hook_behind(tmp_path: Path) -> None:
     module = TinySegmenter()
     fit(tmp_path, TaylorFOPruning(0.5, 1, 2, floor=0.0), module, 3)

@@ -13,7 +13,7 @@ def _nobody_logged_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
 
     import wandb
 
-    # A service that earlier tests have left running is named in the environment: it must not be "restored" once it is gone.
+    # A service left running by earlier tests is named in the environment; it must not be "restored" when it is gone.
     wandb.teardown()
     os.environ.pop("WANDB_SERVICE", None)
     for name in [name for name in os.environ if name.startswith("WANDB_")]:

@@ -28,8 +28,8 @@ class TaylorFO:
     count as much as a hard one: "gradient-normalised back-propagation" of Sapkota et al., MIUA 2023
     (doi:10.1007/978-3-031-48593-0_22); the formulas of the reductions are those of arXiv:2310.20203. Dividing the
     score is the same as scaling the gradient before it is propagated where images do not mix (batch norm in eval
-    mode), and differs from it slightly in training mode, where this runs. The factor 1/N of a mean loss and the
-    factor of a gradient scaler cancel.
+    mode), and differs from it slightly in training mode, where this runs. A normalised score is free
+    of the factor 1/N of a mean loss and of that of a gradient scaler.
 
     Args:
         size: number of components, the frozen one included.

@@ -52,11 +52,18 @@ def power(tracer: Tracer, call: Call) -> Labels | None:
     return Labels(labels.dims, labels.zero and exponent > 0)
 
 
-@rule("add", "sub", "mul", "div", "prelu_kernel", "_prelu_kernel")
+@rule("_prelu_kernel")
+def prelu(tracer: Tracer, call: Call) -> Labels:
+    """0 stays 0; a masked slope alone leaves what is positive."""
+    x, slope = call.args[0], call.args[1]
+    return Labels(_broadcast(tracer, x, slope, call.first, product=True).dims, tracer.get(x).zero)
+
+
+@rule("add", "sub", "mul", "div")
 def arithmetic(tracer: Tracer, call: Call) -> Labels | None:
     """Two operands, one of which may be a number."""
     left, right = call.args[0], call.args[1]
-    operation = "mul" if "prelu" in call.name else call.name
+    operation = call.name
     if isinstance(left, Tensor) and isinstance(right, Tensor):
         if operation == "div" and tracer.get(right).any:
             return None

@@ -61,7 +61,7 @@ def reshape(tracer: Tracer, call: Call) -> Labels:
             tracer.ties.freeze(atoms)
             continue
         dims[same[0]] = atoms
-        if call.name in ("view", "_unsafe_view", "reshape") and not labels.is_parameter:
+        if call.name in ("view", "_unsafe_view", "reshape"):
             tracer.trace.viewed.append(atoms)  # the size may be a constant in the net's code: a trial cut decides
     return Labels(tuple(dims), labels.zero, labels.is_parameter)
 
@@ -85,7 +85,8 @@ def expand(tracer: Tracer, call: Call) -> Labels:
         else:
             tracer.ties.freeze(atoms)
             dims.append(None)
-    return Labels(tuple(dims), labels.zero)
+    tracer.trace.viewed.extend(d for d in labels.dims if d is not None)
+    return Labels(tuple(dims), labels.zero, labels.is_parameter)
 
 
 @rule("permute", "transpose", "t")
@@ -111,6 +112,7 @@ def slice_(tracer: Tracer, call: Call) -> Labels:
     position = 2 if "split" in call.name else 1
     dim = call.argument(position, "dim", 0) % source.ndim
     if call.name == "slice" and source.shape == call.first.shape:
+        tracer.trace.viewed.extend(a for a in labels.dims[dim : dim + 1] if a is not None)  # narrow(1, 0, 64)
         return labels
     atoms = labels.dims[dim]
     if atoms is not None and call.name in ("split", "unsafe_split") and _equal_parts(call, dim, len(atoms)):

@@ -41,8 +41,8 @@ def layer_norm(tracer: Tracer, call: Call) -> Labels:
 def group_norm(tracer: Tracer, call: Call) -> Labels | None:
     """Whole groups go: the statistics of the others stay as they are."""
     weight, bias, groups = call.args[1], call.args[2], _groups(call.args)
-    if not (isinstance(weight, Tensor) and isinstance(bias, Tensor)):
-        return None
+    if not (isinstance(weight, Tensor) and isinstance(bias, Tensor)) or not tracer.layer_of(tracer.name_of(weight)):
+        return None  # outside of its layer the number of groups is a constant of the code
     labels = tracer.get(call.args[0])
     tracer.ties.freeze(labels.dims[0], *labels.dims[2:])
     channels = labels.dims[1]

@@ -23,9 +23,10 @@ def convolution(tracer: Tracer, call: Call) -> Labels:
     x, w = tracer.get(source), tracer.get(weight)
     tracer.ties.freeze(x.dims[0], *x.dims[2:], *w.dims[2:])
     _record_cost(tracer, source, weight, w, call.first, transposed=transposed)
-    name = tracer.name_of(weight)
-    if name is None:
-        # A computed weight (weight standardisation, dynamic filters): hands off.
+    name = tracer.layer_of(tracer.name_of(weight))
+    if name is None or x.is_parameter:
+        # A computed weight (weight standardisation, dynamic filters), or one used outside of its layer, where neither
+        # scores nor a number of groups can be attached: hands off.
         tracer.ties.freeze(x.dims[1], *w.dims)
         made: Atoms | None = None
     elif groups == 1:
@@ -42,7 +43,8 @@ def convolution(tracer: Tracer, call: Call) -> Labels:
 
 def _record_cost(tracer: Tracer, source: Tensor, weight: Tensor, w: Labels, out: Tensor, *, transposed: bool) -> None:
     kernel = math.prod(weight.shape[2:])
-    where = positions(tuple(source.shape if transposed else out.shape))
+    # Images that were folded into the batch (frames, windows) count as often as they are.
+    where = positions(tuple(source.shape if transposed else out.shape)) * out.shape[0] / tracer.batch
     axes = (_axis(w.dims[0], weight.shape[0]), _axis(w.dims[1], weight.shape[1]))
     tracer.trace.macs.append(MacRecord(axes, float(kernel * where)))
 
@@ -53,6 +55,8 @@ def _dense(tracer: Tracer, name: str, x: Labels, w: Labels, *, transposed: bool)
         tracer.ties.freeze(x.dims[1])
     tracer.ties.unite(x.dims[1], read)
     _consume(tracer, name, read, x.dims[1])
+    if made is not None:
+        tracer.trace.made.add(id(made))
     return made
 
 
@@ -62,7 +66,7 @@ def _grouped(tracer: Tracer, name: str, x: Labels, w: Labels, groups: int) -> At
         return None
     if not x.zero:
         tracer.ties.freeze(channels)
-    tracer.trace.grouped[name] = channels
+    tracer.trace.grouped[f"{name}.weight"] = channels
     outputs, inputs = made.reshape(groups, -1), channels.reshape(groups, -1)
     if groups >= inputs.shape[1]:
         # Depthwise, or many small groups: whole groups go.
@@ -80,8 +84,9 @@ def _grouped(tracer: Tracer, name: str, x: Labels, w: Labels, groups: int) -> At
 def _consume(tracer: Tracer, name: str, read: Atoms | None, channels: Atoms | None) -> None:
     if read is not None:
         tracer.trace.consumed.append(read)
+        tracer.trace.read.add(id(read))
     if channels is not None:
-        tracer.trace.consumers[name] = channels
+        tracer.trace.consumers[f"{name}.weight"] = channels
 
 
 @rule("mm", "bmm")
@@ -102,7 +107,12 @@ def product_plus(tracer: Tracer, call: Call) -> Labels:
             dims[k + offset] = tracer.ties.unite(dims[k + offset], atoms)
         else:
             tracer.ties.freeze(atoms)
-    return Labels(tuple(dims), result.zero and b.zero)
+    # The same bias for all indices of a dimension is not 0 where one of them is masked.
+    repeated = any(
+        dims[k] is not None and (k < offset or bias.shape[k - offset] != size)
+        for k, size in enumerate(call.first.shape)
+    )
+    return Labels(tuple(dims), result.zero and b.zero and not repeated)
 
 
 def _matmul(tracer: Tracer, left: Tensor, right: Tensor) -> Labels:
@@ -126,14 +136,18 @@ def _carries(labels: Labels, outer: Atoms | None) -> bool:
 
 
 def _consume_inner(tracer: Tracer, a: Labels, b: Labels) -> None:
-    # One side of a product of two parameters has to stay the producer, or nothing would be masked.
-    side, channels = (b.dims[-2], a.dims[-1]) if b.is_parameter else (a.dims[-1], b.dims[-2])
-    if side is None or not (a.is_parameter or b.is_parameter):
+    layer = tracer.layer_of(None if b.dims[-2] is None else tracer.owner_of(b.dims[-2]))
+    if layer is not None and b.is_parameter and not a.is_parameter:
+        _consume(tracer, layer, b.dims[-2], a.dims[-1])
+        if b.dims[-1] is not None:
+            tracer.trace.made.add(id(b.dims[-1]))
         return
-    tracer.trace.consumed.append(side)
-    name = tracer.owner_of(side)
-    if name is not None and channels is not None:
-        tracer.trace.consumers[name] = channels
+    # Queries times keys, or a weight outside of its layer: nothing to hook, so no score, and a scale that depends on
+    # the number of channels would change.
+    tracer.ties.freeze(a.dims[-1], b.dims[-2])
+    for labels in (a, b):
+        if labels.is_parameter:
+            tracer.ties.freeze(*labels.dims)
 
 
 def _record_product(tracer: Tracer, shape: Sequence[int], dims: list[Atoms | None], images: int) -> None:
