@@ -128,8 +128,10 @@ class ConsumerScores:
             # it for its own backward pass, so that no later in-place operation may overwrite it.
             # Behind frozen layers nothing requires a gradient, and yet their filters have to be scored.
             view = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
-            values = view.detach()
-            view.register_hook(lambda gradient: self._add(values, gradient, channels, channel_dim))
+            # Let go when its gradient arrives, so that backward frees it as early as it would without the hook; a
+            # second backward pass over the same graph is not scored again.
+            held = [view.detach()]
+            view.register_hook(lambda grad: self._add(held.pop(), grad, channels, channel_dim) if held else None)
             return ((view, *args[1:]), kwargs) if args else ((), {**kwargs, "input": view})
 
         return hook

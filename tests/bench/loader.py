@@ -42,7 +42,8 @@ def measure(effort: Effort) -> list[Row]:
         frames = _fill(home)
         module = PolypDataModule("folder", name, image_size=SIDE, cache_dir=str(home / "cache"))
         module.prepare_data()
-        what = f"images a second of the train loader, {frames}, {SIDE}², {module.num_workers} workers: cache against decoding"
+        side = f"{SIDE}², {module.num_workers} workers"
+        what = f"images a second of the train loader, {frames}, {side}: cache against decoding"
         whole = _row(what, _loaders(module), effort, LIMIT)
         rest = _row("the same without augmentation", _loaders(module, bare=True), effort, None)
     return [whole, rest]
