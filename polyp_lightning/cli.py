@@ -62,7 +62,7 @@ def _run(arguments: list[str]) -> None:
     torch.set_float32_matmul_precision("high")
     _silence()
     checkpoint = _checkpoint_path(arguments)
-    inherited = _inherited(arguments[0], checkpoint) if checkpoint else []
+    inherited = _inherited(arguments, checkpoint) if checkpoint else []
     PolypCLI(
         PolypSegmenter,
         PolypDataModule,
@@ -83,13 +83,16 @@ def _run(arguments: list[str]) -> None:
     )
 
 
-def _inherited(verb: str, checkpoint: Path) -> list[str]:
+def _inherited(arguments: Sequence[str], checkpoint: Path) -> list[str]:
     """The options with which a checkpoint's run was made; those that the user gives come later and win."""
     flags = as_flags(read(checkpoint))
     config = checkpoint.parent.parent / CONFIG_FILE
-    if verb == "fit" and config.is_file():
+    if arguments[0] == "fit" and config.is_file():
         # Going on needs all of them, schedule and optimizer too; the weights come from the checkpoint.
         return ["--config", str(config), "--model.encoder_weights=null"]
+    if any(argument.startswith("--data.name") for argument in arguments):
+        # Other data have other splits.
+        flags = [flag for flag in flags if not flag.startswith("--data.split")]
     return flags
 
 
