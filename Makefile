@@ -52,7 +52,7 @@ data-verify: install ## compare Kvasir-SEG with the official files' hashes
 
 lock: install ## pin the newest allowed packages, with hashes and without addresses
 	$(BIN)/uv pip compile pyproject.toml --quiet --extra dev --universal --python-version 3.11 --upgrade \
-		--generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
+		--generate-hashes --no-header --output-file requirements.lock
 
 clean: ## remove .venv and what tools leave behind; runs/ and datasets/ stay
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
