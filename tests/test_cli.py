@@ -144,8 +144,6 @@ def test_predict__writes_masks_at_the_original_size(run: Path, cache: list[str],
         "folder",
         "--data.root",
         str(folder.parent),
-        "--data.split",
-        "null",
         "--data.num_workers",
         "0",
     ]
