@@ -22,14 +22,14 @@ def by_score(search: Search, budget: float) -> Ints:
 
 def by_score_per_cost(search: Search, budget: float) -> Ints:
     """Remove in the order of score ÷ marginal cost; the score of what costs nothing counts as infinite."""
-    return by_keys(search, keys_per_cost(search, search.steps.forced), budget)
+    return by_keys(search, keys_per_cost(search, search.prices(search.steps.forced)), budget)
 
 
-def keys_per_cost(search: Search, choice: Ints) -> Floats:
-    """Per chunk, its mean score divided by the price of its components near a choice."""
-    prices = search.prices(choice)[search.steps.group]
-    known = prices > 0
-    return np.where(known, search.steps.mean / np.where(known, prices, 1), np.inf)
+def keys_per_cost(search: Search, prices: Floats) -> Floats:
+    """Per chunk, its mean score divided by the price of a component of its group."""
+    price = prices[search.steps.group]
+    known = price > 0
+    return np.where(known, search.steps.mean / np.where(known, price, 1), np.inf)
 
 
 def by_keys(search: Search, keys: Floats, budget: float) -> Ints:

@@ -12,6 +12,7 @@ from polyp_lightning.pruning.budget import cost as costs
 from polyp_lightning.pruning.budget.allocation import Allocation, by_score, by_score_per_cost, give_back, take_more
 from polyp_lightning.pruning.budget.cost import Cost
 from polyp_lightning.pruning.budget.limits import Limits, bounds
+from polyp_lightning.pruning.budget.optimal import by_predicted_loss
 from polyp_lightning.pruning.budget.steps import Ints, Search, Steps
 from polyp_lightning.pruning.budget.target import Dense, Target
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
@@ -23,6 +24,7 @@ Scores = npt.NDArray[np.float64]
 ALLOCATIONS: dict[Allocation, Callable[[Search, float], Ints]] = {
     "global": by_score,
     "per_cost": by_score_per_cost,
+    "optimal": by_predicted_loss,
 }
 _NO_LIMITS = Limits()
 
@@ -63,7 +65,7 @@ def select(
     dense = Dense.of(graph) if dense is None else dense
     if target.unit == "ms" and dense.milliseconds is None:
         dense = _timed(dense, cost, graph)
-    search = Search(_steps(graph, scores, limits, dense, left), cost)
+    search = Search(_steps(graph, scores, limits, dense, left, cost.step), cost)
     budget, tolerance = target.budget(dense, left), TOLERANCE * dense.cost(target.unit)
     if search.total(np.zeros_like(search.steps.forced)) <= budget * (1 + 1e-12):
         return search.steps.removed(search.steps.forced)
@@ -92,8 +94,14 @@ def check_reachable(
     dense = Dense.of(graph) if dense is None else dense
     if target.unit == "ms" and dense.milliseconds is None:
         dense = _timed(dense, cost, graph)
-    search = Search(_steps(graph, np.zeros(graph.size), limits, dense, 0.0), cost)
+    search = Search(_steps(graph, np.zeros(graph.size), limits, dense, 0.0, cost.step), cost)
     _check_reachable(graph, search, target, limits, dense)
+
+
+def extremes(graph: ChannelGraph, *, limits: Limits, dense: Dense, cost: Cost) -> tuple[float, float]:
+    """The least and the greatest cost that the limits allow."""
+    search = Search(_steps(graph, np.zeros(graph.size), limits, dense, 0.0, cost.step), cost)
+    return search.total(search.steps.length), search.total(search.steps.forced)
 
 
 def _warn_of_a_miss(got: float, budget: float, target: Target, dense: Dense, limits: Limits) -> None:
@@ -128,8 +136,8 @@ def _timed(dense: Dense, cost: Cost, graph: ChannelGraph) -> Dense:
     return replace(dense, milliseconds=costs.total(cost, graph.nothing()))
 
 
-def _steps(graph: ChannelGraph, scores: Scores, limits: Limits, dense: Dense, left: float) -> Steps:
-    return Steps(graph, scores, bounds(graph, limits, dense.widths or None, left), limits.round_to)
+def _steps(graph: ChannelGraph, scores: Scores, limits: Limits, dense: Dense, left: float, step: int) -> Steps:
+    return Steps(graph, scores, bounds(graph, limits, dense.widths, left, step))
 
 
 def _check_reachable(graph: ChannelGraph, search: Search, target: Target, limits: Limits, dense: Dense) -> None:
