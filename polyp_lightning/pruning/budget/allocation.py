@@ -5,6 +5,7 @@
 ``optimal``: the least sum of removed scores at the budget, see :mod:`polyp_lightning.pruning.budget.optimal`.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,14 +16,27 @@ from polyp_lightning.pruning.budget.steps import Ints, Search
 Allocation = Literal["global", "per_cost", "optimal"]
 
 
-def by_score(search: Search, budget: float) -> Ints:
+@dataclass(frozen=True)
+class Window:
+    """What a choice may cost.
+
+    Attributes:
+        least: a choice below would miss the target.
+        most: the budget.
+    """
+
+    least: float
+    most: float
+
+
+def by_score(search: Search, window: Window) -> Ints:
     """Remove in the order of the scores until the budget is met; then give back what still fits."""
-    return by_keys(search, search.steps.mean, budget)
+    return by_keys(search, search.steps.mean, window.most)
 
 
-def by_score_per_cost(search: Search, budget: float) -> Ints:
+def by_score_per_cost(search: Search, window: Window) -> Ints:
     """Remove in the order of score ÷ marginal cost; the score of what costs nothing counts as infinite."""
-    return by_keys(search, keys_per_cost(search, search.prices(search.steps.forced)), budget)
+    return by_keys(search, keys_per_cost(search, search.prices(search.steps.forced)), window.most)
 
 
 def keys_per_cost(search: Search, prices: Floats) -> Floats:

@@ -110,7 +110,7 @@ def bounds(
 def _rounded(least: float, most: float, now: int, step: int) -> Bounds:
     """Bounds that are multiples of ``step``, or the present width where nothing is cut."""
     # What is left of a share in floating point must not cost a filter.
-    lowest = min(now, max(1, math.ceil(math.ceil(least - 1e-9) / step) * step))
+    lowest = min(now, math.ceil(max(1, math.ceil(least - 1e-9)) / step) * step)
     highest = now if most >= now - 1e-9 else max(lowest, math.floor(most + 1e-9) // step * step)
     return Bounds(lowest, min(highest, now), step)
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from polyp_lightning.pruning.budget.allocation import (
+    Window,
     by_keys,
     by_score,
     by_score_per_cost,
@@ -30,19 +31,24 @@ _EXCHANGES = 200
 _BREADTH = 24
 
 
-def by_predicted_loss(search: Search, budget: float) -> Ints:
+def by_predicted_loss(search: Search, window: Window) -> Ints:
     """Remove what sums up to the least score at the budget.
 
     Returns:
-        A choice that costs at most the budget if one exists.
+        A choice within the window if one is found, else one that costs at most the budget if there is any.
     """
-    starts = [by_score(search, budget), by_score_per_cost(search, budget), _descent(search, budget)]
+    budget = window.most
+    starts = [by_score(search, window), by_score_per_cost(search, window), _descent(search, budget)]
     found = [choice for start in starts for choice in (start, *_fixed_point(search, start, budget))]
-    fits = [choice for choice in found if search.total(choice) <= budget]
+    costs = [search.total(choice) for choice in found]
+    fits = [choice for choice, cost in zip(found, costs, strict=True) if cost <= budget]
     if not fits:
         return starts[0]
-    best = sorted({choice.tobytes(): choice for choice in fits}.values(), key=search.steps.predicted_loss)
-    return min((exchange(search, choice, budget) for choice in best[:2]), key=search.steps.predicted_loss)
+    met = [choice for choice, cost in zip(found, costs, strict=True) if window.least <= cost <= budget]
+    best = sorted({choice.tobytes(): choice for choice in met or fits}.values(), key=search.steps.predicted_loss)
+    if not met:
+        window = Window(0.0, budget)
+    return min((exchange(search, choice, window) for choice in best[:2]), key=search.steps.predicted_loss)
 
 
 def _fixed_point(search: Search, choice: Ints, budget: float) -> Iterator[Ints]:
@@ -69,17 +75,17 @@ def _descent(search: Search, budget: float) -> Ints:
     return choice
 
 
-def exchange(search: Search, choice: Ints, budget: float) -> Ints:
-    """Trade single chunks while the predicted loss falls and the budget holds."""
+def exchange(search: Search, choice: Ints, window: Window) -> Ints:
+    """Trade single chunks while the predicted loss falls and the cost stays within the window."""
     for _ in range(_EXCHANGES):
-        better = _best_trade(search, choice, budget)
+        better = _best_trade(search, choice, window)
         if better is None:
             break
-        choice = give_back(search, better, search.steps.mean, budget)
+        choice = give_back(search, better, search.steps.mean, window.most)
     return choice
 
 
-def _best_trade(search: Search, choice: Ints, budget: float) -> Ints | None:
+def _best_trade(search: Search, choice: Ints, window: Window) -> Ints | None:
     """The choice after the one trade that lowers the loss the most; None where no trade does."""
     steps = search.steps
     back, gone = _promising(search, choice)
@@ -90,7 +96,7 @@ def _best_trade(search: Search, choice: Ints, budget: float) -> Ints | None:
         return None
     change = (search.by_chunk[back[pairs[:, 0]]] - search.by_chunk[gone[pairs[:, 1]]]).toarray().T
     costs = search.cost.of_widths(search.widths(choice)[:, None] + change)
-    gains = np.where(costs <= budget, gain[pairs[:, 0], pairs[:, 1]], 0)
+    gains = np.where((window.least <= costs) & (costs <= window.most), gain[pairs[:, 0], pairs[:, 1]], 0)
     best = int(np.argmax(gains))
     if gains[best] <= 0:
         return None

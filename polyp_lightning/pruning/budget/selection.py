@@ -9,7 +9,14 @@ import numpy.typing as npt
 
 from polyp_lightning.errors import PruningError
 from polyp_lightning.pruning.budget import cost as costs
-from polyp_lightning.pruning.budget.allocation import Allocation, by_score, by_score_per_cost, give_back, take_more
+from polyp_lightning.pruning.budget.allocation import (
+    Allocation,
+    Window,
+    by_score,
+    by_score_per_cost,
+    give_back,
+    take_more,
+)
 from polyp_lightning.pruning.budget.cost import Cost
 from polyp_lightning.pruning.budget.limits import Limits, bounds
 from polyp_lightning.pruning.budget.optimal import by_predicted_loss
@@ -21,7 +28,7 @@ from polyp_lightning.pruning.graph import ChannelGraph, Removed
 TOLERANCE = 0.01
 Scores = npt.NDArray[np.float64]
 
-ALLOCATIONS: dict[Allocation, Callable[[Search, float], Ints]] = {
+ALLOCATIONS: dict[Allocation, Callable[[Search, Window], Ints]] = {
     "global": by_score,
     "per_cost": by_score_per_cost,
     "optimal": by_predicted_loss,
@@ -67,12 +74,16 @@ def select(
         dense = _timed(dense, cost, graph)
     search = Search(_steps(graph, scores, limits, dense, left, cost.step), cost)
     budget, tolerance = target.budget(dense, left), TOLERANCE * dense.cost(target.unit)
-    if search.total(np.zeros_like(search.steps.forced)) <= budget * (1 + 1e-12):
-        return search.steps.removed(search.steps.forced)
+    forced = search.steps.forced
+    if not forced.any() and search.total(forced) <= budget * (1 + 1e-12):
+        return graph.nothing()
     if left == 0:
         _check_reachable(graph, search, target, limits, dense)
-    choice = _near(search, ALLOCATIONS[allocation](search, budget), budget, tolerance)
-    _warn_of_a_miss(search.total(choice), budget, target, dense, limits)
+    window = Window(budget - tolerance, budget)
+    choice = _near(search, ALLOCATIONS[allocation](search, window), window)
+    # On the way, ceilings may be ahead of the schedule.
+    if left == 0 or (choice != forced).any():
+        _warn_of_a_miss(search.total(choice), budget, target, dense, limits)
     return search.steps.removed(choice)
 
 
@@ -161,9 +172,10 @@ def _check_reachable(graph: ChannelGraph, search: Search, target: Target, limits
         raise PruningError(msg)
 
 
-def _near(search: Search, choice: Ints, budget: float, tolerance: float) -> Ints:
-    """The choice itself if it costs little less than the budget, else the nearest to the budget that can be found."""
-    if budget - tolerance <= search.total(choice) <= budget:
+def _near(search: Search, choice: Ints, window: Window) -> Ints:
+    """The choice itself if it lies within the window, else the nearest to the budget that can be found."""
+    budget = window.most
+    if window.least <= search.total(choice) <= budget:
         return choice
     keys = search.steps.mean
     starts = [choice, take_more(search, give_back(search, choice, keys, _above(search, choice, budget)), budget)]

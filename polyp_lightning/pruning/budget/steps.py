@@ -83,7 +83,7 @@ def _ends(size: int, bound: Bounds) -> list[int]:
     """Where the chunks of a group end, in components removed; the first reaches the greatest width."""
     if bound.least >= size:
         return []
-    widths = [w for w in range(bound.least, min(bound.most, size - 1) + 1) if w % bound.step == 0 or w == bound.least]
+    widths = [w for w in range(bound.least, min(bound.most, size - 1) + 1) if w % bound.step == 0]
     return [size - width for width in reversed(widths)]
 
 
