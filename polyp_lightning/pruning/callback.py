@@ -22,7 +22,6 @@ from polyp_lightning.pruning.exactness import assert_exact
 from polyp_lightning.pruning.graph import ChannelGraph
 from polyp_lightning.pruning.optimizer_state import cut_optimizer_state
 from polyp_lightning.pruning.schedule import Schedule, Shape
-from polyp_lightning.pruning.scores import ConsumerScores
 from polyp_lightning.pruning.stages import StageRecord
 from polyp_lightning.pruning.surgery import remove
 from polyp_lightning.pruning.tracing import trace
@@ -76,10 +75,9 @@ class TaylorFOPruning(Callback):
         self.recalibration_batches = recalibration_batches
         self.check = check
         self.history: list[StageRecord] = []
-        self._criterion = TaylorFO(1, reduction, normalise=normalise)
+        self._criterion = TaylorFO(reduction, normalise=normalise)
         self._dense: Dense | None = None
         self._graph: ChannelGraph | None = None
-        self._hooks: ConsumerScores | None = None
 
     @property
     def stage(self) -> int:
@@ -126,19 +124,15 @@ class TaylorFOPruning(Callback):
         if target is not None and self.history[-1].epoch < epoch:
             self._cut(trainer, pl_module, target)
         if self.schedule.target_at(epoch + 1) is not None:
-            graph = self._current_graph()
-            if len(self._criterion.total) != graph.size:
-                self._criterion.reset(graph.size)
-            self._hooks = ConsumerScores(_net(pl_module), graph, self._criterion.update)
-            self._hooks.attach()
+            self._criterion.attach(_net(pl_module), self._current_graph())
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop watching."""
-        self._detach()
+        self._criterion.detach()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave no hook behind."""
-        self._detach()
+        self._criterion.detach()
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log what the validated network costs."""
@@ -171,11 +165,11 @@ class TaylorFOPruning(Callback):
 
     def _cut(self, trainer: Trainer, pl_module: LightningModule, target: float) -> None:
         """The effect of a cut on the network, the optimizer and the records."""
-        self._detach()
+        self._criterion.detach()
         net, graph = _net(pl_module), self._current_graph()
         removed = select(
             graph,
-            self._criterion.importance(),
+            self._criterion.importance(net, graph),
             target,
             limits=self.limits,
             dense=self._dense,
@@ -210,11 +204,6 @@ class TaylorFOPruning(Callback):
         share = graph.total_macs() / (self._dense.macs if self._dense else graph.total_macs())
         number = self.stage + 1 if self.history else 0
         return StageRecord(number, epoch, cost.gmacs, share, cost.params_used, per_block(layers), layers)
-
-    def _detach(self) -> None:
-        if self._hooks is not None:
-            self._hooks.detach()
-            self._hooks = None
 
 
 def _check_options(floor: float, round_to: int, batches: int, check: str) -> None:
