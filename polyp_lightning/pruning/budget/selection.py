@@ -49,6 +49,9 @@ def select(
 ) -> Removed:
     """Choose the components whose removal meets the target.
 
+    A schedule passes the dense network's values as ``dense`` and the way that is left; it then gets to intermediate
+    budgets between the dense network and the target.
+
     Args:
         graph: coupled channels and their cost.
         scores: importance per component, shape ``(graph.size,)``; ``scores[0]`` is not used.
@@ -66,13 +69,8 @@ def select(
     Raises:
         PruningError: the target cannot be met, a limit makes no sense, or the scores are not finite.
     """
-    target = target if isinstance(target, Target) else Target(target)
     _check(graph, scores, allocation)
-    cost = _cost_of(graph, target) if cost is None else cost
-    dense = Dense.of(graph) if dense is None else dense
-    if target.unit == "ms" and dense.milliseconds is None:
-        dense = _timed(dense, cost, graph)
-    search = Search(_steps(graph, scores, limits, dense, left, cost.step), cost)
+    target, dense, search = _posed(graph, scores, target, limits, dense, left, cost)
     budget, tolerance = target.budget(dense, left), TOLERANCE * dense.cost(target.unit)
     forced = search.steps.forced
     if not forced.any() and search.total(forced) <= budget * (1 + 1e-12):
@@ -100,18 +98,13 @@ def check_reachable(
     Raises:
         PruningError: nothing can be removed, the limits keep more than the target, or a limit makes no sense.
     """
-    target = target if isinstance(target, Target) else Target(target)
-    cost = _cost_of(graph, target) if cost is None else cost
-    dense = Dense.of(graph) if dense is None else dense
-    if target.unit == "ms" and dense.milliseconds is None:
-        dense = _timed(dense, cost, graph)
-    search = Search(_steps(graph, np.zeros(graph.size), limits, dense, 0.0, cost.step), cost)
+    target, dense, search = _posed(graph, np.zeros(graph.size), target, limits, dense, 0.0, cost)
     _check_reachable(graph, search, target, limits, dense)
 
 
 def extremes(graph: ChannelGraph, *, limits: Limits, dense: Dense, cost: Cost) -> tuple[float, float]:
     """The least and the greatest cost that the limits allow."""
-    search = Search(_steps(graph, np.zeros(graph.size), limits, dense, 0.0, cost.step), cost)
+    search = Search(Steps(graph, np.zeros(graph.size), bounds(graph, limits, dense.widths, step=cost.step)), cost)
     return search.total(search.steps.length), search.total(search.steps.forced)
 
 
@@ -143,12 +136,23 @@ def _cost_of(graph: ChannelGraph, target: Target) -> Cost:
     return costs.parameters(graph) if target.unit == "params" else costs.macs(graph)
 
 
-def _timed(dense: Dense, cost: Cost, graph: ChannelGraph) -> Dense:
-    return replace(dense, milliseconds=costs.total(cost, graph.nothing()))
-
-
-def _steps(graph: ChannelGraph, scores: Scores, limits: Limits, dense: Dense, left: float, step: int) -> Steps:
-    return Steps(graph, scores, bounds(graph, limits, dense.widths, left, step))
+def _posed(
+    graph: ChannelGraph,
+    scores: Scores,
+    target: Target | float,
+    limits: Limits,
+    dense: Dense | None,
+    left: float,
+    cost: Cost | None,
+) -> tuple[Target, Dense, Search]:
+    """The question in full, with what was left to defaults."""
+    target = target if isinstance(target, Target) else Target(target)
+    cost = _cost_of(graph, target) if cost is None else cost
+    dense = Dense.of(graph) if dense is None else dense
+    if target.unit == "ms" and dense.milliseconds is None:
+        dense = replace(dense, milliseconds=costs.total(cost, graph.nothing()))
+    steps = Steps(graph, scores, bounds(graph, limits, dense.widths, left, cost.step))
+    return target, dense, Search(steps, cost)
 
 
 def _check_reachable(graph: ChannelGraph, search: Search, target: Target, limits: Limits, dense: Dense) -> None:
@@ -159,9 +163,10 @@ def _check_reachable(graph: ChannelGraph, search: Search, target: Target, limits
     least, most = search.total(search.steps.length), search.total(search.steps.forced)
     if least > budget + tolerance:
         steps = f" in multiples of {limits.round_to}" if limits.round_to > 1 else ""
+        others = ", or protect less" if limits.protected or limits.floors else ""
         msg = (
             f"target {target} cannot be met: with at least {limits.floor:.0%} of each layer kept{steps} the "
-            f"least is {target.value_of(least, dense):.3f}; raise --pruning.target or lower --pruning.floor"
+            f"least is {target.value_of(least, dense):.3f}; raise --pruning.target or lower --pruning.floor{others}"
         )
         raise PruningError(msg)
     if most < budget - tolerance:
@@ -177,8 +182,9 @@ def _near(search: Search, choice: Ints, window: Window) -> Ints:
     budget = window.most
     if window.least <= search.total(choice) <= budget:
         return choice
-    keys = search.steps.mean
-    starts = [choice, take_more(search, give_back(search, choice, keys, _above(search, choice, budget)), budget)]
+    # From both sides: below the budget, and above it by as little as one chunk more makes.
+    above = give_back(search, choice, search.steps.mean, _above(search, choice, budget))
+    starts = [choice, take_more(search, above, budget)]
     found = [other for start in starts for other in (start, *_one_back(search, start))]
     return min(found, key=lambda other: abs(search.total(other) - budget))
 
