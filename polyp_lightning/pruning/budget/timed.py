@@ -145,7 +145,7 @@ def _judge(ms: float, target: Target, limits: Limits, bracket: Bracket) -> None:
     if ms > target.value and any(share <= bracket.least for share, _ in bracket.tried):
         msg = (
             f"target {target} cannot be met: with at least {limits.floor:.0%} of each layer kept a frame takes "
-            f"{ms:.3g} ms; raise --pruning.target or lower --pruning.floor"
+            f"{ms:.3g} ms; raise --pruning.target or lower --pruning.limits.floor"
         )
         raise PruningError(msg)
     warnings.warn(f"the nearest to target {target} that was measured takes {ms:.3g} ms", stacklevel=3)
