@@ -147,7 +147,7 @@ def test_select_for_time__out_of_reach_is_explained(unet: nn.Module, graph: prun
     dense_ms = FakeTimer()(cut_copy(unet, graph, graph.nothing()), SHAPE)
     limits = pruning.Limits(floor=0.8)
     with pytest.raises(
-        PruningError, match=r"cannot be met: with at least 80% .* a frame takes .* ms.*--pruning\.floor"
+        PruningError, match=r"cannot be met: with at least 80% .* a frame takes .* ms.*--pruning\.limits\.floor"
     ):
         select_for_time(unet, graph, scores_of(graph), 0.1 * dense_ms, FakeTimer(), SHAPE, limits=limits)
 
