@@ -66,7 +66,9 @@ def test_select__nothing_to_do(unet: pruning.ChannelGraph) -> None:
 
 
 def test_select__target_below_the_floor_is_explained(unet: pruning.ChannelGraph) -> None:
-    with pytest.raises(PruningError, match=r"target 0\.050 .* at least 50% .* the least is 0\.\d+; .*--pruning\.limits\.floor"):
+    with pytest.raises(
+        PruningError, match=r"target 0\.050 .* at least 50% .* the least is 0\.\d+; .*--pruning\.limits\.floor"
+    ):
         pruning.select(unet, random_scores(unet, 0), 0.05, limits=Limits(floor=0.5))
 
 
