@@ -128,7 +128,7 @@ def test_scores__nothing_is_watched_without_gradients() -> None:
 def test_scores__detach_leaves_no_hook() -> None:
     net, graph, _ = prepared(Plain)
     with ConsumerScores(net, graph, lambda s, norm: None):
-        assert count_hooks(net) == 1 + len(graph.consumers)
+        assert count_hooks(net) == 2 + len(graph.consumers)
     assert count_hooks(net) == 0
 
 

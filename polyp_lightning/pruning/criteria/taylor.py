@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from polyp_lightning.errors import ConfigError
-from polyp_lightning.pruning.criteria.base import GatheringCriterion, Loss
+from polyp_lightning.pruning.criteria.base import Loss, WatchingCriterion
 from polyp_lightning.pruning.graph import ChannelGraph
 from polyp_lightning.pruning.scores import EPSILON, ConsumerScores
 
@@ -15,7 +15,7 @@ Reduction = Literal["abs", "square", "signed"]
 Signal = Literal["loss", "output", "random"]
 
 
-class TaylorFO(GatheringCriterion):
+class TaylorFO(WatchingCriterion):
     """Mean over images of the first-order change when a component is removed.
 
     With s[n, c] as in :mod:`polyp_lightning.pruning.scores` and y the network's output, the importance of component c
