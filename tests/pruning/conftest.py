@@ -1,0 +1,1 @@
+"""Lets the tests of this folder and of those below it import small_nets."""
