@@ -15,7 +15,7 @@ from torch.optim.swa_utils import update_bn
 from polyp_lightning.complexity import measure
 from polyp_lightning.errors import ConfigError
 from polyp_lightning.metrics import PerImageDice
-from polyp_lightning.pruning.budget import check_reachable, select
+from polyp_lightning.pruning.budget import Dense, Limits, check_reachable, select
 from polyp_lightning.pruning.criteria import TaylorFO
 from polyp_lightning.pruning.criteria.taylor import Reduction
 from polyp_lightning.pruning.exactness import assert_exact
@@ -71,14 +71,12 @@ class TaylorFOPruning(Callback):
     ) -> None:
         _check_options(floor, round_to, recalibration_batches, check)
         self.schedule = Schedule(target, start, end, every, schedule)
-        self.floor = floor
-        self.round_to = round_to
+        self.limits = Limits(floor=floor, round_to=round_to)
         self.recalibration_batches = recalibration_batches
         self.check = check
         self.history: list[StageRecord] = []
         self._criterion = TaylorFO(reduction, normalise=normalise)
-        self._dense_macs = 0.0
-        self._dense_widths: dict[str, int] = {}
+        self._dense: Dense | None = None
         self._graph: ChannelGraph | None = None
 
     @property
@@ -111,11 +109,10 @@ class TaylorFOPruning(Callback):
         """Trace the network: the dense one, or in a resumed run the pruned one."""
         self._trace(pl_module)
         if not self.history:
-            self._dense_macs = self._current_graph().total_macs()
-            self._dense_widths = self._current_graph().widths()
+            self._dense = Dense.of(self._current_graph())
             self.history.append(self._record(pl_module, trainer.current_epoch))
             if self.schedule.epochs:
-                check_reachable(self._current_graph(), self.schedule.target, floor=self.floor, round_to=self.round_to)
+                check_reachable(self._current_graph(), self.schedule.target, limits=self.limits)
         if trainer.fit_loop.restarted_mid_epoch:
             # Lightning does not call on_train_epoch_start for an epoch that it resumes.
             self.on_train_epoch_start(trainer, pl_module)
@@ -156,16 +153,14 @@ class TaylorFOPruning(Callback):
         """History and scores as plain values and tensors."""
         return {
             "history": [record.as_dict() for record in self.history],
-            "dense_macs": self._dense_macs,
-            "dense_widths": self._dense_widths,
+            "dense": self._dense.as_dict() if self._dense else None,
             "criterion": self._criterion.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.history = [StageRecord.from_dict(values) for values in state_dict["history"]]
-        self._dense_macs = state_dict["dense_macs"]
-        self._dense_widths = state_dict["dense_widths"]
+        self._dense = Dense.from_dict(state_dict["dense"]) if state_dict["dense"] else None
         self._criterion.load_state_dict(state_dict["criterion"])
 
     def _cut(self, trainer: Trainer, pl_module: LightningModule, target: float) -> None:
@@ -176,10 +171,8 @@ class TaylorFOPruning(Callback):
             graph,
             self._criterion.importance(net, graph),
             target,
-            reference_macs=self._dense_macs,
-            dense_widths=self._dense_widths,
-            floor=self.floor,
-            round_to=self.round_to,
+            limits=self.limits,
+            dense=self._dense,
         )
         if self.check == "always" or (self.check == "first" and self.stage == 0):
             assert_exact(net, graph, removed, _noise(pl_module))
@@ -208,7 +201,7 @@ class TaylorFOPruning(Callback):
         cost = measure(_net(pl_module), _image_size(pl_module))
         graph = self._current_graph()
         layers = filters(_net(pl_module), graph.executed)
-        share = graph.total_macs() / self._dense_macs
+        share = graph.total_macs() / (self._dense.macs if self._dense else graph.total_macs())
         number = self.stage + 1 if self.history else 0
         return StageRecord(number, epoch, cost.gmacs, share, cost.params_used, per_block(layers), layers)
 

@@ -1,1 +1,1 @@
-"""Lets the tests of this folder and of those below it import small_nets."""
+"""Its place puts this folder on the path, so that the folders below find small_nets."""
