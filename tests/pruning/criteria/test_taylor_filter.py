@@ -80,6 +80,8 @@ def test_taylor_filter__sees_every_kind_of_coupling(make: type[nn.Module]) -> No
     graph = pruning.trace(net, (2, 3, 8, 8))
     if graph.size == 1:
         pytest.skip("nothing to prune")
-    batch = torch.randn(16, 3, 8, 8)
+    batch = torch.randn(4, 3, 8, 8)
     criterion.gather(net, graph, [(batch, torch.zeros_like(net(batch)))], squares)
-    assert (criterion.importance(net, graph)[1:] > 0).all()
+    importance = criterion.importance(net, graph)
+    # Filters behind a ReLU that is never active have no gradient; whole layers do.
+    assert all(importance[group.components].max() > 0 for group in graph.groups)
