@@ -31,7 +31,7 @@ EPSILON = 1e-12
 
 # Values of x that are multiplied at a time. The product then stays in the processor's cache; a larger one is written to
 # memory that has to be asked from the system first, which takes ten times as long as reading x and its gradient.
-_PIECE = 2**18
+_PIECE = 2**19
 
 
 def contract(x: Tensor, gradient: Tensor, channel_dim: int) -> Tensor:

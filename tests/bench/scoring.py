@@ -47,8 +47,8 @@ def _times(
     def unwatched() -> Iterator[Batch]:
         yield batch
 
-    turns = Turns(watched, unwatched, effort)
-    pairs = fit(module, turns)
+    each = Effort(effort.seconds, len(criteria) * effort.least, len(criteria) * effort.most)
+    pairs = fit(module, Turns(watched, unwatched, each))
     # The first counted turn came after the warm-up's.
     first = next(turn) - len(pairs.ours)
     rows = []
