@@ -1,6 +1,6 @@
 """Predicted against measured change of the loss, as one picture."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,24 +62,35 @@ def draw(
 def _components(axes: Axes, name: str, values: Values, measured: Values, rho: Correlation, *, identity: bool) -> None:
     axes.plot(values, measured, linestyle="", marker="o", markersize=3, alpha=0.55, color=_BLUE, markeredgewidth=0)
     axes.axhline(0, color=_GREY, linewidth=0.6)
-    _spread(axes, "x", values)
-    _spread(axes, "y", measured)
+    axes.ticklabel_format(useOffset=False)
+    axes.margins(0.07)
+    linear = _spread(axes.set_xscale, values), _spread(axes.set_yscale, measured)
     if identity:
-        ends = [min(values.min(), measured.min()), max(values.max(), measured.max())]
-        line = np.concatenate([np.linspace(ends[0], ends[1], 400), np.linspace(-1, 1, 401) * 1e-3])
-        axes.plot(np.sort(line), np.sort(line), color=_GREY, linewidth=0.8, linestyle="--", label="equal")
+        # On these scales a straight line between two points is not the diagonal.
+        ends = min(values.min(), measured.min()), max(values.max(), measured.max())
+        line = np.sort(np.concatenate([np.linspace(*ends, 500), np.linspace(-1, 1, 501) * 10 * max(linear)]))
+        line = line[(line >= ends[0]) & (line <= ends[1])]
+        axes.plot(line, line, color=_GREY, linewidth=0.8, linestyle="--", label="equal")
         axes.legend(fontsize=7, frameon=False, loc="lower right")
     axes.set_title(f"{name}\nρ = {rho.signed:.2f}  (of size: {rho.absolute:.2f})", fontsize=8.5)
     axes.tick_params(labelsize=6)
 
 
-def _spread(axes: Axes, which: str, values: Values) -> None:
-    """A scale on which the many small values and the few large ones are both seen."""
-    size = np.abs(values[np.isfinite(values) & (values != 0)])
-    if not len(size) or size.max() / np.median(size) < 10:
-        return
-    linear = float(10 ** np.floor(np.log10(np.median(size))))
-    (axes.set_xscale if which == "x" else axes.set_yscale)("symlog", linthresh=linear)
+def _spread(set_scale: Callable[..., None], values: Values) -> float:
+    """Sets a scale on which the many small values and the few large ones are both seen.
+
+    Returns:
+        Up to which size it is linear; 0 where it is not linear at all, or everywhere.
+    """
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    if not len(sizes) or sizes.max() / np.median(sizes) < 10:
+        return 0.0
+    if (values > 0).all():
+        set_scale("log")
+        return 0.0
+    linear = float(10 ** np.floor(np.log10(np.median(sizes))))
+    set_scale("symlog", linthresh=linear)
+    return linear
 
 
 def _sets(figure: Figure, grid: GridSpec, sets: Mapping[str, Sequence[SetPoint]], in_units_of_loss: str) -> None:
@@ -89,9 +100,9 @@ def _sets(figure: Figure, grid: GridSpec, sets: Mapping[str, Sequence[SetPoint]]
             [100 * point.macs for point in points],
             [point.measured for point in points],
             color=_COLOURS[number % len(_COLOURS)],
-            marker=_MARKERS[number * 3 % len(_MARKERS)],
+            marker=_MARKERS[(number + 3 * (number // len(_MARKERS))) % len(_MARKERS)],
             linestyle=_DASHES[number % len(_DASHES)],
-            markersize=4,
+            markersize=4.5,
             linewidth=1.2,
             label=name,
         )
@@ -100,7 +111,8 @@ def _sets(figure: Figure, grid: GridSpec, sets: Mapping[str, Sequence[SetPoint]]
     axes.set_ylabel("measured change of loss", fontsize=8)
     axes.set_title("growing sets, without training in between", fontsize=9)
     axes.tick_params(labelsize=7)
-    axes.legend(fontsize=7, ncols=2, frameon=False)
+    # Beside the lines, of which there are many.
+    axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     _predicted_sets(figure.add_subplot(grid[-1, 3:]), sets[in_units_of_loss], in_units_of_loss)
 
 

@@ -19,9 +19,7 @@ RIDING = [name for name, made in CRITERIA.items() if made().rides_along]
 
 def measure(effort: Effort) -> list[Row]:
     """For each encoder, one row of time and one of memory for each criterion that rides along with training."""
-    return [
-        row for encoder, name in NETS.items() for row in [*_times(encoder, name, effort), *_memories(encoder, name)]
-    ]
+    return [row for encoder, name in NETS.items() for row in _measure(encoder, name, effort)]
 
 
 def _measure(encoder: str, name: str, effort: Effort) -> list[Row]:
