@@ -8,6 +8,7 @@ by one and in growing sets, and the loss is measured on those images. Writes ``t
 import argparse
 import csv
 import logging
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,12 +22,13 @@ from torch import Tensor
 
 from polyp_lightning.checkpoint import read, record_of
 from polyp_lightning.data.datamodule import PolypDataModule
+from polyp_lightning.errors import PolypError
 from polyp_lightning.files import written_beside
 from polyp_lightning.pruning import ChannelGraph, trace
 from polyp_lightning.pruning.criteria import Criterion, Importance, build_criterion
 from polyp_lightning.pruning.criteria.oracle import evaluating, image_losses
 from polyp_lightning.segmenter import PolypSegmenter
-from polyp_lightning.study.taylor import (
+from polyp_lightning.study.loss_changes import (
     Correlation,
     SetPoint,
     Values,
@@ -40,7 +42,7 @@ from polyp_lightning.study.taylor import (
 )
 from polyp_lightning.study.taylor_picture import draw
 
-IN_UNITS_OF_LOSS = "taylor signed, as is"
+IN_UNITS_OF_LOSS = "taylor signed, not normalised"
 """The criterion whose importances are changes of the loss."""
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -72,8 +74,21 @@ class Frames(NamedTuple):
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the check, print the correlations and the paths of what was written."""
+    """Run the check, print the correlations and the paths of what was written.
+
+    Returns:
+        The exit status: 0, or 2 for a mistake that is explained on standard error.
+    """
     options = _parser().parse_args(args)
+    try:
+        _check(options)
+    except PolypError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     out, console = options.out, Console()
     seed_everything(0, verbose=False)
@@ -92,7 +107,6 @@ def main(args: Sequence[str] | None = None) -> int:
     written = [picture, *_write(out, graph, components, predicted, changes, correlations, sets)]
     console.print(table(correlations, caption))
     console.print("\n".join(f"wrote {path}" for path in written), highlight=False, soft_wrap=True)
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

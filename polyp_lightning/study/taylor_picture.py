@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
 from polyp_lightning.files import written_beside
-from polyp_lightning.study.taylor import Correlation, SetPoint, Values
+from polyp_lightning.study.loss_changes import Correlation, SetPoint, Values
 
 _COLUMNS = 5
 _BLUE, _GREY = "#0072B2", "#555555"

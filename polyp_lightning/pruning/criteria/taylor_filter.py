@@ -129,7 +129,8 @@ class FilterScores(LayerScores):
         channel_dim = -1 if isinstance(module, nn.Linear) else 1
         z = out.detach().clone() if module in self._overwritten else out.detach()
         held = [z]
-        self._versions.append((module, z, z._version))
+        if self._forward is not None:
+            self._versions.append((module, z, z._version))
 
         def add(gradient: Tensor) -> None:
             if held:

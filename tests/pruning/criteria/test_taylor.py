@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from hand import Line, T, X, of, squares, traced
-from torch import nn
+from torch import Tensor, nn
 
 from polyp_lightning.errors import ConfigError, PruningError
 from polyp_lightning.pruning.criteria import TaylorFO
@@ -138,3 +138,21 @@ def test_taylor__random_signal_is_seeded_and_needs_no_labels() -> None:
         criterion.gather(net, graph, [(X, T * torch.nan)], squares)
         got.append(of(graph, criterion.importance(net, graph)))
     assert got[0] == got[1] != got[2]
+
+
+@pytest.mark.parametrize("signal", ["output", "random"])
+def test_taylor__signals_of_several_outputs(signal: str) -> None:
+    class Twice(Line):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            y = super().forward(x)
+            return {"y": y, "z": 2 * y}
+
+    net, criterion = Twice(), TaylorFO(signal=signal, normalise=False)
+    graph = traced(net)
+    criterion.gather(net, graph, [(X, T)], squares)
+    got = of(graph, criterion.importance(net, graph))
+    if signal == "output":
+        # ½‖y‖² + ½‖2y‖² is five times the first alone.
+        assert got == pytest.approx([5 * 3 * 3, 5 * 3 * 2], rel=1e-6)
+    else:
+        assert got[0] / got[1] == pytest.approx(3 / 2)

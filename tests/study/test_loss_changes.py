@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from polyp_lightning import pruning
-from polyp_lightning.study.taylor import (
+from polyp_lightning.study.loss_changes import (
     alone,
     correlation,
     growing_sets,
