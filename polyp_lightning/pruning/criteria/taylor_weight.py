@@ -1,6 +1,7 @@
 """TaylorFO on weights: the squared first-order change when all weights that make a component become zero."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from polyp_lightning.pruning.criteria.base import Importance, WatchingCriterion
 from polyp_lightning.pruning.criteria.filters import made, unseen_last
 from polyp_lightning.pruning.graph import ChannelGraph
+from polyp_lightning.pruning.labels import FROZEN
+from polyp_lightning.pruning.scores import wide
 
 
 class TaylorWeight(WatchingCriterion):
@@ -28,28 +31,26 @@ class TaylorWeight(WatchingCriterion):
     counted: ClassVar[str] = "steps"
 
     def _watch(self, net: nn.Module, graph: ChannelGraph) -> Callable[[], None]:
-        change = torch.zeros(graph.size, dtype=torch.float64)
-        pending = False
+        makers = _parameters(net, graph)
+        components = [torch.as_tensor(graph.axes[name][dim]) for name, _, dim in makers]
+        seen: dict[int, Tensor] = {}
 
         def finish() -> None:
-            nonlocal pending
-            pending = False
+            # One copy from the device for all layers.
+            products = torch.cat(list(seen.values())).to("cpu", torch.float64)
+            places = torch.cat([components[number] for number in seen])
+            change = torch.zeros(graph.size, dtype=torch.float64).index_add_(0, places, products)
+            seen.clear()
             self._add(change.square(), 1)
-            change.zero_()
 
-        def hook(parameter: Tensor, dim: int, components: Tensor) -> Callable[[Tensor], None]:
-            def add(gradient: Tensor) -> None:
-                nonlocal pending
-                if not pending:
-                    pending = True
-                    torch.autograd.Variable._execution_engine.queue_callback(finish)
-                change.index_add_(0, components, by_filter(parameter.detach(), gradient, dim))
-
-            return add
+        def add(number: int, parameter: Tensor, dim: int, gradient: Tensor) -> None:
+            if not seen:
+                torch.autograd.Variable._execution_engine.queue_callback(finish)
+            seen[number] = by_filter(parameter.detach(), gradient, dim)
 
         handles = [
-            parameter.register_hook(hook(parameter, dim, torch.as_tensor(graph.axes[name][dim])))
-            for name, parameter, dim in _parameters(net, graph)
+            parameter.register_hook(partial(add, number, parameter, dim))
+            for number, (_, parameter, dim) in enumerate(makers)
         ]
 
         def unwatch() -> None:
@@ -64,7 +65,7 @@ class TaylorWeight(WatchingCriterion):
         seen = graph.nothing()
         for name, _, dim in _parameters(net, graph):
             seen[graph.axes[name][dim]] = True
-        seen[0] = False
+        seen[FROZEN] = False
         return unseen_last(mean, seen, self.name)
 
 
@@ -75,8 +76,7 @@ def _parameters(net: nn.Module, graph: ChannelGraph) -> list[tuple[str, Tensor, 
 
 
 def by_filter(weight: Tensor, gradient: Tensor, dim: int) -> Tensor:
-    """Σ weight · gradient over all but one dimension: (weight.shape[dim],) float64 on the CPU."""
+    """Σ weight · gradient over all but one dimension: (weight.shape[dim],), float32 or wider."""
     rest = [d for d in range(weight.ndim) if d != dim]
-    dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
-    product = weight.to(dtype) * gradient.to(dtype)
-    return (product.sum(rest) if rest else product).to("cpu", torch.float64)
+    product = weight.to(wide(weight)) * gradient.to(wide(weight))
+    return product.sum(rest) if rest else product
