@@ -176,7 +176,7 @@ class ChunkGate(nn.Module):
 
 
 class SigmoidFeature(nn.Module):
-    """sigmoid(0) = 0.5: a masked filter is still felt, so it may not go."""
+    """sigmoid(0) = 0.5: a masked filter is still felt, unless it is masked where it is read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ class SigmoidFeature(nn.Module):
 
 
 class UnknownOperation(nn.Module):
-    """cumsum over channels mixes them in a way for which there is no rule."""
+    """An operation for which there is no rule."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -195,7 +195,7 @@ class UnknownOperation(nn.Module):
         self.head = nn.Conv2d(6, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.second(self.first(x).cumsum(1)))
+        return self.head(self.second(torch.polar(self.first(x), x[:, :1]).real))
 
 
 class SharedConv(nn.Module):
