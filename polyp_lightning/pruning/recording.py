@@ -93,7 +93,7 @@ def numbers_of(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
 
 def _constant(tensor: Tensor) -> tuple[float, ...]:
     """What ``torch.tensor(x.shape[1])`` holds: a fake tensor keeps the values of small constants."""
-    known = getattr(tensor, "constant", None)
+    known = tensor if type(tensor) is Tensor and not tensor.is_meta else getattr(tensor, "constant", None)
     if known is None or known.numel() > _SMALL or known.is_complex():
         return ()
     return tuple(float(v) for v in known.flatten().tolist())

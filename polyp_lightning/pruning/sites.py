@@ -38,13 +38,13 @@ class Site:
         key: what it shares with its other executions.
         place: where in the trace it is.
         choices: how many there are, freezing not counted.
-        sized: whether a number that the module keeps follows a cut here.
+        followers: names of the numbers that the module keeps and that would follow a cut here.
     """
 
     key: Key
     place: Place
     choices: int
-    sized: bool = False
+    followers: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -77,17 +77,23 @@ class Choices:
     def __init__(self) -> None:
         self.whole_groups: set[str] = set()
         self._taken: dict[Key, int] = {}
+        self._vetoed: dict[Key, set[str]] = {}
         self.frozen: set[Place] = set()
 
     def start_over(self, whole_groups: set[str]) -> None:
         """Forget all else: with other couplings, other choices come first."""
         self.whole_groups = whole_groups
         self._taken.clear()
+        self._vetoed.clear()
         self.frozen.clear()
 
     def at(self, key: Key) -> int:
         """The number of the choice to take."""
         return self._taken.get(key, 0)
+
+    def may_follow(self, key: Key, attribute: str) -> bool:
+        """Whether a number may follow at this site: not where it was equal to a width by chance."""
+        return not any(attribute in names for other, names in self._vetoed.items() if other[0] == key[0])
 
     def move_on(self, site: Site, sites: Iterable[Site]) -> bool:
         """Take the next choice at a site that did not bear the present one; False if there is none left."""
@@ -95,8 +101,9 @@ class Choices:
         if present >= site.choices:
             return False
         # Choices come in pairs, with numbers that follow and without; where there are none the pair is one.
-        following = present + (1 if site.sized or present % 2 else 2)
+        following = present + (1 if site.followers or present % 2 else 2)
         self._taken[site.key] = following
+        self._vetoed[site.key] = site.followers if following % 2 else set()
         if following >= site.choices and site.key[1] == "split":
             # A module that bears no split of one kind bears none: what it makes together is split alike.
             for other in sites:

@@ -181,9 +181,10 @@ class Tracer(TorchDispatchMode):
         frame = self.running
         if atoms is None or self._site is None or type(frame.module).__module__.startswith("torch.nn."):
             return
-        records = [SizeRecord(frame.name, name, atoms) for name in frame.sizes_equal_to(len(atoms))]
-        self._site.sized |= bool(records)
-        self.trace.size_records.extend(records)
+        key = self._site.key
+        names = [name for name in frame.sizes_equal_to(len(atoms)) if self._choices.may_follow(key, name)]
+        self._site.followers.update(names)
+        self.trace.size_records.extend(SizeRecord(frame.name, name, atoms) for name in names)
 
     def freeze(self, tensors: Iterable[Tensor]) -> None:
         """Freeze every dimension of these."""

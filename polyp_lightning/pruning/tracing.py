@@ -1,14 +1,11 @@
 """From a network to its :class:`~polyp_lightning.pruning.graph.ChannelGraph`."""
 
-import copy
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch import nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from polyp_lightning.errors import PruningError
 from polyp_lightning.pruning import rules  # noqa: F401  registers what operations do to labels
@@ -17,6 +14,7 @@ from polyp_lightning.pruning.graph import ChannelGraph, Removed
 from polyp_lightning.pruning.labels import Atoms
 from polyp_lightning.pruning.recording import Pass, Trace, run_recorded
 from polyp_lightning.pruning.sites import Choices, Place
+from polyp_lightning.pruning.stage import FakeStage, MetaStage, Stage
 from polyp_lightning.pruning.surgery import cut
 from polyp_lightning.pruning.tracer import Tracer, freeze_what_cannot_be_cut, run_traced
 
@@ -52,90 +50,73 @@ def trace(net: nn.Module, input_shape: Sequence[int], *, inexact: Sequence[str] 
     if not set(inexact) <= INEXACT:
         msg = f"inexact is {tuple(inexact)}; allowed: {', '.join(sorted(INEXACT))}"
         raise PruningError(msg)
+    # Meta tensors are several times faster; fake ones also run what makes tensors on the CPU.
+    try:
+        return _trace(net, input_shape, frozenset(inexact), MetaStage())
+    except PruningError:
+        return _trace(net, input_shape, frozenset(inexact), FakeStage())
+
+
+def _trace(net: nn.Module, shape: Sequence[int], inexact: frozenset[str], stage: Stage) -> ChannelGraph:
     choices = Choices()
     for _ in range(_TRIALS):
-        record = _run(net, input_shape, choices, frozenset(inexact))
-        graph, component = assemble(record, net, input_shape)
-        fault = _trial(net, graph, record, component, _trial_cut(graph))
+        record = _run(net, shape, choices, inexact, stage)
+        graph, component = assemble(record, net, shape)
+        fault = _trial(net, graph, record, component, _trial_cut(graph), stage)
         if fault is None:
             if not _whole_groups_instead(choices, record, component):
                 return graph
-            continue
-        if not _mend(choices, record, fault):
+        elif not _mend(choices, record, fault):
             break
-    return _without_culprits(net, record, input_shape)
+    return _without_culprits(net, record, shape, stage)
 
 
-def fake_mode() -> FakeTensorMode:
-    """A mode in which nothing is computed."""
-    return FakeTensorMode(allow_non_fake_inputs=True)
-
-
-def fake_copy(net: nn.Module, mode: FakeTensorMode) -> nn.Module:
-    """A copy in eval mode whose parameters and buffers are fake CPU tensors, whatever the device of the original."""
-    memo: dict[int, object] = {}
-    with mode:
-        for tensor in itertools.chain(net.parameters(), net.buffers()):
-            fake = torch.empty(tensor.shape, dtype=tensor.dtype)
-            is_parameter = isinstance(tensor, nn.Parameter)
-            memo[id(tensor)] = nn.Parameter(fake, requires_grad=False) if is_parameter else fake
-        return copy.deepcopy(net, memo).eval()
-
-
-def example(net: nn.Module, shape: Sequence[int]) -> Tensor:
-    """An input of the parameters' type."""
-    dtypes = (p.dtype for p in net.parameters() if p.is_floating_point())
-    return torch.empty(tuple(shape), dtype=next(dtypes, torch.get_default_dtype()))
-
-
-def _run(net: nn.Module, shape: Sequence[int], choices: Choices, inexact: frozenset[str]) -> Trace:
-    mode = fake_mode()
-    fake = _copied(net, mode)
+def _run(net: nn.Module, shape: Sequence[int], choices: Choices, inexact: frozenset[str], stage: Stage) -> Trace:
+    fake = _copied(net, stage)
     try:
-        with mode, sdpa_kernel(SDPBackend.MATH):
-            record = run_traced(fake, (example(fake, shape),), Tracer(fake, shape[0], choices, inexact=inexact))
+        with stage.set():
+            record = run_traced(fake, (stage.example(net, shape),), Tracer(fake, shape[0], choices, inexact=inexact))
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         msg = f"the network's code decides by the values of tensors, which a trace cannot follow: {error}"
         raise PruningError(msg) from error
     except Exception as error:
         msg = f"the network does not run on an input of shape {tuple(shape)}: {error}"
         raise PruningError(msg) from error
-    _trace_training(net, fake, record, shape, choices, inexact)
+    _trace_training(net, fake, record, shape, choices, inexact, stage)
     freeze_what_cannot_be_cut(record)
     return record
 
 
-def _copied(net: nn.Module, mode: FakeTensorMode) -> nn.Module:
+def _copied(net: nn.Module, stage: Stage) -> nn.Module:
     try:
-        return fake_copy(net, mode)
+        return stage.copy(net)
     except Exception as error:
         msg = f"the network cannot be copied, which a trace needs: {error}"
         raise PruningError(msg) from error
 
 
 def _trace_training(
-    net: nn.Module, used: nn.Module, record: Trace, shape: Sequence[int], choices: Choices, inexact: frozenset[str]
+    net: nn.Module,
+    used: nn.Module,
+    record: Trace,
+    shape: Sequence[int],
+    choices: Choices,
+    inexact: frozenset[str],
+    stage: Stage,
 ) -> None:
     """Follow the training mode as well if it does anything that the eval mode does not."""
-    with fake_mode_of(used), sdpa_kernel(SDPBackend.MATH):
-        light, error = run_recorded(used.train(), (example(used, shape),))
+    with stage.set():
+        light, error = run_recorded(used.train(), (stage.example(net, shape),))
     record.training_known = error is None
     names = [name for name, size, _ in light.operations if (name, size) != ("add_", ())]  # batch norm's counter
     if error is not None or names == [operation.name for operation in record.passes[0].operations]:
         return
-    mode = fake_mode()
-    fake = fake_copy(net, mode).train()
+    fake = stage.copy(net).train()
     try:
-        with mode, sdpa_kernel(SDPBackend.MATH):
-            run_traced(fake, (example(fake, shape),), Tracer(fake, shape[0], choices, record, inexact))
+        with stage.set():
+            run_traced(fake, (stage.example(net, shape),), Tracer(fake, shape[0], choices, record, inexact))
     except PruningError:
-        record.passes.pop()
-
-
-def fake_mode_of(net: nn.Module) -> FakeTensorMode:
-    """The mode that a fake copy's tensors belong to."""
-    tensors = itertools.chain(net.parameters(), net.buffers())
-    return next((t.fake_mode for t in tensors if hasattr(t, "fake_mode")), None) or fake_mode()
+        record.passes.pop()  # returns nothing that a removal could change
 
 
 def _trial_cut(graph: ChannelGraph) -> Removed:
@@ -147,21 +128,23 @@ def _trial_cut(graph: ChannelGraph) -> Removed:
     return removed
 
 
-def _trial(net: nn.Module, graph: ChannelGraph, record: Trace, component: Atoms, removed: Removed) -> Place | None:
+def _trial(
+    net: nn.Module, graph: ChannelGraph, record: Trace, component: Atoms, removed: Removed, stage: Stage
+) -> Place | None:
     """The first operation that a cut network does not do as expected; None if all are as expected."""
-    mode = fake_mode()
-    fake = fake_copy(net, mode)
-    with torch.no_grad(), mode:
-        try:
+    fake = stage.copy(net)
+    try:
+        with torch.no_grad(), stage.set():
             cut(fake, graph, removed)
-        except Exception:
-            return 0, len(record.passes[0].operations)
+    except Exception:
+        return 0, len(record.passes[0].operations)
+    gone = removed[component]
     for number, expected in enumerate(record.passes):
-        with mode, sdpa_kernel(SDPBackend.MATH):
-            light, error = run_recorded(fake.train(number > 0), (example(fake, graph.input_shape),))
-        fault = _first_difference(expected, light.operations, removed[component])
+        with stage.set():
+            light, error = run_recorded(fake.train(number > 0), (stage.example(net, graph.input_shape),))
+        fault = _first_difference(expected, light.operations, gone)
         if fault is None and error is not None:
-            fault = len(light.operations)
+            fault = len(expected.operations)
         if fault is not None:
             return number, fault
     return None
@@ -217,19 +200,19 @@ def _whole_groups_instead(choices: Choices, record: Trace, component: Atoms) -> 
     return bool(stuck)
 
 
-def _without_culprits(net: nn.Module, record: Trace, shape: Sequence[int]) -> ChannelGraph:
+def _without_culprits(net: nn.Module, record: Trace, shape: Sequence[int], stage: Stage) -> ChannelGraph:
     """Freeze the groups whose cut the code does not bear, found by halving."""
     for _ in range(_TRIALS):
         graph, component = assemble(record, net, shape)
         culprits = [group.components for group in graph.groups]
         whole = _trial_cut(graph)
-        if _trial(net, graph, record, component, whole) is None:
+        if _trial(net, graph, record, component, whole, stage) is None:
             return graph
         while len(culprits) > 1:
             half = culprits[: len(culprits) // 2]
             removed = graph.nothing()
             removed[np.concatenate(half)] = whole[np.concatenate(half)]
-            faulty = _trial(net, graph, record, component, removed) is not None
+            faulty = _trial(net, graph, record, component, removed, stage) is not None
             culprits = half if faulty else culprits[len(half) :]
         if not culprits:
             break

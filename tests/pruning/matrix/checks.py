@@ -22,6 +22,9 @@ SHARE = 0.3
 TOLERANCE = 1e-9
 # float32 in two run times whose convolutions add up in different orders.
 ONNX_TOLERANCE = 1e-3
+# Pools to 1, 2, 3 and 6 pixels. The exporter that can do so takes 5 to 20 s, hence only with a few encoders.
+NEWER_EXPORTER = ("PSPNet", "UPerNet")
+FEW = ("resnet18", "mobilenet_v2", "timm-skresnet18")
 
 
 @dataclasses.dataclass
@@ -102,8 +105,9 @@ def _check(net: nn.Module, images: Tensor, result: Result, *, onnx: bool) -> Non
     result.parameters_left = sum(executed_parameters(net, graph).values()) / sum(parameters.values())
     net.float()
     train_once(net, images)
-    if onnx:
-        result.onnx = onnx_difference(net, images)
+    newer = result.arch in NEWER_EXPORTER
+    if onnx and (not newer or result.encoder in FEW):
+        result.onnx = onnx_difference(net, images, newer=newer)
         require(result.onnx <= ONNX_TOLERANCE, f"ONNX Runtime and torch differ by {result.onnx:.1e}")
 
 
@@ -181,21 +185,20 @@ def train_once(net: nn.Module, images: Tensor) -> None:
     net.eval().zero_grad()
 
 
-def onnx_difference(net: nn.Module, images: Tensor) -> float:
+def onnx_difference(net: nn.Module, images: Tensor, *, newer: bool) -> float:
     """ONNX Runtime against torch on the same float32 images.
 
-    Torch's older exporter takes a third of the time of the newer one and writes the same operations; the newer one is
-    used where the older knows no translation, such as pooling to sizes that don't divide the image.
+    Torch's older exporter takes a third of the time of the newer one and writes the same operations, but knows no
+    translation for pooling to sizes that don't divide the image's.
     """
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         expected = net(images).numpy()
-        try:
-            torch.onnx.export(net, (images,), file, dynamo=False, do_constant_folding=False)
-        except Exception:
-            file = io.BytesIO()
+        if newer:
             torch.onnx.export(net, (images,), file, dynamo=True, optimize=False, verbose=False)
+        else:
+            torch.onnx.export(net, (images,), file, dynamo=False, do_constant_folding=False)
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 3, 1
     session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
