@@ -21,6 +21,8 @@ from polyp_lightning.pruning.tracer import Tracer, freeze_what_cannot_be_cut, ru
 INEXACT = frozenset({"layer_norm"})
 # Trial cuts before what still stands in the way is searched for group by group.
 _TRIALS = 30
+# Whether they occur depends on strides, which differ once a width is 1, and on what ran before.
+_INCIDENTAL = frozenset({"clone", "detach", "alias"})
 
 
 def trace(net: nn.Module, input_shape: Sequence[int], *, inexact: Sequence[str] = ()) -> ChannelGraph:
@@ -162,8 +164,8 @@ def _first_difference(
             kept[id(along)] = int((~gone[along]).sum())
         return kept[id(along)]
 
-    operations = [(k, one) for k, one in enumerate(expected.operations) if one.name != "clone"]
-    seen = [one for one in got if one[0] != "clone"]
+    operations = [(k, one) for k, one in enumerate(expected.operations) if one.name not in _INCIDENTAL]
+    seen = [one for one in got if one[0] not in _INCIDENTAL]
     for (number, one), (name, shape, numbers) in zip(operations, seen, strict=False):
         as_expected = one.sizes is None or tuple(size(s) for s in one.sizes) == shape
         if _kind(one.name) != _kind(name) or not as_expected or one.numbers != numbers:
@@ -174,7 +176,7 @@ def _first_difference(
 
 
 def _kind(name: str) -> str:
-    """Whether a view copies depends on strides, which differ once a width is 1; so does, above, a clone."""
+    """Whether a view copies depends on strides as well."""
     return "view" if name in ("_unsafe_view", "reshape", "_reshape_alias") else name
 
 
@@ -185,8 +187,8 @@ def _mend(choices: Choices, record: Trace, fault: Place) -> bool:
         return True
     number, index = fault
     operations = record.passes[number].operations
-    carries = index < len(operations) and bool(operations[index].atoms)
-    if not carries or fault in choices.frozen:
+    scaled = index < len(operations) and bool(operations[index].numbers and operations[index].atoms)
+    if not scaled or fault in choices.frozen:
         return False
     choices.frozen.add(fault)
     return True

@@ -34,9 +34,16 @@ def loses_zero(tracer: Tracer, call: Call) -> Labels | None:
 
 
 @rule("new_empty", "new_zeros", "new_ones", "new_full", "new_empty_strided")
-def only_the_type(tracer: Tracer, call: Call) -> Labels:
-    """Nothing of the operand comes through; a width that was handed over by size freezes what it meets."""
-    return Labels((None,) * call.first.ndim)
+def made_to_measure(tracer: Tracer, call: Call) -> Labels:
+    """Something new, as wide as the operand wherever the sizes agree (the noise of a channel dropout, say)."""
+    source = call.args[0]
+    dims: list[Atoms | None] = [None] * call.first.ndim
+    if source.ndim == call.first.ndim:
+        sizes = zip(source.shape, call.first.shape, tracer.get(source).dims, strict=True)
+        dims = [atoms if a == b else None for a, b, atoms in sizes]
+    if any(d is not None for d in dims) and tracer.site("new", ["as wide"], *dims) is None:
+        dims = [None] * len(dims)
+    return Labels(tuple(dims), zero=False)
 
 
 @rule("hardtanh", "clamp", "clamp_min", "clamp_max")
