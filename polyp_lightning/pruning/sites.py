@@ -6,7 +6,7 @@ follow, shows only when it runs on a cut network. So each site has a list of cho
 next one where the code does not bear the present one; the last is to freeze what passes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,18 +95,20 @@ class Choices:
         """Whether a number may follow at this site: not where it was equal to a width by chance."""
         return not any(attribute in names for other, names in self._vetoed.items() if other[0] == key[0])
 
-    def move_on(self, site: Site, sites: Iterable[Site]) -> bool:
+    def move_on(self, site: Site, sites: Sequence[Site]) -> bool:
         """Take the next choice at a site that did not bear the present one; False if there is none left."""
         present = self.at(site.key)
         if present >= site.choices:
             return False
-        # Choices come in pairs, with numbers that follow and without; where there are none the pair is one.
-        following = present + (1 if site.followers or present % 2 else 2)
+        # Choices come in pairs, with numbers that follow and without; where there are none the pair is one. A number
+        # that equals a width by chance may have come in at another site of the same code.
+        followers = set().union(*(other.followers for other in sites if other.key[0] == site.key[0]))
+        following = present + (1 if followers or present % 2 else 2)
         self._taken[site.key] = following
-        self._vetoed[site.key] = site.followers if following % 2 else set()
-        if following >= site.choices and site.key[1] == "split":
+        self._vetoed[site.key] = followers if following % 2 else set()
+        if following >= site.choices and site.key[1].startswith("split "):
             # A module that bears no split of one kind bears none: what it makes together is split alike.
             for other in sites:
-                if other.key[:2] == site.key[:2]:
+                if other.key[0] == site.key[0] and other.key[1].startswith("split "):
                     self._taken[other.key] = other.choices
         return True

@@ -60,20 +60,27 @@ def trace(net: nn.Module, input_shape: Sequence[int], *, inexact: Sequence[str] 
 
 
 def _trace(net: nn.Module, shape: Sequence[int], inexact: frozenset[str], stage: Stage) -> ChannelGraph:
-    choices = Choices()
+    choices, training = Choices(), True
     for _ in range(_TRIALS):
-        record = _run(net, shape, choices, inexact, stage)
+        record = _run(net, shape, choices, inexact, stage, training=training)
         graph, component = assemble(record, net, shape)
         fault = _trial(net, graph, record, component, _trial_cut(graph), stage)
-        if fault is None:
-            if not _whole_groups_instead(choices, record, component):
+        if fault is None and not _whole_groups_instead(choices, record, component):
+            if training:
                 return graph
-        elif not _mend(choices, record, fault):
-            break
+            training = True
+        elif fault is not None:
+            training = False  # can wait until eval mode is in order
+            if not _mend(choices, record, fault):
+                break
+    if not training:
+        record = _run(net, shape, choices, inexact, stage, training=True)
     return _without_culprits(net, record, shape, stage)
 
 
-def _run(net: nn.Module, shape: Sequence[int], choices: Choices, inexact: frozenset[str], stage: Stage) -> Trace:
+def _run(
+    net: nn.Module, shape: Sequence[int], choices: Choices, inexact: frozenset[str], stage: Stage, *, training: bool
+) -> Trace:
     fake = _copied(net, stage)
     try:
         with stage.set():
@@ -84,7 +91,8 @@ def _run(net: nn.Module, shape: Sequence[int], choices: Choices, inexact: frozen
     except Exception as error:
         msg = f"the network does not run on an input of shape {tuple(shape)}: {error}"
         raise PruningError(msg) from error
-    _trace_training(net, fake, record, shape, choices, inexact, stage)
+    if training:
+        _trace_training(net, fake, record, shape, choices, inexact, stage)
     freeze_what_cannot_be_cut(record)
     return record
 

@@ -84,7 +84,8 @@ def _place(
 
 
 def _split(tracer: Tracer, atoms: Atoms, shape: list[int], after: list[int]) -> tuple[int, Atoms] | None:
-    place = tracer.site("split", _options(tracer, atoms, shape), atoms)
+    options = _options(tracer, atoms, shape)
+    place = tracer.site(f"split {options}", options, atoms)
     if place is None:
         return None
     table = _table(atoms, shape, place)
