@@ -1,5 +1,6 @@
 """From a trace's atoms to the components, groups and consumers of a graph."""
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 
@@ -26,7 +27,7 @@ def assemble(record: Trace, net: nn.Module, shape: Sequence[int]) -> tuple[Chann
     inference, *training = record.passes
     reached = set(inference.executed).union(*(p.executed for p in training))
     # Where training mode does not run, what it would use is not known.
-    dead = tuple(name for name in record.parameters if name not in reached) if record.training_known else ()
+    dead = _dead(net, reached) if record.training_known else ()
     parameters = dict(net.named_parameters())
     graph = ChannelGraph(
         axes=axes,
@@ -47,6 +48,16 @@ def assemble(record: Trace, net: nn.Module, shape: Sequence[int]) -> tuple[Chann
         input_shape=tuple(shape),
     )
     return graph, component
+
+
+def _dead(net: nn.Module, reached: set[str]) -> tuple[str, ...]:
+    """Tensors of modules of which no pass reached any; a counter goes with what it counts."""
+    tensors = dict(itertools.chain(net.named_parameters(), net.named_buffers()))
+    owners = [name.rpartition(".")[0] for name in tensors]
+    alive = {owner for owner, name in zip(owners, tensors, strict=True) if name in reached}
+    # A module that holds scalars alone may be a learned factor, which is not followed.
+    followed = {owner for owner, tensor in zip(owners, tensors.values(), strict=True) if tensor.ndim}
+    return tuple(n for owner, n in zip(owners, tensors, strict=True) if owner in followed and owner not in alive)
 
 
 def _sizes(record: Trace, component: Atoms) -> tuple[ModuleSize, ...]:
@@ -96,7 +107,7 @@ def _alike(place: npt.NDArray[np.int64], starts: npt.NDArray[np.intp]) -> list[n
     """Positions of components that touch the same places, ordered by the first place and the first component."""
     codes = np.random.default_rng(0).integers(0, 2**63, size=int(place.max()) + 1, dtype=np.uint64)
     signature = np.add.reduceat(codes[place], starts)  # wraps around: a hash of the set of places
-    _, first, label = np.unique(signature, return_index=True, return_inverse=True)
+    _, label = np.unique(signature, return_inverse=True)
     order = np.argsort(label, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
     return sorted(parts, key=lambda part: (place[starts[part[0]]], part[0]))

@@ -77,15 +77,17 @@ def _checked(plan: dict[str, Any]) -> tuple[dict[str, list[int]], dict[str, int]
         raise PruningError(msg)
     # Plans written before modules' own numbers followed a cut have none.
     shapes, groups, sizes = plan.get("shapes"), plan.get("groups"), plan.get("sizes", {})
-    tables = isinstance(shapes, dict) and isinstance(groups, dict) and isinstance(sizes, dict)
-    if not (tables and _are_shapes(shapes) and _are_numbers(groups) and all(_are_numbers(s) for s in sizes.values())):
+    well = _are_shapes(shapes) and _are_numbers(groups) and isinstance(sizes, dict)
+    if not (well and all(_are_numbers(numbers) for numbers in sizes.values())):
         msg = "the checkpoint's architecture plan is damaged: shapes, groups and sizes must be tables of whole numbers"
         raise PruningError(msg)
-    return shapes, groups, sizes
+    return plan["shapes"], plan["groups"], sizes
 
 
-def _are_shapes(shapes: dict[str, Any]) -> bool:
-    return all(isinstance(s, list) and all(type(size) is int and size >= 0 for size in s) for s in shapes.values())
+def _are_shapes(shapes: Any) -> bool:
+    return isinstance(shapes, dict) and all(
+        isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape) for shape in shapes.values()
+    )
 
 
 def _are_numbers(numbers: Any) -> bool:

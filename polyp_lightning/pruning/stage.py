@@ -78,3 +78,19 @@ def _copy(net: nn.Module, device: str) -> nn.Module:
 def _dtype(net: nn.Module) -> torch.dtype:
     dtypes = (p.dtype for p in net.parameters() if p.is_floating_point())
     return next(dtypes, torch.get_default_dtype())
+
+
+def runs(net: nn.Module, shape: Sequence[int]) -> bool:
+    """Whether a network runs in both modes."""
+    return any(_runs(net, shape, stage) for stage in (MetaStage(), FakeStage()))
+
+
+def _runs(net: nn.Module, shape: Sequence[int], stage: Stage) -> bool:
+    try:
+        ghost = stage.copy(net)
+        with torch.no_grad(), stage.set():
+            for training in (False, True):
+                ghost.train(training)(stage.example(net, shape))
+    except Exception:
+        return False
+    return True

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from polyp_lightning.errors import PruningError, listed
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
+from polyp_lightning.pruning.stage import runs
 
 Cut = dict[str, dict[int, npt.NDArray[np.intp]]]
 """Per tensor that shrank, per dimension, the indices that were kept."""
@@ -91,10 +92,20 @@ def drop_dead(net: nn.Module, graph: ChannelGraph) -> tuple[str, ...]:
 
     Returns:
         Names of what was dropped.
+
+    Raises:
+        PruningError: the network's code asks one of them for its type or size; nothing was changed then.
     """
-    for name in graph.dead:
+    tensors = {name: tensor for name, tensor in named_tensors(net) if name in set(graph.dead)}
+    for name in tensors:
         drop_tensor(net, name)
-    return graph.dead
+    if tensors and not runs(net, graph.input_shape):
+        for name, tensor in tensors.items():
+            module, _, key = name.rpartition(".")
+            setattr(net.get_submodule(module), key, tensor)
+        msg = f"the network's code asks for parameters that it does not use, among {listed(list(tensors))}; keep them"
+        raise PruningError(msg)
+    return tuple(tensors)
 
 
 def drop_tensor(net: nn.Module, name: str) -> None:

@@ -39,11 +39,15 @@ def parameter(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
 
 
-def between(function: Function, inputs: int = 8, outputs: int | None = None, **parts: object) -> Callable[[], nn.Module]:
+def between(
+    function: Function, inputs: int = 8, outputs: int | None = None, **parts: object
+) -> Callable[[], nn.Module]:
     """stem → function → middle → head: the stem's filters feed the function, whose result is read by a convolution."""
 
     def make() -> nn.Module:
-        made = {name: part() if callable(part) and not isinstance(part, nn.Module) else part for name, part in parts.items()}
+        made = {
+            name: part() if callable(part) and not isinstance(part, nn.Module) else part for name, part in parts.items()
+        }
         last = inputs if outputs is None else outputs
         stem, middle, head = conv(3, inputs), conv(last, 6), nn.Conv2d(6, 1, 1)
         return Net(
@@ -135,7 +139,8 @@ def dynamic(net: nn.Module, x: Tensor) -> Tensor:
 
 
 def recurrent(net: nn.Module, x: Tensor) -> Tensor:
-    return net.cell(x)[0]
+    rows = x.mean(2).transpose(1, 2)
+    return x + net.cell(rows)[0].transpose(1, 2).unsqueeze(2)
 
 
 def fourier(net: nn.Module, x: Tensor) -> Tensor:
@@ -193,7 +198,9 @@ def embedded(net: nn.Module, x: Tensor) -> Tensor:
 
 NETS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "cbam": (
-        between(cbam, mlp=lambda: nn.Sequential(conv(8, 2, 1), nn.ReLU(), conv(2, 8, 1)), spatial=lambda: conv(2, 1, 7)),
+        between(
+            cbam, mlp=lambda: nn.Sequential(conv(8, 2, 1), nn.ReLU(), conv(2, 8, 1)), spatial=lambda: conv(2, 1, 7)
+        ),
         6,
     ),
     "eca": (between(eca, along=lambda: nn.Conv1d(1, 1, 3, padding=1)), 6),
@@ -202,7 +209,10 @@ NETS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "half in place": (between(half_in_place), 6),
     "written in place": (between(written_in_place), 6),
     "sigmoid under a view": (between(sigmoid_under_a_view), 6),
-    "einsum": (between(lambda n, x: torch.einsum("nchw,cd->ndhw", x, n.mix), outputs=5, mix=lambda: parameter(8, 5)), 6),
+    "einsum": (
+        between(lambda n, x: torch.einsum("nchw,cd->ndhw", x, n.mix), outputs=5, mix=lambda: parameter(8, 5)),
+        6,
+    ),
     "weight norm": (between(lambda n, x: n.mix(x), mix=lambda: parametrizations.weight_norm(conv(8, 8))), 6),
     "spectral norm": (between(lambda n, x: n.mix(x), mix=lambda: parametrizations.spectral_norm(conv(8, 8))), 6),
     "grouped transposed": (
@@ -250,17 +260,21 @@ NETS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "constant indices": (between(lambda n, x: x[:, [0, 2, 4, 6, 1, 3, 5, 7]]), 6),
     "every second": (between(lambda n, x: torch.cat([x[:, ::2], x[:, 1::2]], 1)), 6),
     "interpolated channels": (
-        between(lambda n, x: functional.interpolate(x.permute(0, 2, 1, 3), size=(4, 16)).permute(0, 2, 1, 3), outputs=4),
+        between(
+            lambda n, x: functional.interpolate(x.permute(0, 2, 1, 3), size=(4, 16)).permute(0, 2, 1, 3), outputs=4
+        ),
         6,
     ),
     "where": (between(lambda n, x: torch.where(x > 0, x, 0.1 * x)), 14),
     "masked fill": (between(lambda n, x: x.masked_fill(x < 0, 0.5)), 14),
-    "gru over pixels": (between(on_tokens(recurrent), cell=lambda: nn.GRU(8, 8, batch_first=True)), 6),
-    "lstm over pixels": (between(on_tokens(recurrent), cell=lambda: nn.LSTM(8, 8, batch_first=True)), 6),
+    "gru over columns": (between(recurrent, cell=lambda: nn.GRU(8, 8, batch_first=True)), 6),
+    "lstm over columns": (between(recurrent, cell=lambda: nn.LSTM(8, 8, batch_first=True)), 6),
     "fourier": (between(fourier), 6),
     "fourier along channels": (between(fourier_along_channels), 6),
     "checkpointed": (
-        between(lambda n, x: checkpoint(n.mix, x, use_reentrant=False), mix=lambda: nn.Sequential(conv(8, 8), nn.ReLU())),
+        between(
+            lambda n, x: checkpoint(n.mix, x, use_reentrant=False), mix=lambda: nn.Sequential(conv(8, 8), nn.ReLU())
+        ),
         22,
     ),
     "scaled by its width": (between(scaled_by_width), 6),
@@ -274,7 +288,9 @@ NETS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "positions": (between(position), 6),
     "branch on the width": (between(branching), 6),
     "heads": (
-        between(on_tokens(heads), 12, num_heads=3, head_dim=4, qkv=lambda: nn.Linear(12, 36), out=lambda: nn.Linear(12, 12)),
+        between(
+            on_tokens(heads), 12, num_heads=3, head_dim=4, qkv=lambda: nn.Linear(12, 36), out=lambda: nn.Linear(12, 12)
+        ),
         32,
     ),
     "attention with a constant scale": (
@@ -300,9 +316,14 @@ NETS: dict[str, tuple[Callable[[], nn.Module], int]] = {
         between(on_tokens(lambda n, x: n.mha(x, x, x)[0]), mha=lambda: nn.MultiheadAttention(8, 2, batch_first=True)),
         6,
     ),
-    "dropout": (between(lambda n, x: functional.dropout2d(n.drop(x), 0.1, n.training), drop=lambda: nn.Dropout(0.2)), 14),
+    "dropout": (
+        between(lambda n, x: functional.dropout2d(n.drop(x), 0.1, n.training), drop=lambda: nn.Dropout(0.2)),
+        14,
+    ),
     "3 by 3 unfold by hand": (
-        between(lambda n, x: torch.cat([x[:, :, i : i + 14, j : j + 14] for i in range(3) for j in range(3)], 1), outputs=72),
+        between(
+            lambda n, x: torch.cat([x[:, :, i : i + 14, j : j + 14] for i in range(3) for j in range(3)], 1), outputs=72
+        ),
         14,
     ),
     "stacked and summed": (between(lambda n, x: torch.stack([x, torch.relu(x)], 1).softmax(1).mul(2).sum(1)), 14),

@@ -111,15 +111,12 @@ def _options(tracer: Tracer, atoms: Atoms, shape: list[int]) -> list[int]:
 def _left_after_joining(table: Atoms) -> int:
     _, label = np.unique(table, return_inverse=True)
     label = label.reshape(table.shape)
-    ends = np.repeat(label[:, 0], label.shape[1]), label.ravel()
+    ends = np.repeat(label[:, 0], table.shape[1]), label.ravel()
     links = coo_array((np.ones(label.size, np.int8), ends), shape=(int(label.max()) + 1,) * 2)
-    count: int = connected_components(links, directed=False)[0]
-    return count
+    return int(connected_components(links, directed=False)[0])
 
 
-def _natural(
-    atoms: Atoms, before: list[int], carrier: int, after: list[int]
-) -> tuple[int, Atoms] | None:
+def _natural(atoms: Atoms, before: list[int], carrier: int, after: list[int]) -> tuple[int, Atoms] | None:
     """Where the atoms lie along one dimension of the result without any being tied."""
     if len(before) == len(after) == 1:
         return 0, atoms

@@ -102,7 +102,9 @@ def summary(results: Sequence[Result], seconds: float, workers: int) -> str:
     if exact:
         frozen, trace = (np.median([getattr(r, name) for r in exact]) for name in ("frozen", "trace_seconds"))
         lines.append(f"Medians: {frozen:.1%} frozen, {trace:.2f} s for a trace.")
-    lines.append(f"{len(exact)} of {len(ran)} exact, {len(refused)} refused, in {seconds:.0f} s by {workers} processes.")
+    lines.append(
+        f"{len(exact)} of {len(ran)} exact, {len(refused)} refused, in {seconds:.0f} s by {workers} processes."
+    )
     return "\n".join(lines)
 
 
