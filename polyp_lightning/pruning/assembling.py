@@ -39,6 +39,7 @@ def assemble(record: Trace, net: nn.Module, shape: Sequence[int]) -> tuple[Chann
         size=int(component.max()) + 1,
         executed=frozenset(inference.executed),
         not_understood=dict(record.not_understood),
+        buffers=frozenset(name for name, _ in net.named_buffers()),
         silenced=frozenset(record.silenced),
         sizes=_sizes(record, component),
         training_only=frozenset(reached - inference.executed),

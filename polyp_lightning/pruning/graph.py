@@ -85,6 +85,7 @@ class ChannelGraph:
         size: number of components, the frozen one included.
         executed: names of the parameters and buffers that the forward pass reaches.
         not_understood: operations without a rule, with their counts; whatever passed through them is frozen.
+        buffers: names of the tensors in ``axes`` that are no parameters.
         silenced: weights whose input side is masked as well, because a masked channel that they read is not 0 (behind a
             sigmoid, say): removing such a channel means that nothing reads it.
         sizes: numbers that modules keep and that follow a cut.
@@ -104,6 +105,7 @@ class ChannelGraph:
     size: int
     executed: frozenset[str]
     not_understood: dict[str, int]
+    buffers: frozenset[str] = frozenset()
     silenced: frozenset[str] = frozenset()
     sizes: tuple[ModuleSize, ...] = ()
     training_only: frozenset[str] = frozenset()

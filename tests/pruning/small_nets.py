@@ -176,6 +176,17 @@ class ChunkGate(nn.Module):
 
 
 class SigmoidFeature(nn.Module):
+    """A softmax over channels behind a sigmoid: every filter is felt in all others, so that none may go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.first(x).sigmoid().softmax(1))
+
+
+class SigmoidOnly(nn.Module):
     """sigmoid(0) = 0.5: a masked filter is still felt, unless it is masked where it is read."""
 
     def __init__(self) -> None:

@@ -11,6 +11,7 @@ from small_nets import (
     Plain,
     Residual,
     SigmoidFeature,
+    SigmoidOnly,
     UnknownOperation,
     randomise,
 )
@@ -101,7 +102,7 @@ def test_trace__head_is_never_pruned(make: type[nn.Module]) -> None:
 
 @pytest.mark.parametrize(
     ("make", "weight"),
-    [(UnknownOperation, "first.0.weight"), (HardCodedView, "first.0.weight")],
+    [(SigmoidFeature, "first.weight"), (UnknownOperation, "first.0.weight"), (HardCodedView, "first.0.weight")],
 )
 def test_trace__what_cannot_leave_is_frozen(make: type[nn.Module], weight: str) -> None:
     graph = pruning.trace(make(), (2, 3, 16, 16))
@@ -109,7 +110,7 @@ def test_trace__what_cannot_leave_is_frozen(make: type[nn.Module], weight: str) 
 
 
 def test_trace__a_channel_that_masking_leaves_above_zero_is_masked_where_it_is_read() -> None:
-    net = randomise(SigmoidFeature())
+    net = randomise(SigmoidOnly())
     graph = pruning.trace(net, (2, 3, 16, 16))
     assert graph.silenced == {"head.weight"}
     removed = graph.nothing()
