@@ -11,6 +11,7 @@ from small_nets import (
     Plain,
     Residual,
     SigmoidFeature,
+    SigmoidOnly,
     UnknownOperation,
     randomise,
 )
@@ -108,8 +109,19 @@ def test_trace__what_cannot_leave_is_frozen(make: type[nn.Module], weight: str) 
     assert (graph.axes[weight][0] == 0).all()
 
 
+def test_trace__a_channel_that_masking_leaves_above_zero_is_masked_where_it_is_read() -> None:
+    net = randomise(SigmoidOnly())
+    graph = pruning.trace(net, (2, 3, 16, 16))
+    assert graph.silenced == {"head.weight"}
+    removed = graph.nothing()
+    removed[graph.axes["first.weight"][0][2]] = True
+    pruning.mask(net, graph, removed)
+    assert (net.head.weight[:, 2] == 0).all()
+    assert (net.head.weight[:, [0, 1, 3]] != 0).all()
+
+
 def test_trace__unknown_operation_is_named() -> None:
-    assert "cumsum" in pruning.trace(UnknownOperation(), (2, 3, 16, 16)).not_understood
+    assert "polar" in pruning.trace(UnknownOperation(), (2, 3, 16, 16)).not_understood
 
 
 def test_trace__only_what_a_constant_size_touches_is_frozen() -> None:

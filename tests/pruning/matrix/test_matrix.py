@@ -1,0 +1,58 @@
+"""Every cell of the matrix, as ``make matrix`` runs it."""
+
+import dataclasses
+
+import pytest
+from cells import ARCHITECTURES, CELLS, Cell
+from checks import Result, check
+from run import main, summary, table
+
+# What cannot be built or run before any pruning, by the reason that smp or timm give.
+REASONS = (
+    *("Only Timm encoders are supported for DPT", "do not support dilated mode", "does not support dilated mode"),
+    *("unexpected keyword argument 'output_stride'", "is not supported for Linknet", "is not support encoder_name"),
+)
+# One per family is enough for the exporter, which takes most of the time.
+EXPORTED = ("resnet18", "timm-tf_efficientnet_lite0", "timm-skresnet18", "mit_b0", "tu-vit_tiny_patch16_224")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS, ids="-".join)
+def test_matrix__every_cell_that_runs_is_pruned_exactly(cell: Cell) -> None:
+    result = check(cell, onnx=cell[1] in EXPORTED)
+    if result.status == "refused":
+        assert any(reason in result.reason for reason in REASONS), result.reason
+    else:
+        assert result.status == "exact", result.reason
+        assert result.not_understood == ""
+
+
+def test_matrix__one_cell_through_the_command(tmp_path: pytest.TempPathFactory) -> None:
+    file = tmp_path / "matrix.csv"
+    assert main(["--arch", "Linknet", "--encoder", "resnet18", "mit_b0", "--workers", "1", "--csv", str(file)]) == 0
+    header, *rows = file.read_text().splitlines()
+    assert header.split(",") == [field.name for field in dataclasses.fields(Result)]
+    assert [row.split(",")[:3] for row in rows] == [["Linknet", "resnet18", "exact"], ["Linknet", "mit_b0", "refused"]]
+
+
+def test_check__a_wrong_removal_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "checks.pruning.mask", lambda net, graph, removed: net.decoder.blocks[0].conv1[0].weight.data.zero_()
+    )
+    result = check(("Unet", "resnet18"), onnx=False)
+    assert result.status == "failed"
+    assert "masked and pruned differ" in result.reason
+
+
+def test_table__shows_what_failed_and_what_was_refused() -> None:
+    results = [Result("Unet", "a", "failed", "they differ"), Result("PAN", "b", "refused", "no dilation")]
+    shown = table(results)
+    assert shown.row_count == 1
+    assert "they differ" in str(list(shown.columns[2].cells))
+    assert "PAN b: no dilation" in summary(results, 1.0, 2)
+    assert "0 of 1 exact, 1 refused" in summary(results, 1.0, 2)
+
+
+def test_cells__cover_every_architecture_of_smp() -> None:
+    assert {arch for arch, _ in CELLS} == set(ARCHITECTURES)
+    assert len(set(CELLS)) == len(CELLS) == 12 * 25 + 1
