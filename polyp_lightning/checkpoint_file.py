@@ -39,7 +39,9 @@ class CheckpointIO(TorchCheckpointIO):
         write(checkpoint, Path(path))
 
     @override
-    def load_checkpoint(self, path: _PATH, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: _PATH, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         """See :func:`read`; no code is ever loaded, whatever ``weights_only`` says."""
         return read(Path(path))
 

@@ -145,7 +145,8 @@ class PolypSegmenter(LightningModule):
             if isinstance(scheduler, OneCycleLR) and scheduler.total_steps < steps:
                 msg = (
                     f"the checkpoint's one-cycle schedule ends after {scheduler.total_steps} steps, but this run has "
-                    f"{steps}: keep --trainer.max_epochs, or choose another --model.lr_scheduler in the first run"
+                    f"{steps}: keep --trainer.max_epochs, start the schedule afresh with --model.resume_optimizer false, "
+                    "or choose another --model.lr_scheduler in the first run"
                 )
                 raise ConfigError(msg)
 
@@ -312,9 +313,9 @@ def _check_finite(loss: Tensor, batch: Batch) -> None:
     what = "the images hold numbers that are not finite" if not image.isfinite().all() else "check them and their masks"
     files = [str(path) for path in batch.get("path", []) if path] or [str(name) for name in batch.get("name", [])]
     msg = (
-        f"the training loss is {loss.item()} for the batch of {listed(files, 16) or 'unnamed images'}: {what}, or lower "
-        "--model.lr. Nothing was learnt from this batch, and the last checkpoint is from before; go on from it with "
-        "--ckpt_path last"
+        f"the training loss is {loss.item()} for the batch of {listed(files, 16) or 'unnamed images'}: {what}, or "
+        "lower --model.lr. Nothing was learnt from this batch, and the last checkpoint is from before; go on from it "
+        "with --ckpt_path last"
     )
     raise TrainingError(msg)
 

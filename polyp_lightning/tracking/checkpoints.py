@@ -41,8 +41,9 @@ class StageCheckpoint(ModelCheckpoint):
 
     The best epoch of a whole run is usually a dense one, so that a plain "best" would throw the pruned networks away.
     Files are named ``stage1-epoch07-dice0.8712.ckpt`` and ``last.ckpt``; once there has been a cut, ``pick.ckpt`` is
-    that of :func:`pick`. Every file is written beside its place and renamed, and holds no path of this machine. The inherited ``best_model_path`` is the best
-    of the current stage, so that ``trainer.test(ckpt_path="best")`` after a fit tests the final, smallest network.
+    that of :func:`pick`. Every file is written beside its place and renamed, and holds no path of this machine. The
+    inherited ``best_model_path`` is the best of the current stage, so that ``trainer.test(ckpt_path="best")`` after a
+    fit tests the final, smallest network.
 
     Args:
         dirpath: where to save; None means ``checkpoints`` in the run's folder (``trainer.default_root_dir``).
