@@ -1,5 +1,6 @@
 """From the cache to batches: items, their order, and how they are put together."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -7,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler, get_worker_info
 
 from polyp_lightning.data.cache import FrameStore
 from polyp_lightning.data.transforms import Augmentation
@@ -99,14 +100,52 @@ def collate(items: Sequence[Item]) -> Batch:
         masks. ``name``, ``path``: lists of str. ``size``: list of original (height, width). ``original_mask``, where
         items have it: list of uint8 (H, W) of 0 and 1.
     """
-    batch: Batch = {key: [item[key] for item in items] for key in ("name", "path", "size")}
-    batch["image"] = torch.from_numpy(np.stack([item["image"] for item in items])).permute(0, 3, 1, 2)
-    if "mask" in items[0]:
-        batch["mask"] = torch.from_numpy(np.stack([item["mask"] for item in items])).unsqueeze(1)
+    rest: Batch = {key: [item[key] for item in items] for key in ("name", "path", "size")}
     if "original_mask" in items[0]:
-        originals: list[Tensor] = [torch.from_numpy(item["original_mask"]) for item in items]
-        batch["original_mask"] = originals
+        rest["original_mask"] = [torch.from_numpy(item["original_mask"]) for item in items]
+    shape = (len(items), *items[0]["image"].shape[:2])
+    area, has_mask = math.prod(shape), "mask" in items[0]
+    pixels = _memory(4 * area if has_mask else 3 * area)
+    np.stack([item["image"] for item in items], out=pixels[: 3 * area].numpy().reshape(*shape, 3))
+    if has_mask:
+        np.stack([item["mask"] for item in items], out=pixels[3 * area :].numpy().reshape(shape))
+    return _OneTensorBatch().pack(pixels, shape, rest)
+
+
+class _OneTensorBatch(Batch):
+    """A batch that travels between processes as one tensor and arrives as an ordinary dict.
+
+    Each tensor that a worker hands over costs the main process a connection, which at this size takes as long as the
+    pixels do.
+    """
+
+    def pack(self, pixels: Tensor, shape: tuple[int, ...], rest: Batch) -> "_OneTensorBatch":
+        """Take the content of `_unpacked`. Not a constructor: Lightning and torch copy batches as they copy dicts."""
+        self.update(_unpacked(pixels, shape, rest))
+        self._parts = (pixels, shape, rest)
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        parts = getattr(self, "_parts", None)
+        return (_unpacked, parts) if parts else (dict, (dict(self),))
+
+
+def _unpacked(pixels: Tensor, shape: tuple[int, ...], rest: Batch) -> Batch:
+    """The batch with image and mask as views of ``pixels``: N·S·S·3 bytes of images, then N·S·S of masks or none."""
+    area = math.prod(shape)
+    batch = rest | {"image": pixels[: 3 * area].view(*shape, 3).permute(0, 3, 1, 2)}
+    if len(pixels) > 3 * area:
+        batch["mask"] = pixels[3 * area :].view(shape).unsqueeze(1)
     return batch
+
+
+def _memory(size: int) -> Tensor:
+    """Room for uint8 values; in a worker process in shared memory, where they would have to be copied otherwise."""
+    if get_worker_info() is None:
+        return torch.empty(size, dtype=torch.uint8)
+    # As torch's own default_collate does.
+    storage = torch.UntypedStorage._new_shared(size)
+    return torch.empty(0, dtype=torch.uint8).set_(storage)
 
 
 def start_worker(worker: int) -> None:

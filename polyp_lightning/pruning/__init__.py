@@ -15,7 +15,7 @@ True
 >>> _ = again.load_state_dict(net.state_dict())
 """
 
-from polyp_lightning.pruning.budget import select
+from polyp_lightning.pruning.budget import Dense, Limits, Target, select
 from polyp_lightning.pruning.exactness import assert_exact, removal_error
 from polyp_lightning.pruning.graph import ChannelGraph
 from polyp_lightning.pruning.optimizer_state import cut_optimizer_state
@@ -25,6 +25,9 @@ from polyp_lightning.pruning.tracing import trace
 
 __all__ = [
     "ChannelGraph",
+    "Dense",
+    "Limits",
+    "Target",
     "assert_exact",
     "cut_optimizer_state",
     "describe",

@@ -15,14 +15,13 @@ from torch.optim.swa_utils import update_bn
 from polyp_lightning.complexity import measure
 from polyp_lightning.errors import ConfigError
 from polyp_lightning.metrics import PerImageDice
-from polyp_lightning.pruning.budget import check_reachable, select
+from polyp_lightning.pruning.budget import Dense, Limits, check_reachable, select
 from polyp_lightning.pruning.criteria import TaylorFO
 from polyp_lightning.pruning.criteria.taylor import Reduction
 from polyp_lightning.pruning.exactness import assert_exact
 from polyp_lightning.pruning.graph import ChannelGraph
 from polyp_lightning.pruning.optimizer_state import cut_optimizer_state
 from polyp_lightning.pruning.schedule import Schedule, Shape
-from polyp_lightning.pruning.scores import ConsumerScores
 from polyp_lightning.pruning.stages import StageRecord
 from polyp_lightning.pruning.surgery import remove
 from polyp_lightning.pruning.tracing import trace
@@ -72,16 +71,13 @@ class TaylorFOPruning(Callback):
     ) -> None:
         _check_options(floor, round_to, recalibration_batches, check)
         self.schedule = Schedule(target, start, end, every, schedule)
-        self.floor = floor
-        self.round_to = round_to
+        self.limits = Limits(floor=floor, round_to=round_to)
         self.recalibration_batches = recalibration_batches
         self.check = check
         self.history: list[StageRecord] = []
-        self._criterion = TaylorFO(1, reduction, normalise=normalise)
-        self._dense_macs = 0.0
-        self._dense_widths: dict[str, int] = {}
+        self._criterion = TaylorFO(reduction, normalise=normalise)
+        self._dense: Dense | None = None
         self._graph: ChannelGraph | None = None
-        self._hooks: ConsumerScores | None = None
 
     @property
     def stage(self) -> int:
@@ -113,11 +109,10 @@ class TaylorFOPruning(Callback):
         """Trace the network: the dense one, or in a resumed run the pruned one."""
         self._trace(pl_module)
         if not self.history:
-            self._dense_macs = self._current_graph().total_macs()
-            self._dense_widths = self._current_graph().widths()
+            self._dense = Dense.of(self._current_graph())
             self.history.append(self._record(pl_module, trainer.current_epoch))
             if self.schedule.epochs:
-                check_reachable(self._current_graph(), self.schedule.target, floor=self.floor, round_to=self.round_to)
+                check_reachable(self._current_graph(), self.schedule.target, limits=self.limits)
         if trainer.fit_loop.restarted_mid_epoch:
             # Lightning does not call on_train_epoch_start for an epoch that it resumes.
             self.on_train_epoch_start(trainer, pl_module)
@@ -129,19 +124,15 @@ class TaylorFOPruning(Callback):
         if target is not None and self.history[-1].epoch < epoch:
             self._cut(trainer, pl_module, target)
         if self.schedule.target_at(epoch + 1) is not None:
-            graph = self._current_graph()
-            if len(self._criterion.total) != graph.size:
-                self._criterion.reset(graph.size)
-            self._hooks = ConsumerScores(_net(pl_module), graph, self._criterion.update)
-            self._hooks.attach()
+            self._criterion.attach(_net(pl_module), self._current_graph())
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop watching."""
-        self._detach()
+        self._criterion.detach()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave no hook behind."""
-        self._detach()
+        self._criterion.detach()
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log what the validated network costs."""
@@ -162,30 +153,26 @@ class TaylorFOPruning(Callback):
         """History and scores as plain values and tensors."""
         return {
             "history": [record.as_dict() for record in self.history],
-            "dense_macs": self._dense_macs,
-            "dense_widths": self._dense_widths,
+            "dense": self._dense.as_dict() if self._dense else None,
             "criterion": self._criterion.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.history = [StageRecord.from_dict(values) for values in state_dict["history"]]
-        self._dense_macs = state_dict["dense_macs"]
-        self._dense_widths = state_dict["dense_widths"]
+        self._dense = Dense.from_dict(state_dict["dense"]) if state_dict["dense"] else None
         self._criterion.load_state_dict(state_dict["criterion"])
 
     def _cut(self, trainer: Trainer, pl_module: LightningModule, target: float) -> None:
         """The effect of a cut on the network, the optimizer and the records."""
-        self._detach()
+        self._criterion.detach()
         net, graph = _net(pl_module), self._current_graph()
         removed = select(
             graph,
-            self._criterion.importance(),
+            self._criterion.importance(net, graph),
             target,
-            reference_macs=self._dense_macs,
-            dense_widths=self._dense_widths,
-            floor=self.floor,
-            round_to=self.round_to,
+            limits=self.limits,
+            dense=self._dense,
         )
         if self.check == "always" or (self.check == "first" and self.stage == 0):
             assert_exact(net, graph, removed, _noise(pl_module))
@@ -214,14 +201,9 @@ class TaylorFOPruning(Callback):
         cost = measure(_net(pl_module), _image_size(pl_module))
         graph = self._current_graph()
         layers = filters(_net(pl_module), graph.executed)
-        share = graph.total_macs() / self._dense_macs
+        share = graph.total_macs() / (self._dense.macs if self._dense else graph.total_macs())
         number = self.stage + 1 if self.history else 0
         return StageRecord(number, epoch, cost.gmacs, share, cost.params_used, per_block(layers), layers)
-
-    def _detach(self) -> None:
-        if self._hooks is not None:
-            self._hooks.detach()
-            self._hooks = None
 
 
 def _check_options(floor: float, round_to: int, batches: int, check: str) -> None:

@@ -66,6 +66,7 @@ class ChannelGraph:
         size: number of components, the frozen one included.
         executed: names of the parameters and buffers that the forward pass reaches.
         not_understood: operations without a rule, with their counts; whatever passed through them is frozen.
+        buffers: names of the tensors in ``axes`` that are no parameters.
     """
 
     axes: dict[str, tuple[Atoms, ...]]
@@ -77,6 +78,7 @@ class ChannelGraph:
     size: int
     executed: frozenset[str]
     not_understood: dict[str, int]
+    buffers: frozenset[str] = frozenset()
 
     def nothing(self) -> Removed:
         """A selection that removes nothing."""

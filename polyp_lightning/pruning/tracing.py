@@ -40,10 +40,10 @@ def trace(net: nn.Module, input_shape: Sequence[int]) -> ChannelGraph:
         msg = f"input_shape is {tuple(input_shape)}; give (N, C, H, W) with N of at least 2"
         raise PruningError(msg)
     record = _run(net, input_shape)
-    graph = _assemble(record)
+    graph = _assemble(record, net)
     if not _trial_cut_runs(net, graph, record, input_shape):
         record = _run(net, input_shape, freeze_viewed=True)
-        graph = _assemble(record)
+        graph = _assemble(record, net)
         if not _trial_cut_runs(net, graph, record, input_shape):
             msg = "the network does not run once a channel of each layer is removed, for a reason the trace cannot see"
             raise PruningError(msg)
@@ -106,7 +106,7 @@ def _trial_cut_runs(net: nn.Module, graph: ChannelGraph, record: Trace, shape: S
     return got == kept
 
 
-def _assemble(record: Trace) -> ChannelGraph:
+def _assemble(record: Trace, net: nn.Module) -> ChannelGraph:
     component = record.ties.components()
     axes = {name: tuple(component[a] for a in dims) for name, dims in record.parameters.items()}
     is_consumed = np.zeros(record.ties.count, bool)
@@ -123,6 +123,7 @@ def _assemble(record: Trace) -> ChannelGraph:
         size=int(component.max()) + 1,
         executed=frozenset(record.executed),
         not_understood=dict(record.not_understood),
+        buffers=frozenset(name for name, _ in net.named_buffers()),
     )
 
 

@@ -80,6 +80,14 @@ def test_train_dataloader__is_the_same_with_any_number_of_workers(make: Make, wo
         assert torch.equal(one[1], two[1])
 
 
+def test_train_dataloader__workers_send_one_tensor_a_batch(make: Make) -> None:
+    batches = list(make(num_workers=1).train_dataloader())
+    assert batches
+    for batch in batches:
+        assert type(batch) is dict
+        assert batch["image"].untyped_storage().data_ptr() == batch["mask"].untyped_storage().data_ptr()
+
+
 def test_train_dataloader__resumes_in_a_later_epoch(make: Make) -> None:
     loader, resumed = make().train_dataloader(), make().train_dataloader()
     _epoch(loader)

@@ -10,7 +10,7 @@ from small_nets import Concat, Plain, randomise
 from torch import Tensor, nn
 from torch.nn import functional
 
-from polyp_lightning.pruning import mask, remove, select, trace
+from polyp_lightning.pruning import Dense, Limits, mask, remove, select, trace
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 from polyp_lightning.pruning.scores import ConsumerScores
 
@@ -171,17 +171,17 @@ def test_scores__do_not_depend_on_what_is_frozen() -> None:
 
 def test_select__nothing_where_the_floor_is_within_the_tolerance() -> None:
     graph = trace(Concat(), SHAPE)
-    assert not select(graph, np.ones(graph.size), 0.995, floor=1.0).any()
+    assert not select(graph, np.ones(graph.size), 0.995, limits=Limits(floor=1.0)).any()
 
 
 def test_select__grouped_layer_that_changes_its_coupling() -> None:
     # 4 groups of 4 go as wholes; 3 groups of 4 lose positions: a group that the dense network did not have.
     net = nn.Sequential(start(16), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1, groups=4), nn.ReLU(), head(16))
     graph = trace(net, SHAPE)
-    dense, macs, removed = graph.widths(), graph.total_macs(), graph.nothing()
+    dense, removed = Dense.of(graph), graph.nothing()
     removed[graph.groups[0].components[0]] = True
     remove(net, graph, removed)
     again = trace(net, SHAPE)
-    chosen = select(again, np.arange(again.size, dtype=float), 0.5, reference_macs=macs, dense_widths=dense)
+    chosen = select(again, np.arange(again.size, dtype=float), 0.5, dense=dense)
     remove(net, again, chosen)
     assert net(torch.randn(SHAPE)).shape == (2, 1, 16, 16)

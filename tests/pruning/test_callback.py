@@ -163,7 +163,7 @@ def test_callback__scores_only_the_epoch_before_a_cut(tmp_path: Path) -> None:
 
     class Count(Callback):
         def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-            counts.append(pruning._criterion.images)
+            counts.append(pruning._criterion.count)
 
     fit(tmp_path, pruning, TinySegmenter(), callbacks=[Count()])
     assert counts == [0, 16, 0, 16, 0, 0]

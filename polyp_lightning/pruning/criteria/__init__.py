@@ -1,5 +1,37 @@
-"""Importance criteria: one file each."""
+"""Importance criteria: one file each; a new one is a class with a name, listed here."""
 
+import inspect
+from typing import Any
+
+from polyp_lightning.errors import ConfigError
+from polyp_lightning.nets import nearest
+from polyp_lightning.pruning.criteria.base import Batches, Criterion, Importance, Loss
 from polyp_lightning.pruning.criteria.taylor import TaylorFO
 
-__all__ = ["TaylorFO"]
+CRITERIA: dict[str, type[Criterion]] = {criterion.name: criterion for criterion in (TaylorFO,)}
+
+__all__ = ["CRITERIA", "Batches", "Criterion", "Importance", "Loss", "TaylorFO", "build_criterion"]
+
+
+def build_criterion(name: str, **options: Any) -> Criterion:
+    """A criterion by name.
+
+    Args:
+        name: a key of :data:`CRITERIA`.
+        options: the constructor's.
+
+    Raises:
+        ConfigError: there is no such criterion, or it has no such option or value.
+
+    >>> build_criterion("taylor", reduction="square").name
+    'taylor'
+    """
+    if name not in CRITERIA:
+        msg = f"criterion={name!r} is unknown. {nearest(name, CRITERIA)} (--pruning.criterion)"
+        raise ConfigError(msg)
+    allowed = list(inspect.signature(CRITERIA[name]).parameters)
+    unknown = [option for option in options if option not in allowed]
+    if unknown:
+        msg = f"criterion {name!r} has no option {', '.join(unknown)}; it has {', '.join(allowed) or 'none'}"
+        raise ConfigError(msg)
+    return CRITERIA[name](**options)

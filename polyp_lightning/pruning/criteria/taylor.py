@@ -1,20 +1,22 @@
 """TaylorFO: the first-order change when a component is removed, with gradient normalisation."""
 
-from typing import Any, Literal, get_args
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, get_args
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from polyp_lightning.errors import ConfigError, PruningError
-from polyp_lightning.pruning.scores import EPSILON
+from polyp_lightning.errors import ConfigError
+from polyp_lightning.pruning.criteria.base import GatheringCriterion, Loss
+from polyp_lightning.pruning.graph import ChannelGraph
+from polyp_lightning.pruning.scores import EPSILON, ConsumerScores
 
 Reduction = Literal["abs", "square", "signed"]
+Signal = Literal["loss", "output", "random"]
 
 
-class TaylorFO:
-    """Mean over images of the first-order change of the loss when a component is removed.
+class TaylorFO(GatheringCriterion):
+    """Mean over images of the first-order change when a component is removed.
 
     With s[n, c] as in :mod:`polyp_lightning.pruning.scores` and y the network's output, the importance of component c
     is
@@ -28,31 +30,64 @@ class TaylorFO:
     count as much as a hard one: "gradient-normalised back-propagation" of Sapkota et al., MIUA 2023
     (doi:10.1007/978-3-031-48593-0_22); the formulas of the reductions are those of arXiv:2310.20203. Dividing the
     score is the same as scaling the gradient before it is propagated where images do not mix (batch norm in eval
-    mode), and differs from it slightly in training mode, where this runs. A normalised score is free
-    of the factor 1/N of a mean loss and of that of a gradient scaler.
+    mode), and differs from it slightly in training mode. A normalised score is free of the factor 1/N of a mean loss
+    and of that of a gradient scaler.
+
+    The change of what, says ``signal``:
+
+    - ``loss``: of the loss L;
+    - ``output``: of the output itself: L is replaced by Σ_n ½‖y_n‖₂², whose gradient at the output is y_n. Normalised,
+      ŝ is then the first-order change of the output's norm ‖y_n‖₂;
+    - ``random``: of the output along a random direction: the gradient at the output is drawn from N(0, 1)
+      (arXiv:2310.20203). In expectation the square of s is the squared norm of the output's first-order change.
+
+    The latter two need no labels, and passes of their own.
 
     Args:
-        size: number of components, the frozen one included.
         reduction: ``abs``, ``square`` or ``signed``.
         normalise: divide by the norm of the gradient at the output.
+        signal: ``loss``, ``output`` or ``random``.
+        seed: for ``random``.
     """
 
-    def __init__(self, size: int, reduction: Reduction = "abs", *, normalise: bool = True) -> None:
-        if reduction not in get_args(Reduction):
-            msg = f"--pruning.reduction is {reduction!r}; choose one of {', '.join(get_args(Reduction))}"
-            raise ConfigError(msg)
+    name: ClassVar[str] = "taylor"
+
+    def __init__(
+        self, reduction: Reduction = "abs", *, normalise: bool = True, signal: Signal = "loss", seed: int = 0
+    ) -> None:
+        _check("reduction", reduction, get_args(Reduction))
+        _check("signal", signal, get_args(Signal))
+        super().__init__()
         self.reduction = reduction
         self.normalise = normalise
-        self.total = torch.zeros(size, dtype=torch.float64)
-        self.images = 0
+        self.signal = signal
+        self._generator = torch.Generator().manual_seed(seed)
+
+    @property
+    def rides_along(self) -> bool:
+        """Only the loss is propagated by a training step."""
+        return self.signal == "loss"
+
+    def _watch(self, net: nn.Module, graph: ChannelGraph) -> Callable[[], None]:
+        scores = ConsumerScores(net, graph, self.update)
+        scores.attach()
+        return scores.detach
+
+    def _backward(self, output: Any, masks: Tensor, loss: Loss) -> None:
+        if self.signal == "loss":
+            super()._backward(output, masks, loss)
+        elif self.signal == "output":
+            output.backward(output.detach())
+        else:
+            noise = torch.randn(output.shape, generator=self._generator)
+            output.backward(noise.to(output))
 
     def update(self, s: Tensor, norm: Tensor) -> None:
         """Add a batch.
 
         Args:
             s: (N, size), first-order changes.
-            norm: (N,), gradient norms at the output. A batch with a number that is not finite is left out: its
-                optimizer step is skipped as well.
+            norm: (N,), gradient norms at the output.
         """
         if self.normalise:
             s = s / (norm[:, None] + EPSILON)
@@ -62,31 +97,10 @@ class TaylorFO:
             s = s.square()
         else:
             s = -s
-        batch = s.sum(0, dtype=torch.float64).cpu()
-        if torch.isfinite(batch).all():
-            self.total += batch
-            self.images += len(s)
+        self._add(s.sum(0, dtype=torch.float64), len(s))
 
-    def importance(self) -> npt.NDArray[np.float64]:
-        """One importance per component, shape (size,).
 
-        Raises:
-            PruningError: no image was scored.
-        """
-        if self.images == 0:
-            msg = "no image was scored before the cut: every batch was skipped or gave gradients that are not finite"
-            raise PruningError(msg)
-        return np.asarray((self.total / self.images).numpy(), np.float64)
-
-    def reset(self, size: int) -> None:
-        """Start again, for a network with ``size`` components."""
-        self.total = torch.zeros(size, dtype=torch.float64)
-        self.images = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """Sum and count as tensors and ints."""
-        return {"total": self.total, "images": self.images}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
-        self.total, self.images = state["total"].clone(), int(state["images"])
+def _check(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        msg = f"{option} is {value!r}; choose one of {', '.join(allowed)}"
+        raise ConfigError(msg)

@@ -3,12 +3,11 @@ import pytest
 import segmentation_models_pytorch as smp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_nets import SMALL_NETS, Concat, Depthwise, Plain, Residual, SigmoidFeature
-from torch import nn
+from small_nets import SMALL_NETS, Plain, SigmoidFeature
 
 from polyp_lightning import pruning
 from polyp_lightning.errors import PruningError
-from polyp_lightning.pruning import budget
+from polyp_lightning.pruning import Dense, Limits
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +23,7 @@ def random_scores(graph: pruning.ChannelGraph, seed: int) -> np.ndarray:
 @given(target=st.floats(0.15, 1.0), seed=st.integers(0, 9), round_to=st.sampled_from([1, 4, 8]))
 def test_select__target_is_met_within_one_percent(target: float, seed: int, round_to: int) -> None:
     graph = GRAPH
-    removed = pruning.select(graph, random_scores(graph, seed), target, round_to=round_to)
+    removed = pruning.select(graph, random_scores(graph, seed), target, limits=Limits(round_to=round_to))
     assert abs(graph.total_macs(removed) / graph.total_macs() - target) <= 0.01
     for group in graph.groups:
         kept = int((~removed[group.components]).sum())
@@ -35,18 +34,9 @@ def test_select__target_is_met_within_one_percent(target: float, seed: int, roun
 GRAPH = pruning.trace(smp.Unet("resnet18", encoder_weights=None), (2, 3, 64, 64))
 
 
-@pytest.mark.parametrize("make", [Plain, Residual, Concat, Depthwise])
-def test_prefixes__cost_what_the_graph_says(make: type[nn.Module]) -> None:
-    graph = pruning.trace(make(), (2, 3, 16, 16))
-    ranking = budget._rank(graph, random_scores(graph, 0), [1] * len(graph.groups), 1)
-    macs = budget._macs_of_prefixes(graph, ranking)
-    expected = [graph.total_macs(budget._removed(graph, ranking, k)) for k in range(ranking.length + 1)]
-    assert macs.tolist() == pytest.approx(expected, rel=1e-12)
-
-
 def test_select__least_important_goes_first(unet: pruning.ChannelGraph) -> None:
     scores = random_scores(unet, 3)
-    removed = pruning.select(unet, scores, 0.5, floor=0.0)
+    removed = pruning.select(unet, scores, 0.5, limits=Limits(floor=0.0))
     # Only the few chunks that make the target exact may stand out of order.
     threshold = np.sort(scores[1:])[int(removed.sum())]
     assert ((scores < threshold)[1:] != removed[1:]).mean() < 0.01
@@ -58,13 +48,15 @@ def test_select__ties_do_not_overshoot(unet: pruning.ChannelGraph) -> None:
 
 
 def test_select__reference_is_the_dense_net(unet: pruning.ChannelGraph) -> None:
-    removed = pruning.select(unet, random_scores(unet, 0), 0.25, reference_macs=2 * unet.total_macs())
+    removed = pruning.select(unet, random_scores(unet, 0), 0.25, dense=Dense(2 * unet.total_macs(), 1.0))
     assert unet.total_macs(removed) / unet.total_macs() == pytest.approx(0.5, abs=0.02)
 
 
 def test_select__floor_is_a_share_of_the_dense_layer(unet: pruning.ChannelGraph) -> None:
     doubled = {name: 2 * width for name, width in unet.widths().items()}
-    removed = pruning.select(unet, random_scores(unet, 0), 0.5, dense_widths=doubled, floor=0.3)
+    removed = pruning.select(
+        unet, random_scores(unet, 0), 0.5, dense=Dense(unet.total_macs(), 1.0, doubled), limits=Limits(floor=0.3)
+    )
     kept = [(~removed[g.components]).sum() / len(g.components) for g in unet.groups]
     assert 0.6 <= min(kept) < 0.65
 
@@ -75,13 +67,13 @@ def test_select__nothing_to_do(unet: pruning.ChannelGraph) -> None:
 
 def test_select__target_below_the_floor_is_explained(unet: pruning.ChannelGraph) -> None:
     with pytest.raises(PruningError, match=r"target 0\.050 .* at least 50% .* the least is 0\.\d+; .*--pruning\.floor"):
-        pruning.select(unet, random_scores(unet, 0), 0.05, floor=0.5)
+        pruning.select(unet, random_scores(unet, 0), 0.05, limits=Limits(floor=0.5))
 
 
 def test_select__coarse_chunks_are_explained() -> None:
     graph = pruning.trace(Plain(), (2, 3, 16, 16))
-    with pytest.warns(UserWarning, match=r"nearest to target 0\.600 .*--pruning\.round_to"):
-        removed = pruning.select(graph, random_scores(graph, 0), 0.6, round_to=4)
+    with pytest.warns(UserWarning, match=r"nearest to a budget of 0\.600 .*--pruning\.round_to"):
+        removed = pruning.select(graph, random_scores(graph, 0), 0.6, limits=Limits(round_to=4))
     reachable = [graph.total_macs(r) / graph.total_macs() for r in halves(graph)]
     assert graph.total_macs(removed) / graph.total_macs() in reachable
 

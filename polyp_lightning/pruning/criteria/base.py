@@ -1,0 +1,199 @@
+"""What every importance criterion can be asked, whether it watches training steps, runs its own or needs no data."""
+
+# ruff: noqa: B027  nothing to do is the right default: each criterion overrides what it needs.
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from polyp_lightning.errors import PruningError
+from polyp_lightning.pruning.graph import ChannelGraph
+
+Importance = npt.NDArray[np.float64]
+"""One number per component, (graph.size,): the higher, the more important. Entry 0, the frozen component, is unused."""
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+"""Network inputs (N, C, H, W) as the network takes them, with their masks."""
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Loss of the network's output and the masks, a scalar."""
+
+
+class Criterion(ABC):
+    """How important each component of a network is.
+
+    A data-free criterion only implements :meth:`importance`. One that gathers does so either while it is attached, from
+    the training's own backward passes (:attr:`rides_along`), or in :meth:`gather`, from passes of its own:
+
+    - training: ``attach`` → training steps → ``detach`` → ``importance`` → cut → ``reset``;
+    - one-shot, or if it does not ride along: ``gather`` → ``importance``.
+
+    Attributes:
+        name: what it is called on the command line.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def rides_along(self) -> bool:
+        """Whether it gathers from ordinary training steps; if not, it has no use for :meth:`attach`."""
+        return False
+
+    def attach(self, net: nn.Module, graph: ChannelGraph) -> None:
+        """Begin to watch the network's backward passes; what was gathered on a graph of the same size is kept."""
+
+    def detach(self) -> None:
+        """Stop to watch and leave no hook behind; may be called at any time."""
+
+    def gather(self, net: nn.Module, graph: ChannelGraph, batches: Batches, loss: Loss) -> None:
+        """Run the passes that the criterion needs, with the network in the mode that it is in.
+
+        Parameters and their ``.grad`` are afterwards as they were. Data-free criteria don't touch ``batches``.
+
+        Args:
+            net: the network that was traced.
+            graph: its graph.
+            batches: a few of them.
+            loss: of output and masks.
+        """
+
+    @abstractmethod
+    def importance(self, net: nn.Module, graph: ChannelGraph) -> Importance:
+        """The importance of every component.
+
+        Raises:
+            PruningError: nothing was gathered, or nothing in this network can be judged by this criterion.
+        """
+
+    def reset(self, size: int) -> None:
+        """Forget what was gathered; from now on for a graph with ``size`` components."""
+
+    def reduce(self, all_reduce_sum: Callable[[Tensor], Tensor]) -> None:
+        """Add up what the processes of a distributed training gathered; once, before :meth:`importance`.
+
+        Args:
+            all_reduce_sum: takes a float64 CPU tensor of the same shape in every process and returns the sum over all.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was gathered, as plain values and tensors."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+
+
+class GatheringCriterion(Criterion):
+    """A criterion that is a mean over what backward passes show.
+
+    Subclasses implement :meth:`_watch` and add to the sums with :meth:`_add`.
+
+    Attributes:
+        counted: what :attr:`count` counts, in the plural.
+        total: (size,) float64, the sum of what was gathered.
+        count: over how many.
+    """
+
+    counted: ClassVar[str] = "images"
+
+    def __init__(self) -> None:
+        self._unwatch: Callable[[], None] | None = None
+        self.reset(1)
+
+    @property
+    def rides_along(self) -> bool:
+        """True: ordinary training steps are enough."""
+        return True
+
+    @abstractmethod
+    def _watch(self, net: nn.Module, graph: ChannelGraph) -> Callable[[], None]:
+        """Attach hooks; returns what takes them away."""
+
+    def attach(self, net: nn.Module, graph: ChannelGraph) -> None:
+        """Begin to watch the network's backward passes; what was gathered on a graph of the same size is kept."""
+        self.detach()
+        if len(self.total) != graph.size:
+            self.reset(graph.size)
+        self._unwatch = self._watch(net, graph)
+
+    def detach(self) -> None:
+        """Stop to watch and leave no hook behind; may be called at any time."""
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
+
+    def gather(self, net: nn.Module, graph: ChannelGraph, batches: Batches, loss: Loss) -> None:
+        """One forward and backward pass for each batch."""
+        self.attach(net, graph)
+        try:
+            with gradients_kept(net), torch.enable_grad():
+                for images, masks in batches:
+                    self._backward(net(images), masks, loss)
+        finally:
+            self.detach()
+
+    def _backward(self, output: Tensor, masks: Tensor, loss: Loss) -> None:
+        loss(output, masks).backward()
+
+    def _add(self, batch: Tensor, count: int) -> None:
+        """Add a batch's sum (size,); one that is not finite is left out: its optimizer step is skipped as well."""
+        batch = batch.detach().to("cpu", torch.float64)
+        if torch.isfinite(batch).all():
+            self.total += batch
+            self.count += count
+
+    def importance(self, net: nn.Module, graph: ChannelGraph) -> Importance:
+        """The mean of what was gathered.
+
+        Raises:
+            PruningError: nothing was gathered, or on another graph.
+        """
+        if self.count == 0:
+            msg = (
+                f"no {self.counted} were scored before the cut by {self.name!r}: every batch was skipped or gave "
+                "gradients that are not finite"
+            )
+            raise PruningError(msg)
+        if len(self.total) != graph.size:
+            msg = (
+                f"scores were gathered for {len(self.total)} components, but the network has {graph.size}: score again"
+            )
+            raise PruningError(msg)
+        return np.asarray((self.total / self.count).numpy(), np.float64)
+
+    def reset(self, size: int) -> None:
+        """Forget what was gathered; from now on for a graph with ``size`` components."""
+        self.total = torch.zeros(size, dtype=torch.float64)
+        self.count = 0
+
+    def reduce(self, all_reduce_sum: Callable[[Tensor], Tensor]) -> None:
+        """Add up sums and counts of all processes, in one call."""
+        summed = all_reduce_sum(torch.cat([self.total, self.total.new_tensor([self.count])]))
+        self.total, self.count = summed[:-1].clone(), round(float(summed[-1]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sum and count as tensor and int."""
+        return {"total": self.total, self.counted: self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self.total, self.count = state["total"].clone(), int(state[self.counted])
+
+
+@contextmanager
+def gradients_kept(net: nn.Module) -> Iterator[None]:
+    """Parameters' ``.grad`` is None inside and afterwards what it was."""
+    gradients = [(parameter, parameter.grad) for parameter in net.parameters()]
+    for parameter, _ in gradients:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
