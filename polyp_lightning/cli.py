@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from polyp_lightning.data.commands import main as data_main
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.errors import ConfigError, PolypError
-from polyp_lightning.files import written_beside
+from polyp_lightning.files import without_home, written_beside
 from polyp_lightning.prediction import MaskWriter
 from polyp_lightning.pruning.callback import TaylorFOPruning
 from polyp_lightning.segmenter import PolypSegmenter
@@ -111,9 +111,10 @@ class RunConfig(SaveConfigCallback):
         target = Path(trainer.default_root_dir) / CONFIG_FILE
         if stage != "fit" or (self.config.ckpt_path and target.is_file()):
             return
-        text = self.parser.dump(self.config, skip_none=False)
+        # The folders are needed to go on with the run, the user's name in them is not.
+        text = without_home(self.parser.dump(self.config, skip_none=False))
         with written_beside(target) as path:
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
 
 
 class PolypCLI(LightningCLI):
