@@ -5,6 +5,7 @@ archive's checksums (2.15: a flipped bit in a weight loads without a word), so t
 ``weights_only=True`` runs no code; everything it refuses gets a message of its own.
 """
 
+import io
 import os
 import pickle
 import re
@@ -61,8 +62,11 @@ def write(checkpoint: Mapping[str, Any], path: Path) -> None:
             "is from before; resume from it with a lower --model.lr or with --trainer.gradient_clip_val"
         )
         raise TrainingError(msg)
+    # By way of memory: torch.save itself turns a full disk into an assertion of its archive writer.
+    content = io.BytesIO()
+    torch.save(dict(checkpoint), content)
     with written_beside(path) as beside, beside.open("wb") as file:
-        torch.save(dict(checkpoint), file)
+        file.write(content.getbuffer())
         file.flush()
         # Otherwise the rename can reach the disk before the bytes do, and a power cut leaves an empty file.
         os.fsync(file.fileno())
