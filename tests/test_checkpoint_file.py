@@ -138,7 +138,11 @@ FAULTS: list[tuple[str, Callable[[Path], Any], str]] = [
     ("compressed", rewritten(lambda _, data: data, zipfile.ZIP_DEFLATED), "compressed parts.*refused unread"),
     ("false length", rewritten(longer_storage), r"can't be read as a checkpoint \(RuntimeError: Trying to resize"),
     ("list", lambda path: torch.save([1], path), "holds a list, not a checkpoint"),
-    ("code", lambda path: torch.save({"x": Malice(path.with_name("ran"))}, path), r"holds code or objects \(\w+\.system\)"),
+    (
+        "code",
+        lambda path: torch.save({"x": Malice(path.with_name("ran"))}, path),
+        r"holds code or objects \(\w+\.system\)",
+    ),
     ("object", lambda path: torch.save({"x": Path("a")}, path), r"holds code or objects \(pathlib\.\w+\)"),
 ]
 

@@ -43,7 +43,16 @@ def test_fit__leaves_neither_key_nor_home_folder(home: Path) -> None:
     weights = home / "encoder.pth"
     torch.save(build_net("Unet", "resnet18", None).get_submodule("encoder").state_dict(), weights)
     run = home / "runs" / "first"
-    data = ["--data.phantom_frames", "14", "--data.image_size", "32", "--data.num_workers", "0", "--data.batch_size", "5"]
+    data = [
+        "--data.phantom_frames",
+        "14",
+        "--data.image_size",
+        "32",
+        "--data.num_workers",
+        "0",
+        "--data.batch_size",
+        "5",
+    ]
     folders = ["--data.root", str(home), "--data.cache_dir", str(home / "cache"), "--masks.output", "~/masks"]
     cuts = ["--pruning.start", "1", "--pruning.end", "1", "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu"]
     more = ["--model.encoder_weights", str(weights), "--trainer.default_root_dir", str(run)]
