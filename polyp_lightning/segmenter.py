@@ -96,9 +96,13 @@ class PolypSegmenter(LightningModule):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (N, 1, H, W) of RGB images (N, 3, H, W) with values in 0 … 255, uint8 or float."""
-        image = image.to(dtype=self.mean.dtype, memory_format=torch.channels_last)
-        logits: Tensor = self.net((image - 255 * self.mean) / (255 * self.std))
+        logits: Tensor = self.net(self.network_input(image))
         return logits
+
+    def network_input(self, image: Tensor) -> Tensor:
+        """What :attr:`net` takes, of RGB images (N, 3, H, W) with values in 0 … 255: normalised, channels last."""
+        image = image.to(dtype=self.mean.dtype, memory_format=torch.channels_last)
+        return (image - 255 * self.mean) / (255 * self.std)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer with learning rate ``lr``, and its schedule."""

@@ -1,26 +1,19 @@
 """The pruning callback: wiring between Lightning's hooks and the functions of this package."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import islice
 from typing import Any, Literal, get_args
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
+from torch import nn
 
 from polyp_lightning.complexity import measure
 from polyp_lightning.errors import ConfigError
-from polyp_lightning.metrics import PerImageDice
-from polyp_lightning.pruning.budget import Dense, Limits, check_reachable, select
-from polyp_lightning.pruning.criteria import TaylorFO
-from polyp_lightning.pruning.criteria.taylor import Reduction
+from polyp_lightning.pruning.budget import Allocation, Dense, Limits, check_reachable, chosen_target, select
+from polyp_lightning.pruning.criteria import build_criterion
 from polyp_lightning.pruning.exactness import assert_exact
-from polyp_lightning.pruning.graph import ChannelGraph
+from polyp_lightning.pruning.graph import ChannelGraph, Removed
 from polyp_lightning.pruning.optimizer_state import cut_optimizer_state
+from polyp_lightning.pruning.passes import gather, noise, recalibrate, validation_dice
 from polyp_lightning.pruning.schedule import Schedule, Shape
 from polyp_lightning.pruning.stages import StageRecord
 from polyp_lightning.pruning.surgery import remove
@@ -28,15 +21,16 @@ from polyp_lightning.pruning.tracing import trace
 from polyp_lightning.pruning.widths import filters, per_block
 
 Check = Literal["first", "always", "never"]
+_NO_LIMITS = Limits()
 
 
 class TaylorFOPruning(Callback):
     """Removes the least important filters while the network trains.
 
     In the epoch before each cut it gathers TaylorFO scores from the ordinary training steps; at the start of the next
-    epoch it removes the components with the least score until the schedule's share of the dense MACs is left, cuts
-    the optimizer's state likewise and recalibrates batch norm. The epochs after the last cut are the fine-tuning
-    tail.
+    epoch it removes the components with the least score until the schedule's share of the way to the target is
+    covered, cuts the optimizer's state likewise and recalibrates batch norm. The epochs after the last cut are the
+    fine-tuning tail. Other criteria take TaylorFO's place by name, so that everything else stays equal.
 
     Cuts happen at the *start* of an epoch, so that a checkpoint written at the end of one never holds a network under
     the metric of another.
@@ -46,11 +40,15 @@ class TaylorFOPruning(Callback):
         start: epoch (from 0) of the first cut.
         end: epoch of the last cut.
         every: epochs between cuts.
-        schedule: how the share falls from 1 to target over the cuts: linear, cubic or one_shot.
-        floor: least share of each dense layer's filters that stays.
-        round_to: widths of cut layers become multiples of this (8 suits most hardware).
-        reduction: abs, square or signed; see :class:`~polyp_lightning.pruning.criteria.taylor.TaylorFO`.
-        normalise: divide each image's score by the norm of its gradient at the output, as the seed paper has it.
+        schedule: how what is left falls from dense to target over the cuts: linear, cubic or one_shot.
+        criterion: what is least important: taylor, or one of the controls in :mod:`polyp_lightning.pruning.criteria`.
+        options: the criterion's own options by name, such as ``reduction: square``.
+        allocation: how scores become widths: ``global`` ranking, ``per_cost``, or the ``optimal`` widths for the least
+            sum of removed scores.
+        limits: floor, ceiling, rounding and protected layers.
+        target_params: in place of ``target``: share of the dense network's used parameters to keep.
+        target_gmacs: in place of ``target``: 10⁹ MACs for one image at the run's image size.
+        scoring_batches: training batches for criteria that run passes of their own; taylor watches a whole epoch.
         recalibration_batches: training batches for new batch-norm statistics after a cut; 0 leaves the old ones.
         check: compare masked and pruned network in float64 at the first cut, always or never.
     """
@@ -62,20 +60,26 @@ class TaylorFOPruning(Callback):
         end: int = 12,
         every: int = 1,
         schedule: Shape = "cubic",
-        floor: float = 0.1,
-        round_to: int = 1,
-        reduction: Reduction = "abs",
-        normalise: bool = True,
+        criterion: str = "taylor",
+        options: dict[str, Any] | None = None,
+        allocation: Allocation = "global",
+        limits: Limits = _NO_LIMITS,
+        target_params: float | None = None,
+        target_gmacs: float | None = None,
+        scoring_batches: int = 16,
         recalibration_batches: int = 8,
         check: Check = "first",
     ) -> None:
-        _check_options(floor, round_to, recalibration_batches, check)
-        self.schedule = Schedule(target, start, end, every, schedule)
-        self.limits = Limits(floor=floor, round_to=round_to)
+        _check_options(scoring_batches, recalibration_batches, check)
+        self.target = chosen_target(target, target_params, target_gmacs)
+        self.schedule = Schedule(start, end, every, schedule)
+        self.allocation = allocation
+        self.limits = limits
+        self.scoring_batches = scoring_batches
         self.recalibration_batches = recalibration_batches
         self.check = check
         self.history: list[StageRecord] = []
-        self._criterion = TaylorFO(reduction, normalise=normalise)
+        self._criterion = build_criterion(criterion, **(options or {}))
         self._dense: Dense | None = None
         self._graph: ChannelGraph | None = None
 
@@ -83,6 +87,10 @@ class TaylorFOPruning(Callback):
     def stage(self) -> int:
         """How many cuts have been made."""
         return self.history[-1].stage if self.history else 0
+
+    def left_at(self, epoch: int) -> float | None:
+        """Share of the way to the target that is still to go after the cut at ``epoch``; None where there is none."""
+        return None if self.target.is_everything else self.schedule.left_at(epoch)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what cannot work before anything is trained."""
@@ -92,7 +100,7 @@ class TaylorFOPruning(Callback):
             # Another network than that of an earlier fit; a checkpoint brings its own history, after this.
             self.history.clear()
             self._criterion.reset(1)
-        if not self.schedule.epochs:
+        if self.target.is_everything:
             return
         if trainer.world_size > 1:
             msg = f"pruning runs in one process, got {trainer.world_size}; set --trainer.devices 1"
@@ -111,8 +119,8 @@ class TaylorFOPruning(Callback):
         if not self.history:
             self._dense = Dense.of(self._current_graph())
             self.history.append(self._record(pl_module, trainer.current_epoch))
-            if self.schedule.epochs:
-                check_reachable(self._current_graph(), self.schedule.target, limits=self.limits)
+            if not self.target.is_everything:
+                check_reachable(self._current_graph(), self.target, limits=self.limits)
         if trainer.fit_loop.restarted_mid_epoch:
             # Lightning does not call on_train_epoch_start for an epoch that it resumes.
             self.on_train_epoch_start(trainer, pl_module)
@@ -120,10 +128,10 @@ class TaylorFOPruning(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Cut where the schedule says so, then watch the epoch if the next one begins with a cut."""
         epoch = trainer.current_epoch
-        target = self.schedule.target_at(epoch)
-        if target is not None and self.history[-1].epoch < epoch:
-            self._cut(trainer, pl_module, target)
-        if self.schedule.target_at(epoch + 1) is not None:
+        left = self.left_at(epoch)
+        if left is not None and self.history[-1].epoch < epoch:
+            self._cut(trainer, pl_module, left)
+        if self.left_at(epoch + 1) is not None and self._criterion.rides_along:
             self._criterion.attach(_net(pl_module), self._current_graph())
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -163,29 +171,32 @@ class TaylorFOPruning(Callback):
         self._dense = Dense.from_dict(state_dict["dense"]) if state_dict["dense"] else None
         self._criterion.load_state_dict(state_dict["criterion"])
 
-    def _cut(self, trainer: Trainer, pl_module: LightningModule, target: float) -> None:
+    def _cut(self, trainer: Trainer, pl_module: LightningModule, left: float) -> None:
         """The effect of a cut on the network, the optimizer and the records."""
-        self._criterion.detach()
-        net, graph = _net(pl_module), self._current_graph()
-        removed = select(
-            graph,
-            self._criterion.importance(net, graph),
-            target,
-            limits=self.limits,
-            dense=self._dense,
-        )
+        net, removed = _net(pl_module), self._choose(trainer, pl_module, left)
         if self.check == "always" or (self.check == "first" and self.stage == 0):
-            assert_exact(net, graph, removed, _noise(pl_module))
-        cut_optimizer_state(trainer.optimizers, net, remove(net, graph, removed))
+            assert_exact(net, self._current_graph(), removed, noise(_image_size(pl_module)))
+        cut_optimizer_state(trainer.optimizers, net, remove(net, self._current_graph(), removed))
         self._trace(pl_module)
         self._criterion.reset(self._current_graph().size)
         if self.recalibration_batches:
-            _recalibrate(trainer, pl_module, self.recalibration_batches)
+            recalibrate(trainer, pl_module, self.recalibration_batches)
         record = self._record(pl_module, trainer.current_epoch)
         record.removed = int(removed.sum())
         record.dice_before = self.history[-1].dice_end
-        record.dice_after = _validation_dice(trainer, pl_module)
+        record.dice_after = validation_dice(trainer, pl_module)
         self.history.append(record)
+
+    def _choose(self, trainer: Trainer, pl_module: LightningModule, left: float) -> Removed:
+        """Which components go."""
+        self._criterion.detach()
+        net, graph = _net(pl_module), self._current_graph()
+        if not self._criterion.rides_along:
+            gather(trainer, pl_module, self._criterion, graph, self.scoring_batches)
+        scores = self._criterion.importance(net, graph)
+        return select(
+            graph, scores, self.target, limits=self.limits, allocation=self.allocation, dense=self._dense, left=left
+        )
 
     def _trace(self, pl_module: LightningModule) -> None:
         size = _image_size(pl_module)
@@ -206,11 +217,10 @@ class TaylorFOPruning(Callback):
         return StageRecord(number, epoch, cost.gmacs, share, cost.params_used, per_block(layers), layers)
 
 
-def _check_options(floor: float, round_to: int, batches: int, check: str) -> None:
+def _check_options(scoring: int, recalibration: int, check: str) -> None:
     faults = [
-        (not 0 <= floor <= 1, f"floor is {floor}; it is a share of a layer's filters in [0, 1]"),
-        (round_to < 1, f"round_to is {round_to}; give 1 (no rounding) or more"),
-        (batches < 0, f"recalibration_batches is {batches}; give 0 (none) or more"),
+        (scoring < 1, f"scoring_batches is {scoring}; give 1 or more"),
+        (recalibration < 0, f"recalibration_batches is {recalibration}; give 0 (none) or more"),
         (check not in get_args(Check), f"check is {check!r}; choose one of {', '.join(get_args(Check))}"),
     ]
     for wrong, what in faults:
@@ -235,63 +245,3 @@ def _net(pl_module: LightningModule) -> nn.Module:
 
 def _image_size(pl_module: LightningModule) -> int:
     return int(pl_module.hparams["image_size"])
-
-
-def _noise(pl_module: LightningModule) -> Tensor:
-    """One image for the exactness check; a generator of its own leaves the training's random numbers alone."""
-    size = _image_size(pl_module)
-    return torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-
-
-def _on_device(trainer: Trainer, pl_module: LightningModule, loader: Any) -> Iterator[dict[str, Any]]:
-    for batch in loader:
-        yield trainer.strategy.batch_to_device(batch, pl_module.device)
-
-
-def _recalibrate(trainer: Trainer, pl_module: LightningModule, batches: int) -> None:
-    """New running statistics from a few training batches; order and random numbers of the training stay as is."""
-    loader: Any = trainer.train_dataloader
-    with _modes_kept(pl_module), isolate_rng(), _position_kept(loader), trainer.precision_plugin.forward_context():
-        some = islice(_on_device(trainer, pl_module, loader), batches)
-        update_bn((batch["image"] for batch in some), pl_module)
-
-
-@contextmanager
-def _modes_kept(net: nn.Module) -> Iterator[None]:
-    """Each module is afterwards in the mode it was in: frozen parts stay in eval mode."""
-    modes = {module: module.training for module in net.modules()}
-    yield
-    for module, training in modes.items():
-        module.training = training
-
-
-@contextmanager
-def _position_kept(loader: Any) -> Iterator[None]:
-    """The loader's sampler and generator are afterwards where they were, as if nobody had iterated."""
-    sampler = getattr(loader, "sampler", None)
-    epoch = getattr(sampler, "epoch", None)
-    generators = [g for owner in (loader, sampler) if (g := getattr(owner, "generator", None)) is not None]
-    states = [generator.get_state() for generator in generators]
-    yield
-    if epoch is not None:
-        sampler.set_epoch(epoch)  # type: ignore[union-attr]
-    for generator, state in zip(generators, states, strict=True):
-        generator.set_state(state)
-
-
-@torch.no_grad()
-def _validation_dice(trainer: Trainer, pl_module: LightningModule) -> float | None:
-    """Per-image Dice over the validation set, outside Lightning's own loop; None where there is none."""
-    loader: Any = trainer.val_dataloaders
-    if isinstance(loader, list) and len(loader) == 1:
-        loader = loader[0]
-    if loader is None or isinstance(loader, (list, dict)):
-        return None
-    metric = PerImageDice().to(pl_module.device)
-    with _modes_kept(pl_module), isolate_rng(), trainer.precision_plugin.forward_context():
-        pl_module.eval()
-        # --trainer.limit_val_batches holds here too; infinite where the loader has no length.
-        limit = trainer.num_val_batches[0]
-        for batch in islice(_on_device(trainer, pl_module, loader), None if limit == float("inf") else int(limit)):
-            metric.update(pl_module(batch["image"]) > 0, batch["mask"])
-    return float(metric.compute())

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import cut
 import loader
+import peer
 import scoring
+import selection
 import step
 from measuring import Effort, Row, machine
 from rich.console import Console
@@ -30,6 +32,8 @@ MEASUREMENTS: dict[str, tuple[Measurement, Effort, Effort]] = {
     "step": (step.measure, Effort(55, least=5, most=40), Effort(5, least=2)),
     "scoring": (scoring.measure, Effort(55, least=5, most=40), Effort(5, least=2)),
     "cut": (cut.measure, Effort(30, least=3, most=5), Effort(0, least=1)),
+    "select": (selection.measure, Effort(10, least=3, most=10), Effort(0, least=2)),
+    "peer": (peer.measure, Effort(0, least=5), Effort(0, least=1)),
     "loader": (loader.measure, Effort(20, least=5, most=15), Effort(3, least=2)),
 }
 

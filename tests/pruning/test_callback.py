@@ -13,8 +13,9 @@ from test_tracing import reference_macs
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
 
-from polyp_lightning.errors import ConfigError, PruningError
+from polyp_lightning.errors import ConfigError, PolypError, PruningError
 from polyp_lightning.metrics import PerImageDice
+from polyp_lightning.pruning.budget import Limits
 from polyp_lightning.pruning.callback import TaylorFOPruning
 from polyp_lightning.pruning.plan import describe, rebuild
 
@@ -107,7 +108,7 @@ class Watch(Callback):
 
 def test_callback__stages_meet_the_schedule(tmp_path: Path) -> None:
     seed_everything(0)
-    module, pruning, watch = TinySegmenter(), TaylorFOPruning(0.4, 2, 4, floor=0.0), Watch()
+    module, pruning, watch = TinySegmenter(), TaylorFOPruning(0.4, 2, 4, limits=Limits(floor=0.0)), Watch()
     dense = reference_macs(module.net, SIZE)
     fit(tmp_path, pruning, module, callbacks=[watch])
     assert [r.stage for r in pruning.history] == [0, 1, 2, 3]
@@ -126,7 +127,7 @@ def test_callback__stages_meet_the_schedule(tmp_path: Path) -> None:
 
 def test_callback__dice_is_that_of_the_named_moment(tmp_path: Path) -> None:
     seed_everything(0)
-    module, pruning = TinySegmenter(), TaylorFOPruning(0.5, 2, 2, recalibration_batches=0, floor=0.0)
+    module, pruning = TinySegmenter(), TaylorFOPruning(0.5, 2, 2, recalibration_batches=0, limits=Limits(floor=0.0))
     after: list[float] = []
 
     class Independent(Callback):
@@ -158,7 +159,7 @@ def numpy_dice(module: LightningModule, items: list[dict[str, Tensor]]) -> float
 
 
 def test_callback__scores_only_the_epoch_before_a_cut(tmp_path: Path) -> None:
-    pruning = TaylorFOPruning(0.5, 2, 4, 2, floor=0.0)
+    pruning = TaylorFOPruning(0.5, 2, 4, 2, limits=Limits(floor=0.0))
     counts: list[int] = []
 
     class Count(Callback):
@@ -170,7 +171,7 @@ def test_callback__scores_only_the_epoch_before_a_cut(tmp_path: Path) -> None:
 
 
 def test_callback__a_second_fit_prunes_the_second_network(tmp_path: Path) -> None:
-    pruning = TaylorFOPruning(0.5, 1, 2, floor=0.0)
+    pruning = TaylorFOPruning(0.5, 1, 2, limits=Limits(floor=0.0))
     for folder in ("first", "second"):
         module = TinySegmenter()
         fit(tmp_path / folder, pruning, module, 3)
@@ -179,7 +180,7 @@ def test_callback__a_second_fit_prunes_the_second_network(tmp_path: Path) -> Non
 
 
 def test_callback__dice_right_after_a_cut_is_of_the_limited_validation_set(tmp_path: Path) -> None:
-    pruning, seen = TaylorFOPruning(0.5, 1, 1, floor=0.0, recalibration_batches=0), []
+    pruning, seen = TaylorFOPruning(0.5, 1, 1, limits=Limits(floor=0.0), recalibration_batches=0), []
 
     class Independent(Callback):
         def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -191,7 +192,7 @@ def test_callback__dice_right_after_a_cut_is_of_the_limited_validation_set(tmp_p
 
 def test_callback__leaves_no_hook_behind(tmp_path: Path) -> None:
     module = TinySegmenter()
-    fit(tmp_path, TaylorFOPruning(0.5, 1, 2, floor=0.0), module, 3)
+    fit(tmp_path, TaylorFOPruning(0.5, 1, 2, limits=Limits(floor=0.0)), module, 3)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
 
 
@@ -229,7 +230,7 @@ def test_callback__order_of_the_training_images_is_not_disturbed(tmp_path: Path)
         record = Record()
         record.seen = seen
         seed_everything(0)
-        fit(tmp_path, TaylorFOPruning(target, 1, 2, floor=0.0), TinySegmenter(), 4, callbacks=[record])
+        fit(tmp_path, TaylorFOPruning(target, 1, 2, limits=Limits(floor=0.0)), TinySegmenter(), 4, callbacks=[record])
         orders.append(torch.cat(seen))
     assert torch.equal(*orders)
 
@@ -237,7 +238,7 @@ def test_callback__order_of_the_training_images_is_not_disturbed(tmp_path: Path)
 def test_callback__resumed_at_an_epochs_end_is_bit_equal(tmp_path: Path) -> None:
     def run(folder: Path, epochs: int, **options: Any) -> tuple[TinySegmenter, TaylorFOPruning, Trainer]:
         seed_everything(0)
-        module, pruning = TinySegmenter(), TaylorFOPruning(0.4, 2, 4, floor=0.0)
+        module, pruning = TinySegmenter(), TaylorFOPruning(0.4, 2, 4, limits=Limits(floor=0.0))
         # The sampler of these loaders draws from a generator of its own: reseed it by the epoch.
         trainer = fit(folder, pruning, module, 6, callbacks=[StopAfter(epochs)], **options)
         return module, pruning, trainer
@@ -276,21 +277,23 @@ def test_callback__a_net_with_nothing_to_prune_is_explained(tmp_path: Path) -> N
 
 def test_callback__a_target_below_the_floor_is_explained(tmp_path: Path) -> None:
     with pytest.raises(PruningError, match=r"--pruning\.floor"):
-        fit(tmp_path, TaylorFOPruning(0.05, 1, 1, floor=0.9), TinySegmenter(), 3)
+        fit(tmp_path, TaylorFOPruning(0.05, 1, 1, limits=Limits(floor=0.9)), TinySegmenter(), 3)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"floor": 1.5}, "floor is 1.5"),
-        ({"round_to": 0}, "round_to is 0"),
+        ({"target": 1.2}, "target is 1.2"),
+        ({"target_params": 0.5, "target_gmacs": 1.0}, "give one target, not 2"),
+        ({"scoring_batches": 0}, "scoring_batches is 0"),
         ({"recalibration_batches": -1}, "recalibration_batches is -1"),
         ({"check": "often"}, "choose one of first, always, never"),
-        ({"reduction": "cube"}, "choose one of abs, square, signed"),
+        ({"criterion": "tailor"}, "taylor"),
+        ({"options": {"reduction": "cube"}}, "choose one of abs, square, signed"),
     ],
 )
 def test_callback__nonsense_is_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(PolypError, match=message):
         TaylorFOPruning(**options)
 
 
@@ -310,5 +313,5 @@ def test_callback__recalibration_sets_the_statistics_of_the_cut_net(tmp_path: Pa
                         net(item.float() / 255)
                 seen["expected"], seen["got"] = norm.running_mean, pl_module.net.outer[1].running_mean.clone()
 
-    fit(tmp_path, TaylorFOPruning(0.6, 1, 1, floor=0.0), TinySegmenter(), 2, callbacks=[Look()])
+    fit(tmp_path, TaylorFOPruning(0.6, 1, 1, limits=Limits(floor=0.0)), TinySegmenter(), 2, callbacks=[Look()])
     assert torch.allclose(seen["expected"], seen["got"], atol=1e-5)

@@ -5,40 +5,33 @@ from polyp_lightning.pruning.schedule import Schedule
 
 
 def test_schedule__linear_by_hand() -> None:
-    schedule = Schedule(target=0.2, start=2, end=8, every=2, shape="linear")
+    schedule = Schedule(start=2, end=8, every=2, shape="linear")
     assert schedule.epochs == (2, 4, 6, 8)
-    assert [schedule.target_at(e) for e in (2, 4, 6, 8)] == pytest.approx([0.8, 0.6, 0.4, 0.2])
-    assert [schedule.target_at(e) for e in (0, 1, 3, 9)] == [None] * 4
+    assert [schedule.left_at(e) for e in (2, 4, 6, 8)] == pytest.approx([0.75, 0.5, 0.25, 0])
+    assert [schedule.left_at(e) for e in (0, 1, 3, 9)] == [None] * 4
 
 
 def test_schedule__cubic_by_hand() -> None:
     # Zhu & Gupta 2017: s_f + (s_i − s_f)(1 − i/n)³.
-    schedule = Schedule(target=0.2, start=1, end=4)
-    expected = [0.2 + 0.8 * (1 - i / 4) ** 3 for i in (1, 2, 3, 4)]
-    assert [schedule.target_at(e) for e in (1, 2, 3, 4)] == pytest.approx(expected)
+    schedule = Schedule(start=1, end=4)
+    assert [schedule.left_at(e) for e in (1, 2, 3, 4)] == pytest.approx([27 / 64, 8 / 64, 1 / 64, 0])
 
 
 def test_schedule__one_shot_cuts_once() -> None:
-    schedule = Schedule(target=0.3, start=3, end=9, shape="one_shot")
+    schedule = Schedule(start=3, end=9, shape="one_shot")
     assert schedule.epochs == (3,)
-    assert schedule.target_at(3) == 0.3
+    assert schedule.left_at(3) == 0
 
 
 def test_schedule__an_end_between_cuts_reaches_the_target_at_the_last_cut() -> None:
-    schedule = Schedule(target=0.3, start=1, end=4, every=2)
+    schedule = Schedule(start=1, end=4, every=2)
     assert schedule.epochs == (1, 3)
-    assert schedule.target_at(3) == 0.3
-
-
-def test_schedule__target_of_one_never_cuts() -> None:
-    assert Schedule(target=1.0, start=1, end=4).epochs == ()
+    assert schedule.left_at(3) == 0
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target": 0.0}, "target is 0.0"),
-        ({"target": 1.2}, "target is 1.2"),
         ({"start": 0}, "start is 0"),
         ({"end": 1}, "end is 1, before start"),
         ({"every": 0}, "every is 0"),
@@ -47,4 +40,4 @@ def test_schedule__target_of_one_never_cuts() -> None:
 )
 def test_schedule__nonsense_is_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Schedule(**{"target": 0.5, "start": 2, "end": 4, **options})
+        Schedule(**{"start": 2, "end": 4, **options})

@@ -4,7 +4,7 @@ from polyp_lightning.pruning.budget.allocation import Allocation
 from polyp_lightning.pruning.budget.cost import Cost, ProductCost, macs, parameters, total
 from polyp_lightning.pruning.budget.limits import Limits
 from polyp_lightning.pruning.budget.selection import TOLERANCE, check_reachable, select
-from polyp_lightning.pruning.budget.target import Dense, Target, Unit
+from polyp_lightning.pruning.budget.target import Dense, Target, Unit, chosen_target
 
 __all__ = [
     "TOLERANCE",
@@ -16,6 +16,7 @@ __all__ = [
     "Target",
     "Unit",
     "check_reachable",
+    "chosen_target",
     "macs",
     "parameters",
     "select",

@@ -5,6 +5,7 @@
 ``optimal``: the least sum of removed scores at the budget, see :mod:`polyp_lightning.pruning.budget.optimal`.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,21 +16,34 @@ from polyp_lightning.pruning.budget.steps import Ints, Search
 Allocation = Literal["global", "per_cost", "optimal"]
 
 
-def by_score(search: Search, budget: float) -> Ints:
+@dataclass(frozen=True)
+class Window:
+    """What a choice may cost.
+
+    Attributes:
+        least: a choice below would miss the target.
+        most: the budget.
+    """
+
+    least: float
+    most: float
+
+
+def by_score(search: Search, window: Window) -> Ints:
     """Remove in the order of the scores until the budget is met; then give back what still fits."""
-    return by_keys(search, search.steps.mean, budget)
+    return by_keys(search, search.steps.mean, window.most)
 
 
-def by_score_per_cost(search: Search, budget: float) -> Ints:
+def by_score_per_cost(search: Search, window: Window) -> Ints:
     """Remove in the order of score ÷ marginal cost; the score of what costs nothing counts as infinite."""
-    return by_keys(search, keys_per_cost(search, search.steps.forced), budget)
+    return by_keys(search, keys_per_cost(search, search.prices(search.steps.forced)), window.most)
 
 
-def keys_per_cost(search: Search, choice: Ints) -> Floats:
-    """Per chunk, its mean score divided by the price of its components near a choice."""
-    prices = search.prices(choice)[search.steps.group]
-    known = prices > 0
-    return np.where(known, search.steps.mean / np.where(known, prices, 1), np.inf)
+def keys_per_cost(search: Search, prices: Floats) -> Floats:
+    """Per chunk, its mean score divided by the price of a component of its group."""
+    price = prices[search.steps.group]
+    known = price > 0
+    return np.where(known, search.steps.mean / np.where(known, price, 1), np.inf)
 
 
 def by_keys(search: Search, keys: Floats, budget: float) -> Ints:

@@ -17,10 +17,12 @@ class Cost(Protocol):
 
     Attributes:
         name: of its unit, for messages: ``MACs``, ``parameters`` or ``ms``.
+        step: widths cost what the next multiple of this costs; 1 where every filter counts.
         axes: the components along each width that the cost depends on.
     """
 
     name: str
+    step: int
     axes: tuple[Atoms, ...]
 
     def of_widths(self, widths: Floats) -> Floats:
@@ -50,6 +52,8 @@ class ProductCost:
         terms: per operation, the components along its widths and the cost with every width 1.
         name: the unit.
     """
+
+    step = 1
 
     def __init__(self, terms: Iterable[tuple[Sequence[Atoms], float]], name: str) -> None:
         self.name = name

@@ -61,14 +61,20 @@ class Bounds:
     Attributes:
         least: at least so many.
         most: at most so many.
+        step: a multiple of this where the group is cut.
     """
 
     least: int
     most: int
+    step: int = 1
 
 
 def bounds(
-    graph: ChannelGraph, limits: Limits, dense_widths: Mapping[str, int] | None = None, left: float = 0.0
+    graph: ChannelGraph,
+    limits: Limits,
+    dense_widths: Mapping[str, int] | None = None,
+    left: float = 0.0,
+    step: int = 1,
 ) -> list[Bounds]:
     """The least and greatest width of each group of ``graph``, in components.
 
@@ -77,6 +83,8 @@ def bounds(
         limits: shares of the dense widths.
         dense_widths: components per group name in the dense network; by default those of ``graph``.
         left: share of the way to the target that is still to go: ceilings come down along with it.
+        step: multiples that cost no more than the widths below them. Layers with room for more than one are rounded to
+            it as well; in others the filters count one by one.
 
     Returns:
         One entry per group. Where floor and ceiling are less than a multiple apart, the floor holds.
@@ -94,16 +102,17 @@ def bounds(
         now = len(group.components)
         dense = (dense_widths or {}).get(group.name, now)
         highest = ceiling + (1 - ceiling) * left
-        result.append(_rounded(floor * dense, highest * dense, now, limits.round_to))
+        unit = math.lcm(limits.round_to, step if now >= 2 * step else 1)
+        result.append(_rounded(floor * dense, highest * dense, now, unit))
     return result
 
 
 def _rounded(least: float, most: float, now: int, step: int) -> Bounds:
     """Bounds that are multiples of ``step``, or the present width where nothing is cut."""
     # What is left of a share in floating point must not cost a filter.
-    lowest = min(now, max(1, math.ceil(math.ceil(least - 1e-9) / step) * step))
+    lowest = min(now, math.ceil(max(1, math.ceil(least - 1e-9)) / step) * step)
     highest = now if most >= now - 1e-9 else max(lowest, math.floor(most + 1e-9) // step * step)
-    return Bounds(max(lowest, 1), min(highest, now))
+    return Bounds(lowest, min(highest, now), step)
 
 
 def _shares(graph: ChannelGraph, limits: Limits) -> list[tuple[float, float]]:

@@ -9,9 +9,17 @@ import numpy.typing as npt
 
 from polyp_lightning.errors import PruningError
 from polyp_lightning.pruning.budget import cost as costs
-from polyp_lightning.pruning.budget.allocation import Allocation, by_score, by_score_per_cost, give_back, take_more
+from polyp_lightning.pruning.budget.allocation import (
+    Allocation,
+    Window,
+    by_score,
+    by_score_per_cost,
+    give_back,
+    take_more,
+)
 from polyp_lightning.pruning.budget.cost import Cost
 from polyp_lightning.pruning.budget.limits import Limits, bounds
+from polyp_lightning.pruning.budget.optimal import by_predicted_loss
 from polyp_lightning.pruning.budget.steps import Ints, Search, Steps
 from polyp_lightning.pruning.budget.target import Dense, Target
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
@@ -20,9 +28,10 @@ from polyp_lightning.pruning.graph import ChannelGraph, Removed
 TOLERANCE = 0.01
 Scores = npt.NDArray[np.float64]
 
-ALLOCATIONS: dict[Allocation, Callable[[Search, float], Ints]] = {
+ALLOCATIONS: dict[Allocation, Callable[[Search, Window], Ints]] = {
     "global": by_score,
     "per_cost": by_score_per_cost,
+    "optimal": by_predicted_loss,
 }
 _NO_LIMITS = Limits()
 
@@ -39,6 +48,9 @@ def select(
     cost: Cost | None = None,
 ) -> Removed:
     """Choose the components whose removal meets the target.
+
+    A schedule passes the dense network's values as ``dense`` and the way that is left; it then gets to intermediate
+    budgets between the dense network and the target.
 
     Args:
         graph: coupled channels and their cost.
@@ -57,20 +69,19 @@ def select(
     Raises:
         PruningError: the target cannot be met, a limit makes no sense, or the scores are not finite.
     """
-    target = target if isinstance(target, Target) else Target(target)
     _check(graph, scores, allocation)
-    cost = _cost_of(graph, target) if cost is None else cost
-    dense = Dense.of(graph) if dense is None else dense
-    if target.unit == "ms" and dense.milliseconds is None:
-        dense = _timed(dense, cost, graph)
-    search = Search(_steps(graph, scores, limits, dense, left), cost)
+    target, dense, search = _posed(graph, scores, target, limits, dense, left, cost)
     budget, tolerance = target.budget(dense, left), TOLERANCE * dense.cost(target.unit)
-    if search.total(np.zeros_like(search.steps.forced)) <= budget * (1 + 1e-12):
-        return search.steps.removed(search.steps.forced)
+    forced = search.steps.forced
+    if not forced.any() and search.total(forced) <= budget * (1 + 1e-12):
+        return graph.nothing()
     if left == 0:
         _check_reachable(graph, search, target, limits, dense)
-    choice = _near(search, ALLOCATIONS[allocation](search, budget), budget, tolerance)
-    _warn_of_a_miss(search.total(choice), budget, target, dense, limits)
+    window = Window(budget - tolerance, budget)
+    choice = _near(search, ALLOCATIONS[allocation](search, window), window)
+    # On the way, ceilings may be ahead of the schedule.
+    if left == 0 or (choice != forced).any():
+        _warn_of_a_miss(search.total(choice), budget, target, dense, limits)
     return search.steps.removed(choice)
 
 
@@ -87,13 +98,14 @@ def check_reachable(
     Raises:
         PruningError: nothing can be removed, the limits keep more than the target, or a limit makes no sense.
     """
-    target = target if isinstance(target, Target) else Target(target)
-    cost = _cost_of(graph, target) if cost is None else cost
-    dense = Dense.of(graph) if dense is None else dense
-    if target.unit == "ms" and dense.milliseconds is None:
-        dense = _timed(dense, cost, graph)
-    search = Search(_steps(graph, np.zeros(graph.size), limits, dense, 0.0), cost)
+    target, dense, search = _posed(graph, np.zeros(graph.size), target, limits, dense, 0.0, cost)
     _check_reachable(graph, search, target, limits, dense)
+
+
+def extremes(graph: ChannelGraph, *, limits: Limits, dense: Dense, cost: Cost) -> tuple[float, float]:
+    """The least and the greatest cost that the limits allow."""
+    search = Search(Steps(graph, np.zeros(graph.size), bounds(graph, limits, dense.widths, step=cost.step)), cost)
+    return search.total(search.steps.length), search.total(search.steps.forced)
 
 
 def _warn_of_a_miss(got: float, budget: float, target: Target, dense: Dense, limits: Limits) -> None:
@@ -124,12 +136,23 @@ def _cost_of(graph: ChannelGraph, target: Target) -> Cost:
     return costs.parameters(graph) if target.unit == "params" else costs.macs(graph)
 
 
-def _timed(dense: Dense, cost: Cost, graph: ChannelGraph) -> Dense:
-    return replace(dense, milliseconds=costs.total(cost, graph.nothing()))
-
-
-def _steps(graph: ChannelGraph, scores: Scores, limits: Limits, dense: Dense, left: float) -> Steps:
-    return Steps(graph, scores, bounds(graph, limits, dense.widths or None, left), limits.round_to)
+def _posed(
+    graph: ChannelGraph,
+    scores: Scores,
+    target: Target | float,
+    limits: Limits,
+    dense: Dense | None,
+    left: float,
+    cost: Cost | None,
+) -> tuple[Target, Dense, Search]:
+    """The question in full, with what was left to defaults."""
+    target = target if isinstance(target, Target) else Target(target)
+    cost = _cost_of(graph, target) if cost is None else cost
+    dense = Dense.of(graph) if dense is None else dense
+    if target.unit == "ms" and dense.milliseconds is None:
+        dense = replace(dense, milliseconds=costs.total(cost, graph.nothing()))
+    steps = Steps(graph, scores, bounds(graph, limits, dense.widths, left, cost.step))
+    return target, dense, Search(steps, cost)
 
 
 def _check_reachable(graph: ChannelGraph, search: Search, target: Target, limits: Limits, dense: Dense) -> None:
@@ -140,9 +163,10 @@ def _check_reachable(graph: ChannelGraph, search: Search, target: Target, limits
     least, most = search.total(search.steps.length), search.total(search.steps.forced)
     if least > budget + tolerance:
         steps = f" in multiples of {limits.round_to}" if limits.round_to > 1 else ""
+        others = ", or protect less" if limits.protected or limits.floors else ""
         msg = (
             f"target {target} cannot be met: with at least {limits.floor:.0%} of each layer kept{steps} the "
-            f"least is {target.value_of(least, dense):.3f}; raise --pruning.target or lower --pruning.floor"
+            f"least is {target.value_of(least, dense):.3f}; raise --pruning.target or lower --pruning.floor{others}"
         )
         raise PruningError(msg)
     if most < budget - tolerance:
@@ -153,12 +177,14 @@ def _check_reachable(graph: ChannelGraph, search: Search, target: Target, limits
         raise PruningError(msg)
 
 
-def _near(search: Search, choice: Ints, budget: float, tolerance: float) -> Ints:
-    """The choice itself if it costs little less than the budget, else the nearest to the budget that can be found."""
-    if budget - tolerance <= search.total(choice) <= budget:
+def _near(search: Search, choice: Ints, window: Window) -> Ints:
+    """The choice itself if it lies within the window, else the nearest to the budget that can be found."""
+    budget = window.most
+    if window.least <= search.total(choice) <= budget:
         return choice
-    keys = search.steps.mean
-    starts = [choice, take_more(search, give_back(search, choice, keys, _above(search, choice, budget)), budget)]
+    # From both sides: below the budget, and above it by as little as one chunk more makes.
+    above = give_back(search, choice, search.steps.mean, _above(search, choice, budget))
+    starts = [choice, take_more(search, above, budget)]
     found = [other for start in starts for other in (start, *_one_back(search, start))]
     return min(found, key=lambda other: abs(search.total(other) - budget))
 

@@ -22,8 +22,7 @@ class Steps:
     Args:
         graph: coupled channels.
         scores: importance per component.
-        bounds: the least and greatest width of each group.
-        round_to: chunks leave multiples of this.
+        bounds: the widths that each group may have; a chunk is what is between one and the next.
 
     Attributes:
         group: per chunk, its group.
@@ -35,13 +34,13 @@ class Steps:
         forced: the choice that the greatest widths ask for.
     """
 
-    def __init__(self, graph: ChannelGraph, scores: Floats, bounds: Sequence[Bounds], round_to: int) -> None:
+    def __init__(self, graph: ChannelGraph, scores: Floats, bounds: Sequence[Bounds]) -> None:
         self._size = graph.size
         self.parts: list[npt.NDArray[np.int64]] = []
         lengths, forced = [], []
         for group, bound in zip(graph.groups, bounds, strict=True):
             order = group.components[np.argsort(scores[group.components], kind="stable")]
-            ends = _ends(len(order), bound, round_to)
+            ends = _ends(len(order), bound)
             self.parts += [order[a:b] for a, b in zip([0, *ends], ends, strict=False)]
             lengths.append(len(ends))
             forced.append(int(bound.most < len(order)))
@@ -80,11 +79,11 @@ class Steps:
         return float(self.loss[self.taken(choice)].sum())
 
 
-def _ends(size: int, bound: Bounds, round_to: int) -> list[int]:
+def _ends(size: int, bound: Bounds) -> list[int]:
     """Where the chunks of a group end, in components removed; the first reaches the greatest width."""
     if bound.least >= size:
         return []
-    widths = [w for w in range(bound.least, min(bound.most, size - 1) + 1) if w % round_to == 0 or w == bound.least]
+    widths = [w for w in range(bound.least, min(bound.most, size - 1) + 1) if w % bound.step == 0]
     return [size - width for width in reversed(widths)]
 
 
@@ -107,7 +106,7 @@ class Search:
 
     def widths(self, choice: Ints) -> Floats:
         """Width along each axis of the cost."""
-        return self._full - self.taken_from @ self.steps.taken(choice).astype(np.float64)
+        return np.asarray(self._full - self.taken_from @ self.steps.taken(choice).astype(np.float64))
 
     def total(self, choice: Ints) -> float:
         """The cost of a choice."""

@@ -53,6 +53,11 @@ class Target:
         """Whether the value is relative to the dense network."""
         return self.unit in ("macs", "params")
 
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing is to be removed."""
+        return self.is_share and self.value == 1
+
     def budget(self, dense: "Dense", left: float = 0.0) -> float:
         """The most that the network may cost, in the unit of its cost (MACs, parameters or milliseconds).
 
@@ -83,6 +88,25 @@ class Target:
         """
         words = {"macs": "of the MACs", "params": "of the parameters", "gmacs": "GMACs", "ms": "ms"}[self.unit]
         return f"{self.value:.3f} {words}" if self.is_share else f"{self.value:g} {words}"
+
+
+def chosen_target(
+    macs: float, params: float | None = None, gmacs: float | None = None, ms: float | None = None
+) -> Target:
+    """The target of a set of flags: the share of the MACs unless one of the others is given.
+
+    Raises:
+        PruningError: more than one of the others is given, or a value is outside its range.
+
+    >>> str(chosen_target(0.25)), str(chosen_target(0.25, gmacs=1.5))
+    ('0.250 of the MACs', '1.5 GMACs')
+    """
+    others: dict[Unit, float | None] = {"params": params, "gmacs": gmacs, "ms": ms}
+    given = [(unit, value) for unit, value in others.items() if value is not None]
+    if len(given) > 1:
+        msg = f"give one target, not {len(given)}: {', '.join(f'target_{unit} {value:g}' for unit, value in given)}"
+        raise PruningError(msg)
+    return Target(given[0][1], given[0][0]) if given else Target(macs)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,140 @@
+"""What a cut would do, layer by layer, without making it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from rich.table import Table
+
+from polyp_lightning.pruning.budget.cost import Cost, Floats, full_widths, macs, parameters, total
+from polyp_lightning.pruning.graph import ChannelGraph, Removed
+
+_BAR = 12
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+@dataclass(frozen=True)
+class PreviewRow:
+    """One coupled layer.
+
+    Attributes:
+        name: the layer; the first where several are coupled.
+        before: its filters now.
+        after: those that would be left.
+        loss: predicted change of the loss: the sum of the removed scores, in the criterion's unit.
+        saved: per cost, what the cut saves through this layer. A saving in a product of widths is shared out among the
+            layers that cause it (the average over all proportional ways from here to there: Aumann and Shapley), so
+            that the column adds up to the whole.
+    """
+
+    name: str
+    before: int
+    after: int
+    loss: float
+    saved: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a cut would do.
+
+    Attributes:
+        rows: one per coupled layer, in the order of the network.
+        units: what each entry of ``saved``, ``before`` and ``after`` counts: ``MACs``, ``parameters``, ``ms``.
+        before: per cost, what the network costs now.
+        after: per cost, what it would cost.
+    """
+
+    rows: tuple[PreviewRow, ...]
+    units: tuple[str, ...]
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+
+    @property
+    def loss(self) -> float:
+        """Predicted change of the loss by the whole cut."""
+        return sum(row.loss for row in self.rows)
+
+
+def preview(
+    graph: ChannelGraph, scores: npt.NDArray[np.float64], removed: Removed, milliseconds: Cost | None = None
+) -> Preview:
+    """Describe a cut.
+
+    Args:
+        graph: coupled channels.
+        scores: importance per component.
+        removed: the choice to describe.
+        milliseconds: a latency table's cost, where there is one.
+    """
+    costs: list[Cost] = [macs(graph), parameters(graph)] + ([milliseconds] if milliseconds else [])
+    saved = [_shares(graph, cost, removed) for cost in costs]
+    rows = []
+    for number, group in enumerate(graph.groups):
+        gone = group.components[removed[group.components]]
+        before = len(group.components)
+        loss, parts = float(scores[gone].sum()), tuple(float(column[number]) for column in saved)
+        rows.append(PreviewRow(group.name, before, before - len(gone), loss, parts))
+    return Preview(
+        tuple(rows),
+        tuple(cost.name for cost in costs),
+        tuple(total(cost, graph.nothing()) for cost in costs),
+        tuple(total(cost, removed) for cost in costs),
+    )
+
+
+def _shares(graph: ChannelGraph, cost: Cost, removed: Removed, nodes: int = 8) -> Floats:
+    """Per group, its part of what the cut saves."""
+    lost = np.zeros((len(cost.axes), len(graph.groups)))
+    group_of = np.full(graph.size, -1)
+    for number, group in enumerate(graph.groups):
+        group_of[group.components] = number
+    for row, axis in enumerate(cost.axes):
+        lost[row] = np.bincount(group_of[axis[removed[axis]]], minlength=len(graph.groups))
+    # Gauss's rule is exact for products of up to 16 widths.
+    places, weights = np.polynomial.legendre.leggauss(nodes)
+    full, gone = full_widths(cost), lost.sum(1)
+    mean_slopes = sum(w / 2 * cost.slopes(full - gone * (p + 1) / 2) for p, w in zip(places, weights, strict=True))
+    parts = np.asarray(mean_slopes @ lost)
+    whole = total(cost, graph.nothing()) - total(cost, removed)
+    # A latency table's slopes are approximate.
+    return parts * whole / parts.sum() if parts.sum() > 0 else parts
+
+
+def preview_table(of: Preview, title: str = "What would be cut") -> Table:
+    """The preview for the terminal, with a bar for the share of each layer that stays."""
+    table = Table(title=title, show_footer=True)
+    table.add_column("layer", footer="total", overflow="fold")
+    table.add_column("kept", footer="")
+    before, after = sum(row.before for row in of.rows), sum(row.after for row in of.rows)
+    table.add_column("filters", justify="right", footer=f"{before} → {after}", no_wrap=True)
+    table.add_column("predicted Δ loss", justify="right", footer=f"{of.loss:.3g}")
+    for unit, now, then in zip(of.units, of.before, of.after, strict=True):
+        share = f" ({then / now:.0%})" if now else ""
+        table.add_column(f"{unit} saved", justify="right", footer=f"{_short(now)} → {_short(then)}{share}")
+    for row in of.rows:
+        cells = [_short(value) if value else "" for value in row.saved]
+        loss = f"{row.loss:.3g}" if row.after < row.before else ""
+        table.add_row(row.name, bar(row.after / row.before), f"{row.before} → {row.after}", loss, *cells)
+    return table
+
+
+def bar(share: float, length: int = _BAR) -> str:
+    """A share in [0, 1] as blocks.
+
+    >>> bar(0.5, 4), bar(0.28, 4), bar(1, 4)
+    ('██··', '█▏··', '████')
+    """
+    eighths = round(share * length * 8)
+    full, rest = divmod(eighths, 8)
+    return "█" * full + (_EIGHTHS[rest] if rest else "") + "·" * (length - full - bool(rest))
+
+
+def _short(value: float) -> str:
+    """Three digits with a prefix."""
+    scales: Sequence[tuple[float, str]] = ((1e9, " G"), (1e6, " M"), (1e3, " k"))
+    for scale, prefix in scales:
+        if abs(value) >= scale:
+            return f"{value / scale:.3g}{prefix}"
+    return f"{value:.3g}"

@@ -1,0 +1,91 @@
+"""How long a network takes on a machine."""
+
+import platform
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import nn
+
+Conditions = Mapping[str, str | int]
+"""What a time depends on apart from the network: ``backend``, ``version``, ``threads``, ``machine`` …"""
+
+
+class Timer(Protocol):
+    """Measures networks under fixed conditions. A deployment backend plugs in by converting ``net`` itself."""
+
+    @property
+    def conditions(self) -> Conditions:
+        """What the times are valid for; plain strings and ints."""
+        ...
+
+    def __call__(self, net: nn.Module, input_shape: Sequence[int]) -> float:
+        """Milliseconds that one forward pass takes.
+
+        Args:
+            net: in eval mode; a copy that the timer may do with as it likes.
+            input_shape: of the one float input.
+        """
+        ...
+
+
+class TorchTimer:
+    """Eager PyTorch on the CPU, channels_last: the median of repeated passes after a warm-up.
+
+    Args:
+        threads: of PyTorch within an operation.
+        seconds: how long one measurement goes on.
+        least: passes that are measured however long they take.
+    """
+
+    def __init__(self, threads: int = 1, seconds: float = 0.5, least: int = 5) -> None:
+        self.threads, self.seconds, self.least = threads, seconds, least
+
+    @property
+    def conditions(self) -> Conditions:
+        """See :attr:`Timer.conditions`."""
+        return {"backend": "torch", "version": torch.__version__, "threads": self.threads, "machine": machine()}
+
+    def __call__(self, net: nn.Module, input_shape: Sequence[int]) -> float:
+        """See :meth:`Timer.__call__`."""
+        layout = torch.channels_last if len(input_shape) == 4 else torch.contiguous_format
+        images = torch.rand(tuple(input_shape)).contiguous(memory_format=layout)
+        if len(input_shape) == 4:
+            net = net.to(memory_format=torch.channels_last)
+        with _threads(self.threads), torch.inference_mode():
+            times = self._times(net, images)
+        return 1e3 * statistics.median(times)
+
+    def _times(self, net: nn.Module, images: torch.Tensor) -> list[float]:
+        # The first passes choose kernels and fill caches.
+        for _ in range(2):
+            net(images)
+        times: list[float] = []
+        end = time.perf_counter() + self.seconds
+        while len(times) < self.least or time.perf_counter() < end:
+            start = time.perf_counter()
+            net(images)
+            times.append(time.perf_counter() - start)
+        return times
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    yield
+    torch.set_num_threads(before)
+
+
+def machine() -> str:
+    """The processor, as the system names it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()

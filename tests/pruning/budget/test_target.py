@@ -1,0 +1,64 @@
+import json
+
+import pytest
+import segmentation_models_pytorch as smp
+
+from polyp_lightning.complexity import measure
+from polyp_lightning.errors import PruningError
+from polyp_lightning.pruning import Dense, Target, trace
+
+DENSE = Dense(macs=8e9, parameters=2e6, widths={"a": 8}, milliseconds=40.0)
+
+
+@pytest.mark.parametrize(
+    ("target", "budget", "half_way"),
+    [
+        (Target(0.25), 2e9, 5e9),
+        (Target(0.25, "params"), 0.5e6, 1.25e6),
+        (Target(3.0, "gmacs"), 3e9, 5.5e9),
+        (Target(10.0, "ms"), 10.0, 25.0),
+    ],
+)
+def test_budget__of_each_unit(target: Target, budget: float, half_way: float) -> None:
+    assert target.budget(DENSE) == budget
+    assert target.budget(DENSE, left=0.5) == half_way
+    assert target.budget(DENSE, left=1.0) == DENSE.cost(target.unit)
+    assert target.value_of(budget, DENSE) == target.value
+
+
+def test_budget__is_never_above_the_dense_network() -> None:
+    assert Target(90.0, "ms").budget(DENSE, left=0.5) == 40.0
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "message"),
+    [
+        (0.0, "macs", "share of the dense MACs"),
+        (1.5, "params", "share of the dense parameters"),
+        (-1.0, "gmacs", "10⁹ MACs"),
+        (float("nan"), "ms", "milliseconds per frame"),
+        (0.5, "flops", "choose one of macs, params, gmacs, ms"),
+    ],
+)
+def test_target__what_cannot_be_is_refused(value: float, unit: str, message: str) -> None:
+    with pytest.raises(PruningError, match=message):
+        Target(value, unit)  # type: ignore[arg-type]
+
+
+def test_dense__goes_through_a_checkpoint() -> None:
+    assert Dense.from_dict(json.loads(json.dumps(DENSE.as_dict()))) == DENSE
+
+
+def test_dense__milliseconds_must_be_known() -> None:
+    with pytest.raises(PruningError, match="needs a latency table"):
+        Dense(1.0, 1.0).cost("ms")
+
+
+@pytest.mark.parametrize("arch", ["Unet", "PSPNet"])
+def test_dense__is_what_an_independent_count_says(arch: str) -> None:
+    # PSPNet never runs the deeper half of its encoder.
+    net = smp.create_model(arch, "resnet18", encoder_weights=None)
+    dense, counted = Dense.of(trace(net, (2, 3, 64, 64))), measure(net, 64)
+    assert dense.parameters == counted.params_used
+    # ptflops counts biases as well.
+    assert dense.macs == pytest.approx(1e9 * counted.gmacs, rel=0.002)
