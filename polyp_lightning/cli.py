@@ -3,24 +3,28 @@
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from argparse import ArgumentError
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml  # type: ignore[import-untyped]
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_info
 
-from polyp_lightning.checkpoint import as_flags, read
 from polyp_lightning.data.commands import main as data_main
 from polyp_lightning.data.datamodule import PolypDataModule
-from polyp_lightning.errors import PolypError
-from polyp_lightning.files import written_beside
+from polyp_lightning.errors import ConfigError, PolypError
+from polyp_lightning.files import without_home, written_beside
 from polyp_lightning.prediction import MaskWriter
 from polyp_lightning.pruning.callback import TaylorFOPruning
 from polyp_lightning.segmenter import PolypSegmenter
+from polyp_lightning.starts import CONFIG_FILE, disagreements, flat, started
 from polyp_lightning.tracking import ProgressBar, RunLogger, RunTracker, StageCheckpoint, StageSummary
+from polyp_lightning.usage import explained
 
 USAGE = """\
 usage: python -m polyp_lightning VERB [options]
@@ -32,7 +36,7 @@ usage: python -m polyp_lightning VERB [options]
   data      fetch or verify a data set               data fetch kvasir | data verify kvasir
 """
 
-CONFIG_FILE = "config.yaml"
+_STRICT = {"exit_on_error": False, "allow_abbrev": False}
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -61,9 +65,9 @@ def main(args: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> None:
     torch.set_float32_matmul_precision("high")
     _silence()
-    checkpoint = _checkpoint_path(arguments)
-    inherited = _inherited(arguments, checkpoint) if checkpoint else []
+    start = started(arguments)
     PolypCLI(
+        start.settings,
         PolypSegmenter,
         PolypDataModule,
         save_config_callback=RunConfig,
@@ -79,21 +83,10 @@ def _run(arguments: list[str]) -> None:
         seed_everything_default=0,
         # Built at parse time it would hold the dense network's parameters, and a resumed pruned one would never move.
         auto_configure_optimizers=False,
-        args=[arguments[0], *inherited, *arguments[1:]],
+        # A mistake becomes a message, and a shortened option none at all: --data.n could be name or num_workers.
+        parser_kwargs={verb: _STRICT for verb in PolypCLI.subcommands()} | _STRICT,
+        args=start.arguments,
     )
-
-
-def _inherited(arguments: Sequence[str], checkpoint: Path) -> list[str]:
-    """The options with which a checkpoint's run was made; those that the user gives come later and win."""
-    flags = as_flags(read(checkpoint))
-    config = checkpoint.parent.parent / CONFIG_FILE
-    if arguments[0] == "fit" and config.is_file():
-        # Going on needs all of them, schedule and optimizer too; the weights come from the checkpoint.
-        return ["--config", str(config), "--model.encoder_weights=null"]
-    if any(argument.startswith("--data.name") for argument in arguments):
-        # Other data have other splits.
-        flags = [flag for flag in flags if not flag.startswith("--data.split")]
-    return flags
 
 
 def _silence() -> None:
@@ -110,13 +103,6 @@ def _silence() -> None:
     warnings.filterwarnings("ignore", message="`timm-` encoders are deprecated")
 
 
-def _checkpoint_path(arguments: Sequence[str]) -> Path | None:
-    for here, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if here == "--ckpt_path" or here.startswith("--ckpt_path="):
-            return Path(following if here == "--ckpt_path" else here.partition("=")[2])
-    return None
-
-
 class RunConfig(SaveConfigCallback):
     """Writes the resolved configuration beside the checkpoints, and into the tracked run."""
 
@@ -125,13 +111,35 @@ class RunConfig(SaveConfigCallback):
         target = Path(trainer.default_root_dir) / CONFIG_FILE
         if stage != "fit" or (self.config.ckpt_path and target.is_file()):
             return
-        text = self.parser.dump(self.config, skip_none=False)
+        # The folders are needed to go on with the run, the user's name in them is not.
+        text = without_home(self.parser.dump(self.config, skip_none=False))
         with written_beside(target) as path:
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
 
 
 class PolypCLI(LightningCLI):
-    """Lightning's command line with this project's parts."""
+    """Lightning's command line with this project's parts.
+
+    Args:
+        settings: those of the checkpoint that the run starts from, by option.
+        options: see :class:`LightningCLI`.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], *classes: Any, **options: Any) -> None:
+        self._settings = settings
+        super().__init__(*classes, **options)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses the command line.
+
+        Raises:
+            ConfigError: naming the option and the nearest right one.
+        """
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            known = {name for parser in self._subcommand_parsers.values() for name, _ in parser.get_defaults().items()}
+            raise ConfigError(explained(str(error), known)) from error
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Flags of the pruning callback and the mask writer; one image size for all."""
@@ -148,6 +156,9 @@ class PolypCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Give the run a folder of its own, and never unpickle code."""
         config = self.config[self.subcommand]
+        options = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False))
+        for line in disagreements(self._settings, flat(options), resumes=self.subcommand == "fit"):
+            rank_zero_info(line)
         config.weights_only = True
         if config.trainer.default_root_dir is None:
             config.trainer.default_root_dir = str(_run_folder(config))
