@@ -1,6 +1,7 @@
 """What this project adds to a Lightning checkpoint, and how it is read back without trusting the file."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch import nn
 
 import polyp_lightning
 from polyp_lightning.errors import ConfigError
-from polyp_lightning.pruning import describe
+from polyp_lightning.nets import Triple, build_net, normalisation
+from polyp_lightning.pruning import describe, rebuild
 
 KEY = "polyp_lightning"
 SCHEMA = 1
@@ -75,6 +77,64 @@ def read(path: Path) -> dict[str, Any]:
         msg = f"--ckpt_path {path} holds a {type(stored).__name__}, not a checkpoint; give one that `fit` has written"
         raise ConfigError(msg)
     return stored
+
+
+@dataclass(frozen=True)
+class TrainedNet:
+    """A network without its trainer, as a checkpoint holds it.
+
+    Attributes:
+        net: normalised float images (N, 3, S, S) to logits (N, 1, S, S); on the CPU, float32, in evaluation mode.
+        arch: its architecture.
+        encoder: its encoder.
+        mean: per RGB channel what the network's input is normalised with, for values in [0, 1].
+        std: likewise.
+        image_size: side in pixels of the square images that it was trained on.
+        data: what it was trained on, as :func:`record` stores it; empty where that is not known.
+        val_dice: the epoch's Dice on the validation images at network resolution; None where it is not stored.
+    """
+
+    net: nn.Module
+    arch: str
+    encoder: str
+    mean: Triple
+    std: Triple
+    image_size: int
+    data: dict[str, Any]
+    val_dice: float | None
+
+
+def load_net(path: Path) -> TrainedNet:
+    """The network of a checkpoint, pruned or not, rebuilt without Lightning's trainer or module.
+
+    Raises:
+        ConfigError: the file is no checkpoint of this project, or its parts don't fit together.
+        PruningError: its plan belongs to another architecture.
+    """
+    stored = read(path)
+    found, options = record_of(stored), stored.get("hyper_parameters", {})
+    missing = [key for key in ("arch", "encoder", "image_size") if key not in options]
+    if missing:
+        msg = f"{path} does not say its {', '.join(missing)}; give a checkpoint that `fit` has written"
+        raise ConfigError(msg)
+    arch, encoder = str(options["arch"]), str(options["encoder"])
+    net = rebuild(build_net(arch, encoder, None), found["plan"])
+    state = {key.removeprefix("net."): value for key, value in stored["state_dict"].items() if key.startswith("net.")}
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        msg = f"{path}: the weights don't fit {arch} with {encoder}: {str(error).splitlines()[-1].strip()}"
+        raise ConfigError(msg) from error
+    mean, std = normalisation(encoder)
+    size = int(options["image_size"])
+    return TrainedNet(net.float().eval(), arch, encoder, mean, std, size, dict(found["data"]), _val_dice(stored))
+
+
+def _val_dice(stored: Mapping[str, Any]) -> float | None:
+    """What the checkpoint callback saw when it wrote the file."""
+    states = [state for name, state in stored.get("callbacks", {}).items() if name.startswith("StageCheckpoint")]
+    score = states[0].get("current_score") if states else None
+    return None if score is None else float(score)
 
 
 def as_flags(stored: Mapping[str, Any]) -> list[str]:

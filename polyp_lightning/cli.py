@@ -1,4 +1,4 @@
-"""The command line: ``python -m polyp_lightning {fit,validate,test,predict,data}``."""
+"""The command line: ``python -m polyp_lightning {fit,validate,test,predict,export,benchmark,stream,data}``."""
 
 import logging
 import sys
@@ -15,6 +15,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from polyp_lightning.checkpoint import as_flags, read
 from polyp_lightning.data.commands import main as data_main
 from polyp_lightning.data.datamodule import PolypDataModule
+from polyp_lightning.deploy.commands import VERBS as DEPLOY_VERBS
+from polyp_lightning.deploy.commands import main as deploy_main
 from polyp_lightning.errors import PolypError
 from polyp_lightning.files import written_beside
 from polyp_lightning.prediction import MaskWriter
@@ -29,6 +31,9 @@ usage: python -m polyp_lightning VERB [options]
   validate  Dice and IoU on the validation images    --ckpt_path FILE
   test      all metrics on the test images           --ckpt_path FILE
   predict   write masks as PNG                       --ckpt_path FILE
+  export    write a model for a runtime              --ckpt_path FILE --format onnx
+  benchmark measure frames per second                --model FILE --image_size 352
+  stream    segment a video                          --model FILE --source FILE
   data      fetch or verify a data set               data fetch kvasir | data verify kvasir
 """
 
@@ -51,6 +56,8 @@ def main(args: Sequence[str] | None = None) -> int:
             return 0
         if arguments[0] == "data":
             return data_main(arguments[1:])
+        if arguments[0] in DEPLOY_VERBS:
+            return deploy_main(arguments)
         _run(arguments)
     except PolypError as error:
         sys.stderr.write(f"error: {error}\n")
