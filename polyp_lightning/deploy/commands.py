@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from polyp_lightning.deploy.bundle import SUFFIXES
+from polyp_lightning.deploy.extras import need
 from polyp_lightning.errors import PolypError
 
 VERBS = ("export", "benchmark", "stream")
@@ -37,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="polyp_lightning", description="From a checkpoint to frames per second.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     _export_options(verbs.add_parser("export", help="write a model that runs without this project"))
+    _stream_options(verbs.add_parser("stream", help="segment a video, camera or stream"))
     return parser
 
 
@@ -62,9 +64,32 @@ def _export(options: argparse.Namespace) -> int:
     # Imports PyTorch and Lightning, which the other verbs can do without.
     from polyp_lightning.deploy.export import ExportOptions, export
 
-    wanted = {key: value for key, value in vars(options).items() if key not in ("verb", "run")}
-    export(ExportOptions(**wanted))
+    export(ExportOptions(**_given(options)))
     return 0
+
+
+def _stream_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, required=True, help="a model that `export` has written")
+    parser.add_argument("--source", required=True, help="a video, a folder of images, camera[:N] or rtsp://…")
+    parser.add_argument("--save", type=Path, help="write the video with contours: .mp4, .mkv, .mov or .avi")
+    parser.add_argument("--show", action="store_true", help="show a window; q ends")
+    parser.add_argument("--backend", help="onnxruntime, openvino, openvino-bf16, torch, … (default: the format's own)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the network (default: %(default)s)")
+    parser.add_argument("--smooth", type=float, default=0.0, help="weight of the past, 0 to < 1 (default: off)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an older video")
+    parser.set_defaults(run=_stream)
+
+
+def _stream(options: argparse.Namespace) -> int:
+    need("av")
+    from polyp_lightning.deploy.stream import StreamOptions, stream
+
+    stream(StreamOptions(**_given(options)))
+    return 0
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    return {key: value for key, value in vars(options).items() if key not in ("verb", "run")}
 
 
 @contextmanager
