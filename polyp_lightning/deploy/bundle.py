@@ -122,7 +122,7 @@ def read_bundle(model: Path) -> Bundle:
         if expected != sha256(path):
             msg = (
                 f"{path} is not the file that {sidecar(model).name} describes: truncated, changed or renamed "
-                f"(SHA-256 differs from {str(expected)[:12]}…). Copy it again together with its sidecar, or export again."
+                f"(SHA-256 differs from {str(expected)[:12]}…). Copy it again with its sidecar, or export again."
             )
             raise ConfigError(msg)
     return Bundle(model, facts)
@@ -166,7 +166,9 @@ def _read_facts(path: Path) -> dict[str, Any]:
     if schema != SCHEMA:
         msg = f"the sidecar {path} has schema {schema!r}; this version reads schema {SCHEMA}. Export again."
         raise ConfigError(msg)
-    wrong = [key for key, kind in _KEYS.items() if not isinstance(facts.get(key), (kind, int) if kind is float else kind)]
+    wrong = [
+        key for key, kind in _KEYS.items() if not isinstance(facts.get(key), (kind, int) if kind is float else kind)
+    ]
     if wrong:
         msg = f"the sidecar {path} lacks {', '.join(wrong)}, or holds another kind of value there; export again"
         raise ConfigError(msg)

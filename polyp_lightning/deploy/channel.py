@@ -50,6 +50,7 @@ class Channel(Generic[T]):
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[T]:
+        """Items until the channel is closed and empty; raises the error that it was closed with."""
         while True:
             with self._changed:
                 while not (self._items or self._closed):

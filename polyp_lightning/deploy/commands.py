@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="polyp_lightning", description="From a checkpoint to frames per second.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     _export_options(verbs.add_parser("export", help="write a model that runs without this project"))
+    _benchmark_options(verbs.add_parser("benchmark", help="measure frames per second and where the time goes"))
     _stream_options(verbs.add_parser("stream", help="segment a video, camera or stream"))
     return parser
 
@@ -66,6 +67,49 @@ def _export(options: argparse.Namespace) -> int:
 
     export(ExportOptions(**_given(options)))
     return 0
+
+
+def _benchmark_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", type=Path, action="append", required=True, help="an exported model or a checkpoint; may be repeated"
+    )
+    parser.add_argument("--image_size", type=int, help="side in pixels (default: the model's)")
+    parser.add_argument("--threads", type=int, default=1, help="threads (default: %(default)s)")
+    parser.add_argument("--backend", action="append", help="may be repeated (default: all that run the model here)")
+    parser.add_argument("--source", help="the video whose frames are decoded (default: drawn phantoms)")
+    parser.add_argument("--budget_ms", type=float, help="fail if the 99th percentile of a whole frame exceeds this")
+    parser.add_argument("--rounds", type=int, default=10, help="how often all take turns (default: %(default)s)")
+    parser.add_argument("--frames", type=int, default=20, help="frames a turn (default: %(default)s)")
+    parser.add_argument("--output", type=Path, help="write the table as FILE.csv and the picture as FILE.png")
+    parser.add_argument("--no_memory", action="store_true", help="leave out peak memory: a process for each row")
+    parser.set_defaults(run=_benchmark)
+
+
+def _benchmark(options: argparse.Namespace) -> int:
+    need("av")
+    from rich.console import Console
+
+    from polyp_lightning.deploy import benchmark_report as report
+    from polyp_lightning.deploy.benchmark import BenchmarkOptions, benchmark, missed
+
+    wanted = BenchmarkOptions(
+        options.model, options.image_size, options.threads, options.backend, options.source,
+        options.rounds, options.frames, not options.no_memory,
+    )  # fmt: skip
+    timings = benchmark(wanted)
+    table = report.rows(timings, options.threads)
+    Console().print(report.terminal_table(table))
+    if options.output:
+        report.write_csv(table, options.output.with_suffix(".csv"))
+        report.write_png(table, options.output.with_suffix(".png"))
+    if options.budget_ms is None:
+        return 0
+    late = missed(timings, options.budget_ms)
+    for timing in timings:
+        verdict = "FAIL" if timing in late else "pass"
+        which = f"{timing.candidate.model.name} in {timing.candidate.backend}"
+        print(f"{verdict}: {which}: p99 {timing.percentile('total', 99):.1f} ms of {options.budget_ms:g} ms")
+    return 1 if late else 0
 
 
 def _stream_options(parser: argparse.ArgumentParser) -> None:

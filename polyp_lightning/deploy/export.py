@@ -1,6 +1,5 @@
 """``export``: from a checkpoint to a model that any runtime takes, checked against the network before it is written."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -137,14 +136,12 @@ def _staged(target: Path) -> Iterator[Path]:
         yield staged
         # The sidecar last: without it, or with an older one, a model is refused.
         for path in (*model_files(staged), sidecar(staged)):
-            os.replace(path, target.parent / path.name)
+            path.replace(target.parent / path.name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write(
-    module: Deployable, trained: TrainedNet, options: ExportOptions, size: int, path: Path
-) -> dict[str, Any]:
+def _write(module: Deployable, trained: TrainedNet, options: ExportOptions, size: int, path: Path) -> dict[str, Any]:
     """Writes the model; returns what only this format or precision has to say."""
     program = capture(module, size, options.dynamic_batch)
     if options.format == "pt2":
@@ -167,7 +164,12 @@ def _write(
 
 
 def _checked(
-    module: Deployable, trained: TrainedNet, options: ExportOptions, size: int, runner: Runner, say: Callable[[str], None]
+    module: Deployable,
+    trained: TrainedNet,
+    options: ExportOptions,
+    size: int,
+    runner: Runner,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """What the written model is worth: parity or the change of Dice, and the test score if it was asked for."""
     reference = TorchRunner(module, "torch", torch.get_num_threads())
@@ -189,7 +191,12 @@ def _checked(
 
 
 def _int8_change(
-    reference: Runner, runner: Runner, trained: TrainedNet, options: ExportOptions, size: int, say: Callable[[str], None]
+    reference: Runner,
+    runner: Runner,
+    trained: TrainedNet,
+    options: ExportOptions,
+    size: int,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     held_out = dataset_samples(trained.data, options.data_root, "val", size, DICE_FRAMES)
     before, after = mean_dice(reference, held_out), mean_dice(runner, held_out)

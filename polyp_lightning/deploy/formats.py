@@ -24,7 +24,7 @@ def onnx_model(program: ExportedProgram) -> Any:
         ConfigError: the packages of the extra ``deploy`` are not installed.
     """
     need("onnxscript")
-    with _quiet():
+    with quiet():
         exported = torch.onnx.export(
             program,
             dynamo=True,
@@ -59,14 +59,14 @@ def write_openvino(model: Any, path: Path) -> None:
 
 def write_pt2(program: ExportedProgram, path: Path) -> None:
     """Writes an ``ExportedProgram``; ``torch.export.load`` reads it."""
-    with _quiet():
+    with quiet():
         torch.export.save(program, path)
 
 
 def write_torchscript(program: ExportedProgram, image_size: int, path: Path) -> None:
     """Writes a traced TorchScript module, for programs in C++ and for older PyTorch."""
     frame = torch.zeros(1, image_size, image_size, 3, dtype=torch.uint8)
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         torch.jit.save(torch.jit.trace(program.module(), frame, check_trace=False), path)
 
 
@@ -80,7 +80,7 @@ def _name_batch(model: Any) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the exporters' remarks on their own deprecations and versions."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

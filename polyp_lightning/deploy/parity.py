@@ -34,6 +34,7 @@ class Parity:
         return asdict(self)
 
     def __str__(self) -> str:
+        """For the report of an export."""
         return f"largest |Δ| {self.difference:.1e}, same mask on {self.agreement:.4%} of the pixels"
 
 

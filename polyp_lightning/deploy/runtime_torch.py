@@ -36,7 +36,7 @@ class TorchRunner:
             raise ConfigError(msg)
         self._device = torch.device(device)
         self._bf16 = backend.endswith("bf16")
-        module = module.to(self._device, memory_format=torch.channels_last)
+        module = module.to(self._device).to(memory_format=torch.channels_last)
         mode = "reduce-overhead" if device == "cuda" else "default"
         self._module: Any = torch.compile(module, mode=mode) if backend.endswith("compile") else module
 

@@ -16,7 +16,11 @@ from polyp_lightning.errors import ConfigError
 
 CONTAINERS = (".mp4", ".mkv", ".mov", ".avi")
 # H.264 where the FFmpeg in PyAV's wheel can write it, else what every player has known for longer.
-_ENCODERS = (("libx264", {"preset": "veryfast", "crf": "18"}), ("libopenh264", {}), ("mpeg4", {"qscale": "2"}))
+_ENCODERS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("libx264", {"preset": "veryfast", "crf": "18"}),
+    ("libopenh264", {}),
+    ("mpeg4", {"qscale": "2"}),
+)
 _TICKS = 90_000
 """Time base: divides the usual frame rates, and is what broadcast video uses."""
 
@@ -88,17 +92,17 @@ class VideoWriter:
         self._stream.codec_context.time_base = Fraction(1, _TICKS)
 
     def __enter__(self) -> Self:
+        """Opens nothing yet: the first frame decides the size."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Finishes the file."""
         if self._container is None:
             return
         try:
-            _whatever_happens(
-                lambda: self._container.mux(self._stream.encode()), self._container.close, lambda: self._publish()
-            )
+            _whatever_happens(lambda: self._container.mux(self._stream.encode()), self._container.close, self._publish)
         finally:
             self._beside.unlink(missing_ok=True)
 

@@ -85,6 +85,7 @@ class StreamReport:
         return self.frames / self.seconds if self.seconds else 0.0
 
     def __str__(self) -> str:
+        """In one line for people."""
         p50, p99 = np.percentile(self.network, [50, 99])
         return (
             f"{self.frames} frames in {self.seconds:.1f} s: {self.fps:.1f} FPS end to end; "
@@ -125,7 +126,9 @@ def stream(options: StreamOptions, say: Callable[[str], None] = print) -> Stream
     report = StreamReport()
     with ExitStack() as stack:
         stack.callback(source.close)
-        writer = stack.enter_context(VideoWriter(options.save, source.rate, options.overwrite)) if options.save else None
+        writer = (
+            stack.enter_context(VideoWriter(options.save, source.rate, options.overwrite)) if options.save else None
+        )
         try:
             _watch(source, runner, bundle, options, writer, report)
         except KeyboardInterrupt:

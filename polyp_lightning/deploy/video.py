@@ -107,6 +107,7 @@ class Video:
         self.rate = Fraction(self._stream.average_rate or self._stream.guessed_rate or FOLDER_RATE)
 
     def __iter__(self) -> Iterator[Shot]:
+        """Frames to the end of what can be decoded."""
         av, first, index = need("av"), None, 0
         for packet in self._packets():
             try:
@@ -159,6 +160,7 @@ class Folder:
             raise DataError(msg)
 
     def __iter__(self) -> Iterator[Shot]:
+        """One frame a file; unreadable files are counted and passed over."""
         for index, file in enumerate(self._files):
             try:
                 yield Shot(read_image(file), index / self.rate)

@@ -1,0 +1,50 @@
+"""Checkpoints and exported models that the tests of deployment share; each is made once."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from small_models import cut, lively_net, save_checkpoint
+
+from polyp_lightning.deploy.bundle import SUFFIXES
+from polyp_lightning.deploy.export import ExportOptions, export
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pruned network's checkpoint: small, so that exports are quick."""
+    return save_checkpoint(cut(lively_net(), 0.1), tmp_path_factory.mktemp("checkpoints") / "small.ckpt")
+
+
+Exported = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Makes each kind of export once: ``exported("onnx", int8=True)``."""
+    made: dict[str, Path] = {}
+    folder = tmp_path_factory.mktemp("exported")
+
+    def get(kind: str, int8: bool = False) -> Path:
+        key = f"{kind}{'-int8' * int8}"
+        if key not in made:
+            target = folder / f"{key}{SUFFIXES[kind]}"
+            made[key] = export(ExportOptions(checkpoint, kind, int8=int8, output=target), lambda _: None).path
+        return made[key]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def clean_modules() -> Callable[[str], set[str]]:
+    """Runs a line of Python in a process of its own and returns the top-level packages that it imported."""
+
+    def run(line: str) -> set[str]:
+        code = f"{line}\nimport sys; print('MODULES', ' '.join(sorted({{m.partition('.')[0] for m in sys.modules}})))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return set(done.stdout.rpartition("MODULES")[2].split())
+
+    return run
