@@ -115,7 +115,7 @@ def _benchmark(options: argparse.Namespace) -> int:
 def _stream_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, required=True, help="a model that `export` has written")
     parser.add_argument("--source", required=True, help="a video, a folder of images, camera[:N] or rtsp://…")
-    parser.add_argument("--save", type=Path, help="write the video with contours: .mp4, .mkv, .mov or .avi")
+    parser.add_argument("--save", type=Path, help="write the video with contours: .mp4, .mkv or .mov")
     parser.add_argument("--show", action="store_true", help="show a window; q ends")
     parser.add_argument("--backend", help="onnxruntime, openvino, openvino-bf16, torch, … (default: the format's own)")
     parser.add_argument("--threads", type=int, default=1, help="threads of the network (default: %(default)s)")

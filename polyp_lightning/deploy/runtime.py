@@ -45,6 +45,9 @@ def load(bundle: Bundle, backend: str, threads: int) -> Runner:
         ConfigError: the backend does not run this format or is not installed, or the model can't be loaded.
     """
     check_backend(bundle.format, backend, bundle.path)
+    if threads < 1:
+        msg = f"--threads {threads} must be at least 1"
+        raise ConfigError(msg)
     try:
         if backend == "onnxruntime":
             return OnnxRunner(bundle.path.read_bytes(), threads)

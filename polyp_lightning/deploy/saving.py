@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from polyp_lightning.deploy.extras import need
 from polyp_lightning.errors import ConfigError
 
-CONTAINERS = (".mp4", ".mkv", ".mov", ".avi")
+CONTAINERS = (".mp4", ".mkv", ".mov")
 # H.264 where the FFmpeg in PyAV's wheel can write it, else what every player has known for longer.
 _ENCODERS: tuple[tuple[str, dict[str, str]], ...] = (
-    ("libx264", {"preset": "veryfast", "crf": "18"}),
+    # Without B-frames: with them, MP4's duration is wrong where frames are missing.
+    ("libx264", {"preset": "veryfast", "crf": "18", "bf": "0"}),
     ("libopenh264", {}),
     ("mpeg4", {"qscale": "2"}),
 )
@@ -62,6 +63,9 @@ class VideoWriter:
         Args:
             pixels: RGB, uint8 (H, W, 3); resized if it has another size than the first one.
             time: seconds since the source's first frame.
+
+        Raises:
+            ConfigError: the file can't be written.
         """
         av = need("av")
         if self._container is None:
@@ -70,7 +74,11 @@ class VideoWriter:
         # Times of damaged sources may stand still or run back, which no container takes.
         self._last = max(self._last + 1, round(time * _TICKS))
         frame.pts, frame.time_base = self._last, Fraction(1, _TICKS)
-        self._container.mux(self._stream.encode(frame))
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except av.error.FFmpegError as error:
+            msg = f"--save {self.path} can't be written on: {error.strerror}; what was written so far is kept"
+            raise ConfigError(msg) from error
 
     def _open(self, height: int, width: int) -> None:
         av = need("av")

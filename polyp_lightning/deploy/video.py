@@ -95,7 +95,7 @@ class Video:
     """
 
     def __init__(self, container: Any, name: str, threads: int, live: bool) -> None:
-        self._container, self._name, self.live, self.broken = container, name, live, 0
+        self._container, self.live, self.broken, self._failed = container, live, 0, 0
         if not container.streams.video:
             msg = f"--source {name} holds no video, only {', '.join(s.type for s in container.streams) or 'nothing'}"
             raise DataError(msg)
@@ -108,32 +108,38 @@ class Video:
 
     def __iter__(self) -> Iterator[Shot]:
         """Frames to the end of what can be decoded."""
-        av, first, index = need("av"), None, 0
+        first: Fraction | None = None
+        announced, shown = 0, 0
         for packet in self._packets():
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError:
-                self.broken += 1
-                continue
-            for frame in frames:
+            announced += packet.size > 0 and not packet.is_discard
+            for frame in self._decoded(packet):
                 self.broken += bool(frame.is_corrupt)
                 # A raw stream has no times of its own.
-                time = Fraction(index) / self.rate if frame.pts is None else frame.pts * Fraction(frame.time_base)
+                time = shown / self.rate if frame.pts is None else frame.pts * Fraction(frame.time_base)
                 first = time if first is None else first
-                index += 1
+                shown += 1
                 yield Shot(frame.to_ndarray(format="rgb24"), time - first)
+        # Some decoders pass over what they can't read without a word, and a file that was cut short holds less than
+        # its index says.
+        lost = max(announced, self._stream.frames) - shown
+        self.broken += max(0, lost - self._failed)
+
+    def _decoded(self, packet: Any) -> list[Any]:
+        try:
+            return list(packet.decode())
+        except need("av").error.FFmpegError:
+            self._failed += 1
+            self.broken += 1
+            return []
 
     def _packets(self) -> Iterator[Any]:
-        """Packets to the end of what can be read: a file that was cut short ends early, and that counts as broken."""
+        """Packets to the end of what can be read."""
         av = need("av")
         packets = self._container.demux(self._stream)
         while True:
             try:
                 packet = next(packets)
-            except (StopIteration, EOFError):
-                return
-            except av.error.FFmpegError:
-                self.broken += 1
+            except (StopIteration, av.error.FFmpegError):
                 return
             yield packet
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import lightning
 import numpy as np
 import torch
 from torch import nn
@@ -52,6 +53,8 @@ def save_checkpoint(net: nn.Module, path: Path, encoder: str = ENCODER, arch: st
             "state_dict": {f"net.{name}": value for name, value in net.state_dict().items()},
             "hyper_parameters": {"arch": arch, "encoder": encoder, "image_size": SIZE, "encoder_weights": None},
             KEY: record(net, PhantomFacts(), None),
+            # What Lightning itself asks for.
+            "pytorch-lightning_version": lightning.__version__,
         },
         path,
     )
