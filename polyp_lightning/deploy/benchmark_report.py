@@ -59,42 +59,47 @@ def write_csv(table: Sequence[dict[str, Any]], path: Path) -> None:
         writer.writerows(table)
 
 
-def terminal_table(table: Sequence[dict[str, Any]]) -> Table:
-    """The rows for people: milliseconds a frame, batch 1."""
+def terminal_tables(table: Sequence[dict[str, Any]]) -> list[Table]:
+    """The rows for people, milliseconds a frame: the network alone, and the whole way from the decoder to the mask."""
     first = table[0]
     threads = f"{first['threads']} thread{'s' * (first['threads'] > 1)}"
-    shown = Table(
-        title=f"{first['processor']}, {threads}, batch 1, {first['image_size']}², milliseconds a frame",
-        box=box.SIMPLE_HEAD,
+    where = f"{first['processor']}, {threads}, batch 1, {first['image_size']}², milliseconds a frame"
+    network = _table(f"Network: {where}", ("GMACs", "Dice", "p50", "p90", "p99", "FPS", "times faster", "fewer MACs"))
+    network.caption = "times faster: against the first model in the same backend; median (middle 80 %) of the rounds"
+    whole = _table(
+        f"Decoder to mask: {where}",
+        ("decode", "preprocess", "network", "postprocess", "p50", "p90", "p99", "FPS", "peak MB"),
     )
-    for name in ("model", "backend"):
-        shown.add_column(name, overflow="fold")
-    heads = ("GMACs", "Dice", "p50", "p90", "p99", "FPS", "times faster", "fewer MACs", "decode", "pre", "post",
-             "all p50", "all p99", "all FPS", "MB")  # fmt: skip
-    for head in heads:
-        shown.add_column(head, justify="right")
+    whole.caption = "one after the other on the same thread; the first four are medians"
     for row in table:
-        shown.add_row(*_cells(row))
-    shown.caption = (
-        "p50, p90, p99, FPS, times faster: the network alone; all: decode, preprocess, network, postprocess, one after "
-        "the other. times faster: against the first model in the same backend, median (middle 80 %) of the rounds."
-    )
-    return shown
+        name = row["model"] if row["precision"] == "float32" else f"{row['model']} [{row['precision']}]"
+        network.add_row(name, row["backend"], *_network_cells(row))
+        whole.add_row(name, row["backend"], *_whole_cells(row))
+    return [network, whole]
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
+def _table(title: str, heads: Sequence[str]) -> Table:
+    made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for name in ("model", "backend"):
+        made.add_column(name, overflow="fold")
+    for head in heads:
+        made.add_column(head, justify="right", no_wrap=True)
+    return made
+
+
+def _network_cells(row: dict[str, Any]) -> list[str]:
     faster = "–"
     if row["times_faster"] is not None:
         faster = f"{row['times_faster']:.2f} ({row['times_faster_low']:.2f}–{row['times_faster_high']:.2f})"
-    name = row["model"] if row["precision"] == "float32" else f"{row['model']} [{row['precision']}]"
-    return [
-        name, row["backend"], f"{row['gmacs']:.3f}", _number(row["test_dice"], 3),
-        *(_number(row[f"network_p{percent}_ms"], 1) for percent in (50, 90, 99)), _number(row["network_fps"], 1),
-        faster, _number(row["times_fewer_macs"], 2),
-        *(_number(row[f"{stage}_p50_ms"], 1) for stage in ("decode", "preprocess", "postprocess")),
-        _number(row["total_p50_ms"], 1), _number(row["total_p99_ms"], 1), _number(row["total_fps"], 1),
-        _number(row["peak_memory_mb"], 0),
-    ]  # fmt: skip
+    times = [_number(row[f"network_p{percent}_ms"], 1) for percent in (50, 90, 99)]
+    macs, fewer = _number(row["gmacs"], 3), _number(row["times_fewer_macs"], 2)
+    return [macs, _number(row["test_dice"], 3), *times, _number(row["network_fps"], 1), faster, fewer]
+
+
+def _whole_cells(row: dict[str, Any]) -> list[str]:
+    parts = [_number(row[f"{stage}_p50_ms"], 1) for stage in STAGES]
+    times = [_number(row[f"total_p{percent}_ms"], 1) for percent in (50, 90, 99)]
+    return [*parts, *times, _number(row["total_fps"], 1), _number(row["peak_memory_mb"], 0)]
 
 
 def _number(value: float | None, digits: int) -> str:

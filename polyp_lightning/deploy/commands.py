@@ -98,7 +98,10 @@ def _benchmark(options: argparse.Namespace) -> int:
     )  # fmt: skip
     timings = benchmark(wanted)
     table = report.rows(timings, options.threads)
-    Console().print(report.terminal_table(table))
+    # A file or a pipe has no width of its own.
+    console = Console() if sys.stdout.isatty() else Console(width=140)
+    for shown in report.terminal_tables(table):
+        console.print(shown)
     if options.output:
         report.write_csv(table, options.output.with_suffix(".csv"))
         report.write_png(table, options.output.with_suffix(".png"))

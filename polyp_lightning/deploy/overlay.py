@@ -50,20 +50,22 @@ def mask_at(probability: NDArray[np.float32], threshold: float, height: int, wid
     return (cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR) > threshold).astype(np.uint8)
 
 
-def draw(frame: NDArray[np.uint8], mask: NDArray[np.uint8], lines: list[str]) -> None:
+def draw(frame: NDArray[np.uint8], mask: NDArray[np.uint8] | None, lines: list[str]) -> None:
     """Draws a mask's contour and a few lines of text into a frame, in place.
 
     Args:
         frame: RGB, uint8 (H, W, 3), writable.
-        mask: uint8 (H, W) of 0 and 1.
+        mask: uint8 (H, W) of 0 and 1; None for no contour.
         lines: ASCII text, shown at the top left.
     """
-    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(frame, outlines, -1, CONTOUR, 1 + min(mask.shape) // 250)
-    scale = min(mask.shape) / 700
+    size = min(frame.shape[:2])
+    if mask is not None:
+        outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(frame, outlines, -1, CONTOUR, 1 + size // 250)
+    scale = size / 700
     step = round(28 * scale) + 2
     for number, line in enumerate(lines, 1):
-        where = (step // 2, number * step)
-        # Dark below light is legible on any frame.
-        for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-            cv2.putText(frame, line, where, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness, cv2.LINE_AA)
+        # A shadow keeps it legible on any frame; a thicker outline would have other advance widths.
+        for offset, colour in ((1, (0, 0, 0)), (0, (255, 255, 255))):
+            where = (step // 2 + offset, number * step + offset)
+            cv2.putText(frame, line, where, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)

@@ -240,7 +240,9 @@ def _present(
         if writer is None and not show:
             continue
         picture = result.shot.pixels
-        mask = mask_at(result.probability, threshold, picture.shape[0], picture.shape[1])
+        # No contour where the readout says that there is no polyp: specks don't count.
+        height, width = picture.shape[:2]
+        mask = mask_at(result.probability, threshold, height, width) if finding.polyp else None
         draw(picture, mask, readout(finding, pace, report.network[-_WINDOW:]))
         if writer is not None:
             writer.write(picture, result.shot.time)

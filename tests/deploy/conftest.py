@@ -2,11 +2,10 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_models import cut, lively_net, save_checkpoint
+from small_models import CleanModules, Exported, cut, lively_net, save_checkpoint
 
 from polyp_lightning.deploy.bundle import SUFFIXES
 from polyp_lightning.deploy.export import ExportOptions, export
@@ -18,12 +17,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_checkpoint(cut(lively_net(), 0.1), tmp_path_factory.mktemp("checkpoints") / "small.ckpt")
 
 
-Exported = Callable[..., Path]
-
-
 @pytest.fixture(scope="session")
 def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """Makes each kind of export once: ``exported("onnx", int8=True)``."""
     made: dict[str, Path] = {}
     folder = tmp_path_factory.mktemp("exported")
 
@@ -38,9 +33,7 @@ def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Expo
 
 
 @pytest.fixture(scope="session")
-def clean_modules() -> Callable[[str], set[str]]:
-    """Runs a line of Python in a process of its own and returns the top-level packages that it imported."""
-
+def clean_modules() -> CleanModules:
     def run(line: str) -> set[str]:
         code = f"{line}\nimport sys; print('MODULES', ' '.join(sorted({{m.partition('.')[0] for m in sys.modules}})))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -1,5 +1,6 @@
 """Checkpoints with random weights: deployment needs no training to be tested."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning
@@ -10,6 +11,12 @@ from torch import nn
 from polyp_lightning import pruning
 from polyp_lightning.checkpoint import KEY, record
 from polyp_lightning.nets import build_net
+
+Exported = Callable[..., Path]
+"""Makes each kind of export once: ``exported("onnx", int8=True)`` is the model's file."""
+
+CleanModules = Callable[[str], set[str]]
+"""Runs lines of Python in a process of its own and returns the packages that it imported."""
 
 SIZE = 64
 ENCODER = "resnet18"

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from small_models import Exported
 
 from polyp_lightning.deploy.bundle import THRESHOLD, model_files, read_bundle, sha256, sidecar, write_sidecar
 from polyp_lightning.errors import ConfigError
@@ -24,7 +26,7 @@ def test_threshold__is_that_of_the_metrics() -> None:
     assert binarise(around).tolist() == (around > THRESHOLD).tolist()
 
 
-def test_read_bundle__says_what_a_caller_needs(exported, checkpoint: Path) -> None:  # noqa: ANN001
+def test_read_bundle__says_what_a_caller_needs(exported: Exported, checkpoint: Path) -> None:
     bundle = read_bundle(exported("onnx"))
     facts = bundle.facts
     assert (bundle.format, bundle.image_size, bundle.threshold, bundle.test_dice) == ("onnx", 64, 0.5, None)
@@ -72,14 +74,16 @@ def lacking(model: Path) -> None:
         (lambda model: model.unlink(), "is not a file"),
     ],
 )
-def test_read_bundle__refuses(exported, tmp_path: Path, damage, message: str) -> None:  # noqa: ANN001
+def test_read_bundle__refuses(
+    exported: Exported, tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
     model = copied(exported("onnx"), tmp_path)
     damage(model)
     with pytest.raises(ConfigError, match=message):
         read_bundle(model)
 
 
-def test_read_bundle__misses_the_weights_of_openvino(exported, tmp_path: Path) -> None:  # noqa: ANN001
+def test_read_bundle__misses_the_weights_of_openvino(exported: Exported, tmp_path: Path) -> None:
     model = copied(exported("openvino"), tmp_path)
     model.with_suffix(".bin").unlink()
     with pytest.raises(ConfigError, match=r"openvino\.bin is missing: an OpenVINO model is two files"):
@@ -98,7 +102,7 @@ def test_read_bundle__names_what_it_is_given_instead(name: str, message: str) ->
         read_bundle(Path(name))
 
 
-def test_write_sidecar__is_what_read_bundle_wants(exported, tmp_path: Path) -> None:  # noqa: ANN001
+def test_write_sidecar__is_what_read_bundle_wants(exported: Exported, tmp_path: Path) -> None:
     model = copied(exported("onnx"), tmp_path)
     model.write_bytes(model.read_bytes() + b"\0")
     write_sidecar(model, json.loads(sidecar(model).read_text()))

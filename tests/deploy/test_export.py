@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
-from small_models import SIZE, save_checkpoint
+from small_models import SIZE, Exported, save_checkpoint
 
 from polyp_lightning.checkpoint import load_net
 from polyp_lightning.data.cache import resize
@@ -42,11 +43,11 @@ def expected(checkpoint: Path, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
     ],
 )  # fmt: skip
 def test_export__every_format_says_what_the_segmenter_says(
-    exported,
-    frame,
-    expected,
+    exported: Exported,
+    frame: NDArray[np.uint8],
+    expected: NDArray[np.float32],
     kind: str,
-    backend: str,  # noqa: ANN001
+    backend: str,
 ) -> None:
     runner = load(read_bundle(exported(kind)), backend, threads=1)
     found = runner(frame)
@@ -60,7 +61,9 @@ def test_export__every_format_says_what_the_segmenter_says(
 
 
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])
-def test_export__int8_stays_near_the_network(exported, frame, expected, kind: str) -> None:  # noqa: ANN001
+def test_export__int8_stays_near_the_network(
+    exported: Exported, frame: NDArray[np.uint8], expected: NDArray[np.float32], kind: str
+) -> None:
     bundle = read_bundle(exported(kind, int8=True))
     found = load(bundle, "onnxruntime" if kind == "onnx" else "openvino", threads=1)(frame)
     assert 1e-5 < np.abs(found - expected).max() < 0.2
@@ -71,14 +74,14 @@ def test_export__int8_stays_near_the_network(exported, frame, expected, kind: st
     assert abs(change["dice_int8"] - change["dice_float"]) < 0.1
 
 
-def test_export__int8_onnx_holds_int8_weights(exported) -> None:  # noqa: ANN001
+def test_export__int8_onnx_holds_int8_weights(exported: Exported) -> None:
     graph = onnx.load(exported("onnx", int8=True)).graph
     kinds = [value.data_type for value in graph.initializer if int(np.prod(value.dims)) > 3 and len(value.dims) == 4]
     assert kinds
     assert set(kinds) == {onnx.TensorProto.INT8}
 
 
-def test_export__onnx_is_valid_and_has_no_batch_norm(exported) -> None:  # noqa: ANN001
+def test_export__onnx_is_valid_and_has_no_batch_norm(exported: Exported) -> None:
     model = onnx.load(exported("onnx"))
     onnx.checker.check_model(model, full_check=True)
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
@@ -89,13 +92,13 @@ def test_export__onnx_is_valid_and_has_no_batch_norm(exported) -> None:  # noqa:
     assert stored < 1.05 * bundle.facts["params"]
 
 
-def test_export__onnx_refuses_what_is_not_uint8(exported) -> None:  # noqa: ANN001
+def test_export__onnx_refuses_what_is_not_uint8(exported: Exported) -> None:
     runner = load(read_bundle(exported("onnx")), "onnxruntime", 1)
     with pytest.raises(Exception, match="uint8"):
         runner(np.zeros((1, SIZE, SIZE, 3), np.float32))  # type: ignore[arg-type]
 
 
-def test_export__dynamic_batch_takes_several(checkpoint: Path, tmp_path: Path, frame) -> None:  # noqa: ANN001
+def test_export__dynamic_batch_takes_several(checkpoint: Path, tmp_path: Path, frame: NDArray[np.uint8]) -> None:
     options = ExportOptions(checkpoint, "onnx", dynamic_batch=True, output=tmp_path / "any.onnx")
     bundle = export(options, lambda _: None)
     assert bundle.facts["input"]["shape"] == ["batch", SIZE, SIZE, 3]
@@ -168,7 +171,7 @@ def test_export__goes_beside_the_runs_checkpoints(checkpoint: Path, tmp_path: Pa
         ({"ckpt_path": Path("none.ckpt")}, ConfigError, r"none\.ckpt is not a file"),
     ],
 )
-def test_export__refuses(checkpoint: Path, change, error: type[Exception], message: str) -> None:  # noqa: ANN001
+def test_export__refuses(checkpoint: Path, change: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         export(ExportOptions(**{"ckpt_path": checkpoint, "format": "onnx", **change}), lambda _: None)
 

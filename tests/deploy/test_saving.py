@@ -64,10 +64,14 @@ def test_video_writer__another_size_is_resized(tmp_path: Path) -> None:
 
 
 def test_video_writer__an_error_leaves_a_playable_file(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="midway"), VideoWriter(tmp_path / "cut.mp4", Fraction(25)) as writer:
-        for index in range(10):
-            writer.write(picture(index), Fraction(index, 25))
-        raise RuntimeError("midway")
+    def fail() -> None:
+        with VideoWriter(tmp_path / "cut.mp4", Fraction(25)) as writer:
+            for index in range(10):
+                writer.write(picture(index), Fraction(index, 25))
+            raise RuntimeError("midway")
+
+    with pytest.raises(RuntimeError, match="midway"):
+        fail()
     assert len(read_video(tmp_path / "cut.mp4")[0]) == 10
     assert len(list(tmp_path.iterdir())) == 1
 

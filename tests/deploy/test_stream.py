@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from small_models import Exported
 from small_videos import levels, picture, read_video, write_video
 
 from polyp_lightning.deploy import stream as module
@@ -25,7 +26,7 @@ def quiet(options: StreamOptions) -> StreamReport:
 
 
 @pytest.fixture
-def model(exported) -> Path:  # noqa: ANN001
+def model(exported: Exported) -> Path:
     return exported("onnx")
 
 
