@@ -20,10 +20,10 @@ _ENCODERS: tuple[tuple[str, dict[str, str]], ...] = (
     # Without B-frames: with them, MP4's duration is wrong where frames are missing.
     ("libx264", {"preset": "veryfast", "crf": "18", "bf": "0"}),
     ("libopenh264", {}),
-    ("mpeg4", {"qscale": "2"}),
+    ("mpeg4", {"qmin": "2", "qmax": "3"}),
 )
-_TICKS = 90_000
-"""Time base: divides the usual frame rates, and is what broadcast video uses."""
+_TICKS = 60_000
+"""Ticks a second of the time base: a multiple of the usual frame rates, and below the 65,536 that MPEG-4 allows."""
 
 
 class VideoWriter:

@@ -8,7 +8,7 @@ Python's lock while they work.
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
@@ -124,11 +124,7 @@ def stream(options: StreamOptions, say: Callable[[str], None] = print) -> Stream
     cv2.setNumThreads(1)
     source = open_source(options.source)
     report = StreamReport()
-    with ExitStack() as stack:
-        stack.callback(source.close)
-        writer = (
-            stack.enter_context(VideoWriter(options.save, source.rate, options.overwrite)) if options.save else None
-        )
+    with _writer(options, source) as writer:
         try:
             _watch(source, runner, bundle, options, writer, report)
         except KeyboardInterrupt:
@@ -141,6 +137,14 @@ def stream(options: StreamOptions, say: Callable[[str], None] = print) -> Stream
         report.encoder = writer.encoder
         say(f"saved {options.save} ({writer.encoder}, {float(source.rate):g} frames per second)")
     return report
+
+
+def _writer(options: StreamOptions, source: Source) -> AbstractContextManager[VideoWriter | None]:
+    try:
+        return VideoWriter(options.save, source.rate, options.overwrite) if options.save else nullcontext()
+    except ConfigError:
+        source.close()
+        raise
 
 
 def check_window() -> None:
@@ -201,9 +205,13 @@ def _started(work: Callable[[], None], output: Channel[Any]) -> Thread:
 
 
 def _read(source: Source, size: int, frames: Channel[tuple[Shot, NDArray[np.uint8]]]) -> None:
-    for shot in source:
-        if not frames.put((shot, resize(shot.pixels, size))):
-            return
+    """Decodes and resizes; closes the source, which no other thread may do while this one reads."""
+    try:
+        for shot in source:
+            if not frames.put((shot, resize(shot.pixels, size))):
+                return
+    finally:
+        source.close()
 
 
 def _segment(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from small_videos import levels, picture, read_video
 
+from polyp_lightning.deploy import saving
 from polyp_lightning.deploy.saving import VideoWriter
 from polyp_lightning.errors import ConfigError
 
@@ -30,6 +31,15 @@ def test_video_writer__keeps_count_rate_and_duration(tmp_path: Path, suffix: str
     assert facts["seconds"] == pytest.approx(30 / float(rate), abs=1.1 / float(rate))
     assert (facts["codec"], facts["format"]) == ("h264", "yuv420p")
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
+
+
+def test_video_writer__falls_back_to_mpeg4(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saving, "_ENCODERS", (("not-built-in", {}), *saving._ENCODERS[-1:]))
+    writer = write(tmp_path / "old.mp4", 30, Fraction(30000, 1001))
+    frames, facts = read_video(tmp_path / "old.mp4")
+    assert (writer.encoder, facts["codec"], facts["format"]) == ("mpeg4", "mpeg4", "yuv420p")
+    assert levels(frames) == [index % 20 for index in range(30)]
+    assert facts["rate"] == Fraction(30000, 1001)
 
 
 def test_video_writer__odd_sides_become_even(tmp_path: Path) -> None:
