@@ -131,7 +131,7 @@ class _Cut:
         """Print what would be cut."""
         console = _console()
         console.print(preview_table(preview(self.graph, self.scores, self.removed, milliseconds)))
-        console.print("Nothing was written.")
+        console.print("Predicted change: sum of the removed scores, in the criterion's own unit. Nothing was written.")
 
     def make(self, recalibration_batches: int, goal: Path, facts: dict[str, str]) -> None:
         """Remove, recalibrate, and write the checkpoint."""

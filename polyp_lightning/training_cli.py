@@ -133,6 +133,10 @@ class PolypCLI(LightningCLI):
         config.weights_only = True
         if config.trainer.default_root_dir is None:
             config.trainer.default_root_dir = str(_run_folder(config))
+        if config.trainer.enable_progress_bar is False:
+            # Lightning refuses the two together.
+            ours = self.trainer_defaults["callbacks"]
+            self.trainer_defaults["callbacks"] = [c for c in ours if not isinstance(c, ProgressBar)]
         logger = config.trainer.logger
         if getattr(logger, "class_path", "").rpartition(".")[2] == RunLogger.__name__:
             # Lightning opens the run before any callback could name the folder.
