@@ -194,7 +194,7 @@ class ConsumerScores(LayerScores):
         module = self._net.get_submodule(consumer.weight.rpartition(".")[0])
         channels = torch.as_tensor(consumer.channels, device=next(module.parameters()).device)
         channel_dim = -1 if isinstance(module, nn.Linear) else 1
-        if getattr(consumer, "side", "input") == "output":
+        if consumer.side == "output":
             return module.register_forward_hook(partial(self._see_output, channels, channel_dim))
         return module.register_forward_pre_hook(partial(self._see_input, channels, channel_dim), with_kwargs=True)
 

@@ -62,8 +62,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 """What is compared: criteria with their options, by the name in the picture."""
 
 SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
-# Long enough for Dice 0.8 on the phantom's validation frames.
-_EPOCHS, _SIDE = 12, 96
+# Long enough for a net that has learnt, short enough to wait for.
+_EPOCHS, _SIDE = 12, 64
 
 
 class Frames(NamedTuple):

@@ -1,9 +1,13 @@
 """How much memory tensors take, exactly: what the process holds besides depends on the allocator's mood."""
 
+import os
 from collections.abc import Callable
 from itertools import accumulate
 
 from torch.profiler import ProfilerActivity, profile
+
+# The profiler reports each start and stop on standard error.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 
 def peak(work: Callable[[], object]) -> int:

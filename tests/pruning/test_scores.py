@@ -1,7 +1,6 @@
 """The score against two references: autograd's derivative with respect to a gate, and a central difference."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from polyp_lightning import pruning
+from polyp_lightning.pruning.graph import Consumer
 from polyp_lightning.pruning.scores import ConsumerScores, contract
 
 SIZE = 12
@@ -217,7 +217,7 @@ def test_scores__on_the_output_side(inplace: bool) -> None:
     net, x = OverwrittenOutput(inplace).double(), torch.randn(3, 3, SIZE, SIZE, dtype=torch.float64)
     graph = pruning.trace(net, (2, 3, SIZE, SIZE))
     channels = graph.axes["second.weight"][0]
-    at_output = SimpleNamespace(weight="second.weight", channels=channels, side="output")
+    at_output = Consumer("second.weight", channels, side="output")
     s, _ = measured(net, dataclasses.replace(graph, consumers=(at_output,)), x)
     y = net.second(torch.relu(net.first(x))).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(net.head(torch.relu(y)).flatten(1).square().mean(1).sum(), y)
