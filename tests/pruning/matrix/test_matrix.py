@@ -32,12 +32,8 @@ def test_matrix__every_cell_that_runs_is_pruned_exactly(arch: str) -> None:
 
 def test_matrix__one_cell_through_the_command(tmp_path: Path) -> None:
     file = tmp_path / "matrix.csv"
-    assert (
-        main(
-            ["--arch", "Linknet", "--encoder", "resnet18", "mit_b0", "--workers", "1", "--no-onnx", "--csv", str(file)]
-        )
-        == 0
-    )
+    cells = ["--arch", "Linknet", "--encoder", "resnet18", "mit_b0"]
+    assert main([*cells, "--workers", "1", "--no-onnx", "--csv", str(file)]) == 0
     header, *rows = file.read_text().splitlines()
     assert header.split(",") == [field.name for field in dataclasses.fields(Result)]
     assert [row.split(",")[:3] for row in rows] == [["Linknet", "resnet18", "exact"], ["Linknet", "mit_b0", "refused"]]
