@@ -7,32 +7,48 @@ from typing import Any
 import lightning
 import segmentation_models_pytorch as smp
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import polyp_lightning
-from polyp_lightning.errors import ConfigError
-from polyp_lightning.pruning import describe
+from polyp_lightning.checkpoint_file import read
+from polyp_lightning.errors import ConfigError, listed
+from polyp_lightning.pruning import describe, rebuild
+
+__all__ = ["KEY", "SCHEMA", "as_flags", "read", "record", "record_of", "restore_rng", "with_weights"]
 
 KEY = "polyp_lightning"
 SCHEMA = 1
 # What a checkpoint says of the data it was trained on, as flags; folders belong to the machine and are not stored.
-_DATA_FLAGS = {"data": "--data.name", "split": "--data.split", "image_size": "--data.image_size"}
+_DATA_FLAGS = {"data": ("--data.name", str), "split": ("--data.split", str), "image_size": ("--data.image_size", int)}
+# The size is one flag for data and model, weights come from the checkpoint itself, and nothing else is taken from the
+# file: a flag of its choosing could name a class to be imported and called.
+_MODEL_FLAGS: dict[str, tuple[str, type | tuple[type, ...]]] = {
+    "arch": ("--model.arch", str),
+    "encoder": ("--model.encoder", str),
+    "loss": ("--model.loss", str),
+    "lr": ("--model.lr", (int, float)),
+}
 
 
-def record(net: nn.Module, datamodule: Any, encoder_weights: str | None) -> dict[str, Any]:
+def record(
+    net: nn.Module, datamodule: Any, start: Mapping[str, str | None], optimizers: list[torch.optim.Optimizer]
+) -> dict[str, Any]:
     """What is stored under :data:`KEY`: plain values only, so that the file loads with ``weights_only=True``.
 
     Args:
         net: the network, pruned or not.
         datamodule: says what it was trained on with ``describe()``; None where there is none.
-        encoder_weights: what the encoder started from.
+        start: what the run started from, such as ``encoder_weights``; of a path only the file's name is stored.
+        optimizers: those that train the network.
     """
     return {
         "schema": SCHEMA,
         "plan": describe(net),
         "data": datamodule.describe() if hasattr(datamodule, "describe") else {},
         "versions": _versions(),
-        "encoder_weights": encoder_weights,
+        **{key: None if value is None else Path(value).name for key, value in start.items()},
+        "optimizers": [type(optimizer).__name__ for optimizer in optimizers],
+        "rng": _rng(),
     }
 
 
@@ -47,44 +63,83 @@ def record_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         msg = "the checkpoint was not written by polyp_lightning: it has no description of the network's shapes"
         raise ConfigError(msg)
     if found.get("schema") != SCHEMA:
-        writer = found.get("versions", {}).get("polyp_lightning", "unknown")
+        versions = found.get("versions")
+        writer = versions.get("polyp_lightning") if isinstance(versions, dict) else None
         msg = (
-            f"the checkpoint has layout {found.get('schema')!r} (written by polyp_lightning {writer}); "
+            f"the checkpoint has layout {found.get('schema')!r} (written by polyp_lightning {writer or 'unknown'}); "
             f"this is {polyp_lightning.__version__}, which reads layout {SCHEMA}"
         )
         raise ConfigError(msg)
     return found
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A checkpoint file, read without running any code that it may hold.
+def with_weights(fresh: nn.Module, checkpoint: Mapping[str, Any]) -> nn.Module:
+    """A network of the checkpoint's architecture with the checkpoint's shapes and weights.
+
+    Args:
+        fresh: the dense network as its factory makes it; changed in place.
+        checkpoint: what :func:`read` returned.
 
     Raises:
-        ConfigError: there is no such file, or it is no checkpoint.
+        ConfigError: the plan and the weights do not fit each other, or one of them is missing.
+        PruningError: the plan belongs to another architecture.
     """
-    if not path.is_file():
-        msg = f"--ckpt_path {path} is not a file; give a checkpoint that `fit` has written (runs/*/checkpoints)"
+    net = rebuild(fresh, record_of(checkpoint)["plan"])
+    weights = checkpoint.get("state_dict")
+    if not isinstance(weights, dict):
+        msg = "the checkpoint holds no weights (state_dict); take one that `fit` has written"
         raise ConfigError(msg)
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        # A damaged or foreign file can fail in any way.
-        msg = f"--ckpt_path {path} can't be read as a checkpoint: {error}"
-        raise ConfigError(msg) from error
-    if not isinstance(stored, dict):
-        msg = f"--ckpt_path {path} holds a {type(stored).__name__}, not a checkpoint; give one that `fit` has written"
+    own = {str(k).removeprefix("net."): v for k, v in weights.items()}
+    wanted = net.state_dict()
+    odd = sorted(own.keys() ^ wanted.keys()) + [k for k in own.keys() & wanted if not _fits(own[k], wanted[k])]
+    if odd:
+        msg = f"the checkpoint's plan does not fit its weights: they disagree about {listed(odd)}; take another one"
         raise ConfigError(msg)
-    return stored
+    net.load_state_dict(own)
+    return net
+
+
+def restore_rng(found: Mapping[str, Any]) -> None:
+    """PyTorch's random numbers go on where they were when the checkpoint was written (dropout draws from them).
+
+    Order and augmentation of the frames depend on seed and epoch alone and need no state.
+    """
+    states = found.get("rng", {})
+    if "cpu" in states:
+        torch.set_rng_state(states["cpu"])
+    if torch.cuda.is_available() and len(states.get("cuda", [])) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
 
 
 def as_flags(stored: Mapping[str, Any]) -> list[str]:
-    """The flags with which a checkpoint's run was made: the network's and the data's, as far as they are stored."""
-    model = {k: v for k, v in stored.get("hyper_parameters", {}).items() if not k.startswith("_")}
-    # The size is one flag for data and model, and weights come from the checkpoint itself.
-    flags = {f"--model.{k}": v for k, v in model.items() if k not in ("image_size", "encoder_weights")}
-    data = record_of(stored)["data"]
-    flags |= {flag: data[key] for key, flag in _DATA_FLAGS.items() if key in data}
-    return [f"{flag}={'null' if value is None else value}" for flag, value in flags.items()]
+    """The flags with which a checkpoint's run was made: the network's and the data's, as far as they are stored.
+
+    Raises:
+        ConfigError: the checkpoint is of another program or version, or one of the values is none that a flag takes.
+    """
+    data, model = record_of(stored).get("data"), stored.get("hyper_parameters", {})
+    flags = []
+    for values, known in ((model, _MODEL_FLAGS), (data, _DATA_FLAGS)):
+        for key, (flag, kind) in known.items():
+            if not isinstance(values, dict) or isinstance(values.get(key, kind), bool):
+                msg = "the checkpoint's settings of model and data are damaged; take another one"
+                raise ConfigError(msg)
+            if key in values and not isinstance(values[key], kind):
+                msg = f"the checkpoint's value for {flag} is a {type(values[key]).__name__}; take another one"
+                raise ConfigError(msg)
+            flags += [f"{flag}={values[key]}"] if key in values else []
+    return flags
+
+
+def _fits(value: Any, wanted: Tensor) -> bool:
+    return isinstance(value, Tensor) and value.shape == wanted.shape and value.layout == wanted.layout
+
+
+def _rng() -> dict[str, Any]:
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
 
 
 def _versions() -> dict[str, str]:

@@ -18,6 +18,10 @@ class ConfigError(PolypError):
     """An option has a value that cannot work."""
 
 
+class TrainingError(PolypError):
+    """Training cannot go on, because a loss or a weight is not a finite number."""
+
+
 class PruningError(PolypError):
     """A cut is impossible or would not be exact."""
 

@@ -1,6 +1,7 @@
 """Writing files so that none is ever half there."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,3 +20,12 @@ def written_beside(target: Path) -> Iterator[Path]:
         beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def without_home(text: str) -> str:
+    """A text in which the home folder is ``~``, as a path below it may be typed too; strangers learn no user's name."""
+    home = str(Path.home())
+    if home == Path(home).anchor:
+        return text
+    # A lone ~ would be null in YAML.
+    return re.sub(rf"{re.escape(home)}(?![^/\\\s'\"])", "~/", text).replace("~//", "~/")

@@ -54,7 +54,7 @@ def build_net(arch: str, encoder: str, encoder_weights: str | None) -> nn.Module
     if encoder_weights == "imagenet":
         _check_published(encoder)
         return _pretrained(arch, encoder)
-    state = None if encoder_weights is None else _read_state(Path(encoder_weights))
+    state = None if encoder_weights is None else _read_state(Path(encoder_weights).expanduser())
     net = _create(arch, encoder, None)
     if state is not None:
         _load_encoder(net, encoder, state, str(encoder_weights))

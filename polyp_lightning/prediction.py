@@ -42,7 +42,7 @@ class MaskWriter(BasePredictionWriter):
 
     def folder(self, trainer: Trainer) -> Path:
         """Where the masks go."""
-        return Path(trainer.default_root_dir) / "masks" if self.output is None else Path(self.output)
+        return Path(trainer.default_root_dir) / "masks" if self.output is None else Path(self.output).expanduser()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forgets the names of an earlier run."""

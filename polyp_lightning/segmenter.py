@@ -2,23 +2,24 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
-from polyp_lightning.checkpoint import KEY, record, record_of
-from polyp_lightning.errors import ConfigError
+from polyp_lightning.checkpoint import KEY, read, record, record_of, restore_rng, with_weights
+from polyp_lightning.errors import ConfigError, TrainingError, listed
 from polyp_lightning.losses import build_loss
 from polyp_lightning.metrics import PerImageDice, PerImageIoU, binarise, evaluation_metrics
 from polyp_lightning.nets import build_net, normalisation
-from polyp_lightning.pruning import rebuild
 
 Batch = dict[str, Any]
 
@@ -34,6 +35,9 @@ class PolypSegmenter(LightningModule):
         arch: an architecture of segmentation_models_pytorch, such as Unet, FPN or DeepLabV3Plus.
         encoder: an encoder of segmentation_models_pytorch, such as resnet18 or timm-tf_efficientnet_lite0.
         encoder_weights: imagenet (downloaded), the path of a file with the encoder's state dict, or null (random).
+        init_from: a checkpoint to start from: its weights and widths, pruned or not, and nothing else of it.
+        resume_optimizer: when a run is resumed, take up its optimizer's state and learning-rate schedule; otherwise
+            both start afresh, the schedule over the steps that are left.
         loss: one of dice_bce, tversky, focal, structure.
         lr: the learning rate; without a scheduler of your own, the peak of the one-cycle schedule.
         optimizer: makes the optimizer from the parameters; its learning rate is then set to ``lr``.
@@ -60,20 +64,35 @@ class PolypSegmenter(LightningModule):
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
         image_size: int = 128,
+        init_from: str | None = None,
+        resume_optimizer: bool = True,
     ) -> None:
         super().__init__()
         _check(lr, image_size)
-        # Callables don't load with weights_only=True.
-        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
+        # Callables don't load with weights_only=True, and where a run started from matters to that run alone.
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "init_from", "resume_optimizer"])
+        self.init_from, self.resume_optimizer = init_from, resume_optimizer
+        self._resumed: dict[str, Any] = {}
         self.arch, self.encoder, self.lr, self.image_size = arch, encoder, lr, image_size
         self.loss = build_loss(loss)
         self.make_optimizer, self.make_lr_scheduler = optimizer, lr_scheduler
-        self.net = _channels_last(build_net(arch, encoder, encoder_weights))
+        self.net = _channels_last(self._started(encoder_weights))
         mean, std = normalisation(encoder)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.val_dice, self.val_iou = PerImageDice(), PerImageIoU()
         self.test_scores, self.test_names = nn.ModuleList(), [""]
+
+    def _started(self, encoder_weights: str | None) -> nn.Module:
+        """The network with its first weights: random, of the encoder, or of a checkpoint."""
+        if self.init_from is None:
+            return build_net(self.arch, self.encoder, encoder_weights)
+        if encoder_weights is not None:
+            msg = "both --model.init_from and --model.encoder_weights name weights to start from; give one of them"
+            raise ConfigError(msg)
+        stored = read(Path(self.init_from).expanduser(), "--model.init_from")
+        self._check_same_net(stored)
+        return with_weights(build_net(self.arch, self.encoder, None), stored)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (N, 1, H, W) of RGB images (N, 3, H, W) with values in 0 … 255, uint8 or float."""
@@ -90,6 +109,7 @@ class PolypSegmenter(LightningModule):
         optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
         for group in optimizer.param_groups:
             group["lr"] = self.lr
+        self._check_same_optimizer(optimizer)
         if self.make_lr_scheduler is None:
             cycle = self._one_cycle(optimizer)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
@@ -109,27 +129,39 @@ class PolypSegmenter(LightningModule):
                 "the one-cycle schedule needs an end: set --trainer.max_epochs, or choose another --model.lr_scheduler"
             )
             raise ConfigError(msg)
+        steps -= self._steps_done()
         cycled = "momentum" in optimizer.defaults or "betas" in optimizer.defaults
         return OneCycleLR(optimizer, max_lr=self.lr, total_steps=max(int(steps), 1), cycle_momentum=cycled)
 
+    def _steps_done(self) -> int:
+        """Steps of a resumed run that a fresh schedule does not cover."""
+        return 0 if self.resume_optimizer else int(self._resumed.get("global_step", 0))
+
     def on_train_start(self) -> None:
-        """Refuses to go on beyond the end of a one-cycle schedule that a checkpoint brought along.
+        """Takes up the random numbers; refuses to go on beyond the end of a checkpoint's one-cycle schedule.
 
         Raises:
             ConfigError: the run is to be longer than the one that wrote the checkpoint.
         """
-        steps = self.trainer.estimated_stepping_batches
+        restore_rng(self._resumed.get(KEY, {}))
+        steps = self.trainer.estimated_stepping_batches - self._steps_done()
         for scheduler in (config.scheduler for config in self.trainer.lr_scheduler_configs):
             if isinstance(scheduler, OneCycleLR) and scheduler.total_steps < steps:
                 msg = (
                     f"the checkpoint's one-cycle schedule ends after {scheduler.total_steps} steps, but this run has "
-                    f"{steps}: keep --trainer.max_epochs, or choose another --model.lr_scheduler in the first run"
+                    f"{steps}: keep --trainer.max_epochs, start the schedule afresh with --model.resume_optimizer "
+                    "false, or choose another --model.lr_scheduler in the first run"
                 )
                 raise ConfigError(msg)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch, logged as ``train/loss`` (epoch's mean) and ``train/loss_step``."""
+        """The loss of one batch, logged as ``train/loss`` (epoch's mean) and ``train/loss_step``.
+
+        Raises:
+            TrainingError: the loss is not finite; it names the batch's images. Nothing has been learnt from them yet.
+        """
         loss = self.loss(self(batch["image"]), batch["mask"])
+        _check_finite(loss, batch)
         size = len(batch["image"])
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=size)
         self.log("train/loss_step", loss, on_step=True, on_epoch=False, batch_size=size)
@@ -195,28 +227,61 @@ class PolypSegmenter(LightningModule):
         The checkpoint has its own weights: loading it must not download others first.
         """
         datamodule: Any = getattr(self._trainer, "datamodule", None)
+        optimizers = self._trainer.optimizers if self._trainer is not None else []
         parameters = dict(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, self.hparams))
-        checkpoint[KEY] = record(self.net, datamodule, parameters.get("encoder_weights"))
+        start = {"encoder_weights": parameters.get("encoder_weights"), "init_from": self.init_from}
+        checkpoint[KEY] = record(self.net, datamodule, start, optimizers)
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**parameters, "encoder_weights": None}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Gives the network the shapes of the checkpoint's, before Lightning loads the weights.
+        """Gives the network the shapes and weights of the checkpoint's.
 
         The network is made afresh, so that a dense checkpoint loads into a module that has been pruned meanwhile.
 
         Raises:
-            ConfigError: the checkpoint is of another program, version or architecture.
+            ConfigError: the checkpoint is of another program, version or architecture, its parts do not fit each
+                other, or it is to be resumed and holds weights only.
+            PruningError: its plan is damaged or of another architecture.
         """
-        plan = record_of(checkpoint)["plan"]
-        self._check_same_net(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}))
-        net = rebuild(build_net(self.arch, self.encoder, None), plan)
+        self._check_same_net(checkpoint)
+        net = with_weights(build_net(self.arch, self.encoder, None), checkpoint)
         like = next(self.net.parameters())
         self.net = _channels_last(net.to(device=like.device, dtype=like.dtype)).train(self.net.training)
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+            self._prepare_resume(checkpoint)
 
-    def _check_same_net(self, stored: Mapping[str, Any]) -> None:
+    def _prepare_resume(self, checkpoint: dict[str, Any]) -> None:
+        if "optimizer_states" not in checkpoint or "loops" not in checkpoint:
+            msg = (
+                "the checkpoint holds weights only, so that its run can't be resumed; start a new run from it with "
+                "--model.init_from instead of --ckpt_path"
+            )
+            raise ConfigError(msg)
+        if not self.resume_optimizer:
+            # Lightning restores as many of each as it finds.
+            checkpoint["optimizer_states"], checkpoint["lr_schedulers"] = [], []
+        self._resumed = {key: checkpoint[key] for key in (KEY, "global_step", "optimizer_states")}
+
+    def _check_same_optimizer(self, optimizer: Optimizer) -> None:
+        """Another optimizer's state would be taken up without a word, its options included."""
+        name, stored = type(optimizer).__name__, self._resumed.get(KEY, {}).get("optimizers") or []
+        states = self._resumed.pop("optimizer_states", [])
+        sizes = [[len(g["params"]) for g in s["param_groups"]] for s in states]
+        own = [[len(g["params"]) for g in optimizer.param_groups]]
+        if states and ((stored and stored != [name]) or sizes != own):
+            msg = (
+                f"the checkpoint's optimizer is {listed(stored) or 'unknown'} over {sizes} parameters, but this run "
+                f"has {name} over {own}; keep --model.optimizer, or start it afresh with --model.resume_optimizer false"
+            )
+            raise ConfigError(msg)
+
+    def _check_same_net(self, checkpoint: Mapping[str, Any]) -> None:
+        record_of(checkpoint)
+        found = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY)
+        stored = found if isinstance(found, dict) else {}
         wanted = (self.arch, self.encoder)
         found = (stored.get("arch", self.arch), stored.get("encoder", self.encoder))
-        if (found[0].lower(), found[1]) != (wanted[0].lower(), wanted[1]):
+        if (str(found[0]).lower(), found[1]) != (wanted[0].lower(), wanted[1]):
             msg = (
                 f"the checkpoint holds {found[0]} with {found[1]}, but {wanted[0]} with {wanted[1]} was asked for; "
                 "set --model.arch and --model.encoder to the checkpoint's, or use load_from_checkpoint"
@@ -243,6 +308,20 @@ def _check(lr: float, image_size: int) -> None:
             f"image_size={image_size} must be a multiple of 32: encoders halve the image five times (--data.image_size)"
         )
         raise ConfigError(msg)
+
+
+def _check_finite(loss: Tensor, batch: Batch) -> None:
+    if torch.isfinite(loss):
+        return
+    image = batch["image"]
+    what = "the images hold numbers that are not finite" if not image.isfinite().all() else "check them and their masks"
+    files = [str(path) for path in batch.get("path", []) if path] or [str(name) for name in batch.get("name", [])]
+    msg = (
+        f"the training loss is {loss.item()} for the batch of {listed(files, 16) or 'unnamed images'}: {what}, or "
+        "lower --model.lr. Nothing was learnt from this batch, and the last checkpoint is from before; go on from it "
+        "with --ckpt_path last"
+    )
+    raise TrainingError(msg)
 
 
 def _channels_last(net: nn.Module) -> nn.Module:

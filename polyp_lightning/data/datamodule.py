@@ -59,13 +59,13 @@ class PolypDataModule(LightningDataModule):
                 raise ConfigError(msg)
         check_choice(name, split)
         self.name = name
-        self.root = Path(root or os.environ.get("POLYP_DATA") or "datasets")
+        self.root = Path(root or os.environ.get("POLYP_DATA") or "datasets").expanduser()
         self.split = split
         self.image_size = image_size
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
-        self.cache_dir = Path(cache_dir) if cache_dir else default_cache_dir()
+        self.cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
         self.phantom_frames = phantom_frames
         self._dataset: Dataset | None = None
         self._stores: dict[str, FrameStore] | None = None

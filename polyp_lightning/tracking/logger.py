@@ -1,10 +1,12 @@
 """The W&B logger of a run: online for who is logged in and connected, offline for everyone else."""
 
+import logging
 import netrc
 import os
 import shutil
 import uuid
 import warnings
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,13 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from polyp_lightning.files import without_home
+
 INIT_TIMEOUT = 10.0
 """Seconds that a logged-in user waits for the service before the run goes offline."""
+
+_DISCREET: dict[str, Any] = {"x_disable_meta": True, "disable_git": True, "disable_code": True, "symlink": False}
+"""No command line, user, host, program path or repository goes into a run that may be shown to others."""
 
 
 def netrc_path(env: Mapping[str, str]) -> Path:
@@ -106,7 +113,7 @@ class RunLogger(WandbLogger):
         # Lightning would turn `offline=True` into WANDB_MODE for the whole process; _open decides instead.
         super().__init__(
             name=name,
-            save_dir=save_dir or "",
+            save_dir=os.path.expanduser(save_dir or ""),  # noqa: PTH111 (an empty one stays empty)
             project=project or os.environ.get("WANDB_PROJECT") or "polyp_lightning",
             offline=False,
         )
@@ -139,6 +146,13 @@ class RunLogger(WandbLogger):
             return None
         return Path(folder).parent
 
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Notes the options of the module, paths without the home folder; see :class:`WandbLogger`."""
+        values = dict(vars(params) if isinstance(params, Namespace) else params)
+        shown = {key: without_home(value) if isinstance(value, str) else value for key, value in values.items()}
+        super().log_hyperparams(shown, *args, **kwargs)
+
     def _open(self) -> None:
         import wandb
 
@@ -163,7 +177,9 @@ class RunLogger(WandbLogger):
         init["mode"] = mode
         # Lightning passes it always, and W&B warns of it always.
         init.pop("anonymous", None)
-        init["settings"] = wandb.Settings(silent=True, console="off", init_timeout=INIT_TIMEOUT)
+        init["settings"] = wandb.Settings(silent=True, console="off", init_timeout=INIT_TIMEOUT, **_DISCREET)
+        # At INFO it writes whole paths into the run's own log.
+        logging.getLogger("wandb").setLevel(logging.WARNING)
         if self._save_dir:
             Path(self._save_dir).mkdir(parents=True, exist_ok=True)
         run = WandbLogger.experiment.fget(self)  # type: ignore[attr-defined]
@@ -183,8 +199,13 @@ class RunLogger(WandbLogger):
         """Closes the run when the trainer is done with it; a later use opens it again under the same id."""
         super().finalize(status)
         if self._experiment is not None:
+            folder = self.run_folder
             self._experiment.finish(exit_code=0 if status == "success" else 1)
             self._experiment = None
+            # A link to the service's log in the user's home.
+            for link in folder.glob("logs/*") if folder else []:
+                if link.is_symlink():
+                    link.unlink()
 
 
 def _warn(reason: str) -> None:

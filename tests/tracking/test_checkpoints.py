@@ -31,7 +31,7 @@ def _names(folder: Path) -> Any:
 def test_stage_checkpoint__keeps_the_best_of_every_stage(tmp_path: Path) -> None:
     checkpoint = _fit(tmp_path)
     expected = ["stage0-epoch01-dice0.9000.ckpt", "stage1-epoch03-dice0.7000.ckpt", "stage2-epoch04-dice0.4000.ckpt"]
-    assert _names(tmp_path) == ["last.ckpt", *expected]
+    assert _names(tmp_path) == ["last.ckpt", "pick.ckpt", *expected]
     assert {k: v.rsplit("/", 1)[1] for k, v in checkpoint.best_per_stage.items()} == dict(enumerate(expected))
     assert checkpoint.best_scores == pytest.approx({0: 0.9, 1: 0.7, 2: 0.4})
     assert checkpoint.best_model_path == checkpoint.best_per_stage[2]
@@ -92,7 +92,7 @@ def test_stage_checkpoint__resume_after_the_old_best_was_deleted(tmp_path: Path)
 def test_stage_checkpoint__a_cut_does_not_delete_a_better_dense_epoch(tmp_path: Path) -> None:
     """Every later stage scores higher here; each still keeps its own."""
     _fit(tmp_path, dice=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6))
-    assert [name[:6] for name in _names(tmp_path)] == ["last.c", "stage0", "stage1", "stage2"]
+    assert [name[:6] for name in _names(tmp_path)] == ["last.c", "pick.c", "stage0", "stage1", "stage2"]
 
 
 def test_stage_checkpoint__last_survives_a_crash_after_an_epoch_that_was_no_best(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class Limits:
         """Refuse what can't be."""
         for what, share in [("floor", self.floor), *self.floors.items()]:
             if not 0 <= share <= 1:
-                msg = f"the floor of {what} is {share}; it is a share of a layer's filters in [0, 1] (--pruning.limits.floor)"
+                msg = f"the floor of {what} is {share}; it is a share in [0, 1] (--pruning.limits.floor)"
                 raise PruningError(msg)
         for what, share in [("ceiling", self.ceiling), *self.ceilings.items()]:
             if not 0 < share <= 1:

@@ -166,7 +166,8 @@ def _check_reachable(graph: ChannelGraph, search: Search, target: Target, limits
         others = ", or protect less" if limits.protected or limits.floors else ""
         msg = (
             f"target {target} cannot be met: with at least {limits.floor:.0%} of each layer kept{steps} the "
-            f"least is {target.value_of(least, dense):.3f}; raise --pruning.target or lower --pruning.limits.floor{others}"
+            f"least is {target.value_of(least, dense):.3f}; raise --pruning.target or lower "
+            f"--pruning.limits.floor{others}"
         )
         raise PruningError(msg)
     if most < budget - tolerance:
