@@ -23,11 +23,12 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True)
 class SizeRecord:
-    """A whole number that a module keeps, equal to the number of ``atoms``."""
+    """A whole number that a module keeps, equal to the number of ``atoms`` at a site."""
 
     module: str
     attribute: str
     atoms: Atoms
+    place: Place
 
 
 @dataclass

@@ -184,7 +184,7 @@ class Tracer(TorchDispatchMode):
         key = self._site.key
         names = [name for name in frame.sizes_equal_to(len(atoms)) if self._choices.may_follow(key, name)]
         self._site.followers.update(names)
-        self.trace.size_records.extend(SizeRecord(frame.name, name, atoms) for name in names)
+        self.trace.size_records.extend(SizeRecord(frame.name, name, atoms, self._site.place) for name in names)
 
     def freeze(self, tensors: Iterable[Tensor]) -> None:
         """Freeze every dimension of these."""

@@ -3,7 +3,7 @@
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from hostile_nets import NETS
+from hostile_nets import NETS, between
 from small_nets import randomise
 from test_any_net import SHAPE, images, random_cut
 from timm.layers import Attention
@@ -97,6 +97,14 @@ def test_trace__a_scale_that_follows_the_width_keeps_the_width() -> None:
     graph = pruning.trace(make(), SHAPE)
     assert (graph.axes["q.weight"][0] == 0).all()
     assert (graph.axes["v.weight"][0] > 0).all()
+
+
+def test_remove__a_number_that_equals_a_width_by_chance_stays() -> None:
+    net = between(lambda n, x: x.view(len(x), -1, 256).view_as(x))()
+    net.classes = 8
+    graph = pruning.trace(net, SHAPE)
+    assert (graph.axes["stem.weight"][0] > 0).all()
+    assert graph.sizes == ()
 
 
 def test_remove__numbers_that_modules_keep_follow() -> None:

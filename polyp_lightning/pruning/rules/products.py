@@ -86,7 +86,7 @@ def _consume(tracer: Tracer, name: str, read: Atoms | None, channels: Atoms | No
         tracer.trace.read.add(id(read))
         if not zero:
             # Behind a sigmoid or a constant a masked channel is felt: "not there" then means "not read".
-            tracer.trace.silenced.add(f"{name}.weight")
+            tracer.trace.silenced.add(tracer.owner_of(read) or f"{name}.weight")
     if channels is not None:
         tracer.trace.consumers[f"{name}.weight"] = channels
 

@@ -57,7 +57,7 @@ class Result:
     not_understood: str = ""
 
 
-def check(cell: Cell, *, onnx: bool = True) -> Result:
+def check(cell: Cell, onnx: bool = True) -> Result:
     """Run all checks on a cell; never raises."""
     result, start = Result(*cell), time.perf_counter()
     torch.manual_seed(0)

@@ -13,9 +13,8 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +36,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if (not options.arch or cell[0] in options.arch) and (not options.encoder or cell[1] in options.encoder)
     ]
     start = time.perf_counter()
-    results = list(measure(cells, options.workers, onnx=not options.no_onnx))
+    results = list(measure(cells, options.workers, exported=() if options.no_onnx else None))
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table(results))
     console.print(summary(results, time.perf_counter() - start, options.workers), highlight=False)
@@ -56,12 +55,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def measure(cells: Sequence[Cell], workers: int, *, onnx: bool) -> Iterable[Result]:
-    """Results in the order of ``cells``, one line to stderr as each is known."""
+def measure(cells: Sequence[Cell], workers: int, *, exported: Collection[str] | None = None) -> Iterator[Result]:
+    """Results in the order of ``cells``, one line to stderr as each is known.
+
+    Args:
+        cells: what to check.
+        workers: number of processes.
+        exported: the encoders to compare in ONNX Runtime as well; all if left out.
+    """
+    onnx = [exported is None or encoder in exported for _, encoder in cells]
     # A forked child could inherit a lock of torch's thread pools that is held.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_prepare) as pool:
-        for result in pool.map(partial(check, onnx=onnx), cells):
+        for result in pool.map(check, cells, onnx):
             print(result.arch, result.encoder, result.status, result.reason, f"{result.seconds:.1f} s", file=sys.stderr)
             yield result
 
