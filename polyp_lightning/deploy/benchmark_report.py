@@ -126,6 +126,7 @@ def write_png(table: Sequence[dict[str, Any]], path: Path) -> None:
     axes[0].set_ylim(bottom=0.0)
     if scored:
         axes[1].set_ylabel("test Dice, original resolution")
+        _widen(axes[1], least=0.05)
     for axis in axes:
         axis.set_xlabel("GMACs a frame")
         axis.set_xlim(left=0.0)
@@ -135,3 +136,10 @@ def write_png(table: Sequence[dict[str, Any]], path: Path) -> None:
     figure.suptitle(f"{first['processor']}, threads: {first['threads']}, batch 1, {first['image_size']}²", fontsize=10)
     with written_beside(path) as beside:
         figure.savefig(beside, format="png")
+
+
+def _widen(axis: Any, least: float) -> None:
+    """Lets the vertical axis span at least so much: a difference in the third decimal is not to look like a cliff."""
+    low, high = axis.get_ylim()
+    missing = max(0.0, least - (high - low))
+    axis.set_ylim(low - missing / 2, high + missing / 2)

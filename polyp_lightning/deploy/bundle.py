@@ -30,7 +30,7 @@ class Bundle:
 
     Attributes:
         path: the model's file.
-        facts: the sidecar's contents, see :func:`facts_of_graph` and ``docs`` of its keys there.
+        facts: the sidecar's contents.
     """
 
     path: Path

@@ -18,6 +18,7 @@ from polyp_lightning.deploy.bundle import (
     Bundle,
     facts_of_graph,
     model_files,
+    read_bundle,
     sha256,
     sidecar,
     write_sidecar,
@@ -94,7 +95,7 @@ def export(options: ExportOptions, say: Callable[[str], None] = print) -> Bundle
         facts |= _checked(module, trained, options, size, runner, say)
         write_sidecar(staged, facts)
     say(f"wrote {target} ({sum(path.stat().st_size for path in model_files(target)) / 1e6:.1f} MB) and its sidecar")
-    return Bundle(target, facts)
+    return read_bundle(target)
 
 
 def _check(options: ExportOptions) -> None:

@@ -77,22 +77,49 @@ def check_backend(kind: str, backend: str, path: Path) -> None:
         raise ConfigError(msg)
 
 
-class OnnxRunner:
-    """ONNX Runtime on the CPU.
+def onnx_session(model: bytes, threads: int) -> Any:
+    """An ``InferenceSession`` of ONNX Runtime on the CPU.
 
     Args:
         model: the serialised ``ModelProto``.
         threads: threads within an operator.
     """
+    ort = need("onnxruntime")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # Its threads would go on spinning after a run, which takes the processor from the decoder and from other models.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # Errors arrive as exceptions; the rest is chatter.
+    options.log_severity_level = 4
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def openvino_request(model: Any, threads: int, precision: str) -> Any:
+    """An ``InferRequest`` of OpenVINO on the CPU.
+
+    Args:
+        model: the path of an .xml or .onnx, or the bytes of an ONNX model.
+        threads: threads of its one stream.
+        precision: ``f32`` or ``bf16``. It has to be said: OpenVINO by itself takes bf16 where the processor has it.
+    """
+    config = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        # Threads that move keep out of the way of the decoder's.
+        "ENABLE_CPU_PINNING": False,
+    }
+    core = need("openvino").Core()
+    graph = core.read_model(model if isinstance(model, bytes) else str(model))
+    return core.compile_model(graph, "CPU", config).create_infer_request()
+
+
+class OnnxRunner:
+    """ONNX Runtime on the CPU; for the arguments see :func:`onnx_session`."""
 
     def __init__(self, model: bytes, threads: int) -> None:
-        ort = need("onnxruntime")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        # Errors arrive as exceptions; the rest is chatter.
-        options.log_severity_level = 4
-        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._session = onnx_session(model, threads)
         self._input = self._session.get_inputs()[0].name
 
     def __call__(self, frames: Frames) -> Maps:
@@ -102,25 +129,10 @@ class OnnxRunner:
 
 
 class OpenVinoRunner:
-    """OpenVINO on the CPU.
-
-    Args:
-        model: the path of an .xml or .onnx, or an ``openvino.Model``.
-        threads: threads of its one stream.
-        precision: ``f32`` or ``bf16``. It has to be said: OpenVINO by itself takes bf16 where the processor has it.
-    """
+    """OpenVINO on the CPU; for the arguments see :func:`openvino_request`."""
 
     def __init__(self, model: Any, threads: int, precision: str = "f32") -> None:
-        openvino = need("openvino")
-        config = {
-            "INFERENCE_PRECISION_HINT": precision,
-            "INFERENCE_NUM_THREADS": threads,
-            "PERFORMANCE_HINT": "LATENCY",
-            # Threads that move keep out of the way of the decoder's.
-            "ENABLE_CPU_PINNING": False,
-        }
-        source = str(model) if isinstance(model, Path) else model
-        self._request = openvino.Core().compile_model(source, "CPU", config).create_infer_request()
+        self._request = openvino_request(model, threads, precision)
 
     def __call__(self, frames: Frames) -> Maps:
         """Probabilities of frames."""

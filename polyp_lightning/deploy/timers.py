@@ -15,6 +15,7 @@ from torch import nn
 from polyp_lightning.deploy.extras import need
 from polyp_lightning.deploy.formats import quiet
 from polyp_lightning.deploy.machine import processor
+from polyp_lightning.deploy.runtime import onnx_session, openvino_request
 
 
 class _BackendTimer:
@@ -65,11 +66,7 @@ class OnnxTimer(_BackendTimer):
     package = "onnxruntime"
 
     def _loaded(self, model: bytes) -> Callable[[NDArray[np.float32]], Any]:
-        ort = need("onnxruntime")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
-        options.log_severity_level = 4
-        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = onnx_session(model, self.threads)
         name = session.get_inputs()[0].name
         return lambda values: session.run(None, {name: values})
 
@@ -96,10 +93,7 @@ class OpenVinoTimer(_BackendTimer):
         return "openvino" if self.precision == "f32" else f"openvino-{self.precision}"
 
     def _loaded(self, model: bytes) -> Callable[[NDArray[np.float32]], Any]:
-        core = need("openvino").Core()
-        config = {"INFERENCE_PRECISION_HINT": self.precision, "INFERENCE_NUM_THREADS": self.threads,
-                  "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}  # fmt: skip
-        request = core.compile_model(core.read_model(model), "CPU", config).create_infer_request()
+        request = openvino_request(model, self.threads, self.precision)
         return lambda values: request.infer([values], share_inputs=True)
 
 

@@ -96,7 +96,7 @@ def test_benchmark__measures_what_is_there(sleepers: list[Candidate], tmp_path: 
     options = BenchmarkOptions([], source=str(video), rounds=6, frames=5, memory=False)
     slow, fast = benchmark(options, lambda _: None)
     for one, milliseconds in ((slow, 15), (fast, 5)):
-        assert one.percentile("network", 50) == pytest.approx(milliseconds, rel=0.15)
+        assert one.percentile("network", 50) == pytest.approx(milliseconds, rel=0.3)
         assert Counter(map(len, one.stages.values())) == {30: 5}
         assert len(one.rounds) == 6
         parts = np.sum([one.stages[stage] for stage in module.STAGES], 0)
@@ -104,7 +104,7 @@ def test_benchmark__measures_what_is_there(sleepers: list[Candidate], tmp_path: 
         assert min(one.stages["decode"]) > 0
     middle, _, _ = ratio(fast, slow)
     # By the clock, not by the eight times fewer MACs.
-    assert middle == pytest.approx(3.0, rel=0.15)
+    assert middle == pytest.approx(3.0, rel=0.3)
 
 
 def test_benchmark__all_take_turns(sleepers: list[Candidate], tmp_path: Path) -> None:
