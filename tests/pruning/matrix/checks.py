@@ -91,6 +91,8 @@ def _check(net: nn.Module, images: Tensor, result: Result, *, onnx: bool) -> Non
     parameters = executed_parameters(net, graph)
     result.frozen = graph.frozen_share(frozenset(parameters))
     macs = graph.total_macs()
+    scored = np.unique(np.concatenate([consumer.channels for consumer in graph.consumers]))
+    require(set(range(1, graph.size)) <= set(scored.tolist()), "a component has no layer at which it is scored")
     net.double()
     errors = []
     for seed in (0, 1):
