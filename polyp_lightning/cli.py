@@ -6,6 +6,7 @@ import warnings
 from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from errno import EACCES, EDQUOT, EEXIST, EFBIG, ENOSPC, ENOTDIR, EPERM, EROFS
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ usage: python -m polyp_lightning VERB [options]
   data      fetch or verify a data set               data fetch kvasir | data verify kvasir
 """
 
+# A disk that is full, read-only, over its quota, not ours, or a file where a folder should be.
+_STORAGE = {ENOSPC, EROFS, EDQUOT, EFBIG, EACCES, EPERM, ENOTDIR, EEXIST}
 _STRICT = {"exit_on_error": False, "allow_abbrev": False}
 
 
@@ -58,6 +61,14 @@ def main(args: Sequence[str] | None = None) -> int:
         _run(arguments)
     except PolypError as error:
         sys.stderr.write(f"error: {error}\n")
+        return 2
+    except OSError as error:
+        if error.errno not in _STORAGE:
+            raise
+        sys.stderr.write(
+            f"error: nothing can be written: {error}. Files written before are whole. Free some space, or name another "
+            "folder with --trainer.default_root_dir (the run), --data.cache_dir (decoded frames) or --masks.output\n"
+        )
         return 2
     return 0
 
