@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m polyp_lightning
 DATASETS ?= $(or $(POLYP_DATA),datasets)
 
-.PHONY: help install fit test test-slow lint format type bench data data-verify lock clean
+.PHONY: help install fit test test-slow lint format type bench taylor-check matrix data data-verify lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,12 @@ type: install ## mypy, strict
 
 bench: install ## speed as ratios, in one run on this machine
 	$(BIN)/python tests/bench/run.py
+
+taylor-check: install ## does the score predict what removal does? (CKPT=FILE; else a small network is trained first)
+	$(BIN)/python -m polyp_lightning.study.taylor_check $(if $(CKPT),--ckpt_path "$(CKPT)")
+
+matrix: install ## prune every architecture with every family of encoders: exact or not, what is frozen, how long
+	$(BIN)/python tests/pruning/matrix/run.py --csv runs/matrix.csv
 
 data: install ## fetch Kvasir-SEG into datasets/ (or $POLYP_DATA), and say how to get CVC-ClinicDB
 	$(RUN) data fetch kvasir --root $(DATASETS)

@@ -1,45 +1,27 @@
-"""The command line: ``python -m polyp_lightning {fit,validate,test,predict,data}``."""
+"""The command line: ``python -m polyp_lightning VERB``."""
 
-import logging
 import sys
-import warnings
-from argparse import ArgumentError
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from errno import EACCES, EDQUOT, EEXIST, EFBIG, ENOSPC, ENOTDIR, EPERM, EROFS
-from pathlib import Path
-from typing import Any
 
-import torch
-import yaml  # type: ignore[import-untyped]
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities import rank_zero_info
-
-from polyp_lightning.data.commands import main as data_main
-from polyp_lightning.data.datamodule import PolypDataModule
-from polyp_lightning.errors import ConfigError, PolypError
-from polyp_lightning.files import without_home, written_beside
-from polyp_lightning.prediction import MaskWriter
-from polyp_lightning.pruning.callback import TaylorFOPruning
-from polyp_lightning.segmenter import PolypSegmenter
-from polyp_lightning.starts import CONFIG_FILE, disagreements, flat, started
-from polyp_lightning.tracking import ProgressBar, RunLogger, RunTracker, StageCheckpoint, StageSummary
-from polyp_lightning.usage import explained
+from polyp_lightning.errors import PolypError
 
 USAGE = """\
-usage: python -m polyp_lightning VERB [options]
+usage: python -m polyp_lightning VERB [options]      (VERB --help for the options)
 
-  fit       train, and prune while training          (--help for the options)
-  validate  Dice and IoU on the validation images    --ckpt_path FILE
-  test      all metrics on the test images           --ckpt_path FILE
-  predict   write masks as PNG                       --ckpt_path FILE
-  data      fetch or verify a data set               data fetch kvasir | data verify kvasir
+  fit        train, and prune while training
+  validate   Dice and IoU on the validation images    --ckpt_path FILE
+  test       all metrics on the test images           --ckpt_path FILE
+  predict    write masks as PNG                       --ckpt_path FILE
+  prune      cut a trained network in one step        --ckpt_path FILE --target 0.25
+  export     write a model that runs on its own       --ckpt_path FILE --format onnx
+  benchmark  measure frames per second                --model FILE
+  stream     segment a video, camera or stream        --model FILE --source VIDEO
+  data       fetch or verify a data set               data fetch kvasir | data verify kvasir
 """
 
 # A disk that is full, read-only, over its quota, not ours, or a file where a folder should be.
 _STORAGE = {ENOSPC, EROFS, EDQUOT, EFBIG, EACCES, EPERM, ENOTDIR, EEXIST}
-_STRICT = {"exit_on_error": False, "allow_abbrev": False}
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -49,16 +31,14 @@ def main(args: Sequence[str] | None = None) -> int:
         args: the command line without the program's name; by default that of the process.
 
     Returns:
-        The exit status: 0, or 2 for a mistake that is explained on standard error.
+        The exit status: 0, 1 where a frame budget was missed, or 2 for a mistake that is explained on standard error.
     """
     arguments = list(sys.argv[1:] if args is None else args)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(USAGE)
+        return 0
     try:
-        if not arguments or arguments[0] in ("-h", "--help"):
-            sys.stdout.write(USAGE)
-            return 0
-        if arguments[0] == "data":
-            return data_main(arguments[1:])
-        _run(arguments)
+        return _runner(arguments[0])(arguments)
     except PolypError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -70,121 +50,22 @@ def main(args: Sequence[str] | None = None) -> int:
             "folder with --trainer.default_root_dir (the run), --data.cache_dir (decoded frames) or --masks.output\n"
         )
         return 2
-    return 0
 
 
-def _run(arguments: list[str]) -> None:
-    torch.set_float32_matmul_precision("high")
-    _silence()
-    start = started(arguments)
-    PolypCLI(
-        start.settings,
-        PolypSegmenter,
-        PolypDataModule,
-        save_config_callback=RunConfig,
-        save_config_kwargs={"save_to_log_dir": False},
-        trainer_defaults={
-            "max_epochs": 20,
-            "log_every_n_steps": 10,
-            "logger": {"class_path": f"{RunLogger.__module__}.{RunLogger.__name__}"},
-            # Lightning's own counts no MACs here: its column says 0.
-            "enable_model_summary": False,
-            "callbacks": [StageCheckpoint(), RunTracker(), StageSummary(), ProgressBar()],
-        },
-        seed_everything_default=0,
-        # Built at parse time it would hold the dense network's parameters, and a resumed pruned one would never move.
-        auto_configure_optimizers=False,
-        # A mistake becomes a message, and a shortened option none at all: --data.n could be name or num_workers.
-        parser_kwargs={verb: _STRICT for verb in PolypCLI.subcommands()} | _STRICT,
-        args=start.arguments,
-    )
+def _runner(verb: str) -> Callable[[Sequence[str]], int]:
+    """What runs a verb. Imported here: the trainer takes seconds, which ``stream`` and ``benchmark`` do not need."""
+    from polyp_lightning.deploy import commands as deploy
 
+    if verb in deploy.VERBS:
+        return lambda arguments: deploy.main(list(arguments))
+    if verb == "data":
+        from polyp_lightning.data import commands as data
 
-def _silence() -> None:
-    """Warnings that are true, but of no use to the person who reads them."""
-    # The arguments are those of the command line, with a checkpoint's settings ahead of them.
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
-    # Lightning advertises other services at every start.
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: "Tip:" not in record.getMessage()
-    )
-    # Lightning 2.6 meets torch 2.15.
-    warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
-    # The `timm-` encoders keep their names in smp 0.6, and their weights have no other.
-    warnings.filterwarnings("ignore", message="`timm-` encoders are deprecated")
+        return lambda arguments: data.main(list(arguments[1:]))
+    if verb == "prune":
+        from polyp_lightning import oneshot
 
+        return lambda arguments: oneshot.main(arguments[1:])
+    from polyp_lightning import training_cli
 
-class RunConfig(SaveConfigCallback):
-    """Writes the resolved configuration beside the checkpoints, and into the tracked run."""
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Called once, on rank zero. A run that goes on in its own folder keeps the configuration it began with."""
-        target = Path(trainer.default_root_dir) / CONFIG_FILE
-        if stage != "fit" or (self.config.ckpt_path and target.is_file()):
-            return
-        # The folders are needed to go on with the run, the user's name in them is not.
-        text = without_home(self.parser.dump(self.config, skip_none=False))
-        with written_beside(target) as path:
-            path.write_text(text, encoding="utf-8")
-
-
-class PolypCLI(LightningCLI):
-    """Lightning's command line with this project's parts.
-
-    Args:
-        settings: those of the checkpoint that the run starts from, by option.
-        options: see :class:`LightningCLI`.
-    """
-
-    def __init__(self, settings: Mapping[str, Any], *classes: Any, **options: Any) -> None:
-        self._settings = settings
-        super().__init__(*classes, **options)
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses the command line.
-
-        Raises:
-            ConfigError: naming the option and the nearest right one.
-        """
-        try:
-            super().parse_arguments(parser, args)
-        except ArgumentError as error:
-            known = {name for parser in self._subcommand_parsers.values() for name, _ in parser.get_defaults().items()}
-            raise ConfigError(explained(str(error), known)) from error
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Flags of the pruning callback and the mask writer; one image size for all."""
-        parser.add_lightning_class_args(TaylorFOPruning, "pruning")
-        parser.add_lightning_class_args(MaskWriter, "masks")
-        parser.link_arguments("data.image_size", "model.image_size")
-
-    def _parse_ckpt_path(self) -> None:
-        """A checkpoint's settings have become flags already, ahead of the user's own.
-
-        Lightning would let the checkpoint win over flags without a word.
-        """
-
-    def before_instantiate_classes(self) -> None:
-        """Give the run a folder of its own, and never unpickle code."""
-        config = self.config[self.subcommand]
-        options = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False))
-        for line in disagreements(self._settings, flat(options), resumes=self.subcommand == "fit"):
-            rank_zero_info(line)
-        config.weights_only = True
-        if config.trainer.default_root_dir is None:
-            config.trainer.default_root_dir = str(_run_folder(config))
-        logger = config.trainer.logger
-        if getattr(logger, "class_path", "").rpartition(".")[2] == RunLogger.__name__:
-            # Lightning opens the run before any callback could name the folder.
-            logger.init_args.save_dir = logger.init_args.save_dir or config.trainer.default_root_dir
-        if self.subcommand == "predict":
-            config.trainer.logger = False
-            config.return_predictions = False
-
-
-def _run_folder(config: Any) -> Path:
-    """That of the checkpoint, or a new one named after data and time."""
-    checkpoint = Path(config.ckpt_path or "")
-    if checkpoint.parent.name == "checkpoints":
-        return checkpoint.parent.parent
-    return Path("runs") / f"{config.data.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    return training_cli.run

@@ -149,8 +149,8 @@ class PolypSegmenter(LightningModule):
             if isinstance(scheduler, OneCycleLR) and scheduler.total_steps < steps:
                 msg = (
                     f"the checkpoint's one-cycle schedule ends after {scheduler.total_steps} steps, but this run has "
-                    f"{steps}: keep --trainer.max_epochs, start the schedule afresh with --model.resume_optimizer false, "
-                    "or choose another --model.lr_scheduler in the first run"
+                    f"{steps}: keep --trainer.max_epochs, start the schedule afresh with --model.resume_optimizer "
+                    "false, or choose another --model.lr_scheduler in the first run"
                 )
                 raise ConfigError(msg)
 

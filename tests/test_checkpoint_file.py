@@ -50,7 +50,7 @@ def write_forever(path: Path, said: Any) -> None:
 
 def test_write__killed_in_the_middle_leaves_a_whole_file(tmp_path: Path) -> None:
     """A real process, killed twenty times at moments spread over its writing."""
-    path, moments, left = tmp_path / "last.ckpt", random.Random(0), 0
+    path, moments, left = tmp_path / "last.ckpt", random.Random(0), 0  # noqa: S311
     context = multiprocessing.get_context("fork")
     for _ in range(20):
         said = context.Value("i", -1)

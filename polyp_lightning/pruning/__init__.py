@@ -20,7 +20,7 @@ from polyp_lightning.pruning.exactness import assert_exact, removal_error
 from polyp_lightning.pruning.graph import ChannelGraph
 from polyp_lightning.pruning.optimizer_state import cut_optimizer_state
 from polyp_lightning.pruning.plan import describe, rebuild
-from polyp_lightning.pruning.surgery import mask, remove
+from polyp_lightning.pruning.surgery import drop_dead, mask, remove
 from polyp_lightning.pruning.tracing import trace
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "assert_exact",
     "cut_optimizer_state",
     "describe",
+    "drop_dead",
     "mask",
     "rebuild",
     "removal_error",

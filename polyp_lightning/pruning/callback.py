@@ -1,5 +1,6 @@
 """The pruning callback: wiring between Lightning's hooks and the functions of this package."""
 
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -8,7 +9,8 @@ from torch import nn
 
 from polyp_lightning.complexity import measure
 from polyp_lightning.errors import ConfigError
-from polyp_lightning.pruning.budget import Allocation, Dense, Limits, check_reachable, chosen_target, select
+from polyp_lightning.pruning.budget import Allocation, Dense, Limits, check_reachable, chosen_target
+from polyp_lightning.pruning.choosing import Clock, Recipe
 from polyp_lightning.pruning.criteria import build_criterion
 from polyp_lightning.pruning.exactness import assert_exact
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
@@ -19,6 +21,7 @@ from polyp_lightning.pruning.stages import StageRecord
 from polyp_lightning.pruning.surgery import remove
 from polyp_lightning.pruning.tracing import trace
 from polyp_lightning.pruning.widths import filters, per_block
+from polyp_lightning.timers import build_timer
 
 Check = Literal["first", "always", "never"]
 _NO_LIMITS = Limits()
@@ -48,6 +51,11 @@ class TaylorFOPruning(Callback):
         limits: floor, ceiling, rounding and protected layers.
         target_params: in place of ``target``: share of the dense network's used parameters to keep.
         target_gmacs: in place of ``target``: 10⁹ MACs for one image at the run's image size.
+        target_ms: in place of ``target``: milliseconds per frame, as measured here on the cut network.
+        backend: where milliseconds are measured: torch, onnxruntime, openvino or openvino-bf16.
+        threads: of the backend.
+        latency_table: file of layer times by which widths are chosen for ``target_ms``, measured where there is none;
+            null chooses them by MACs.
         scoring_batches: training batches for criteria that run passes of their own; taylor watches a whole epoch.
         recalibration_batches: training batches for new batch-norm statistics after a cut; 0 leaves the old ones.
         check: compare masked and pruned network in float64 at the first cut, always or never.
@@ -66,15 +74,19 @@ class TaylorFOPruning(Callback):
         limits: Limits = _NO_LIMITS,
         target_params: float | None = None,
         target_gmacs: float | None = None,
+        target_ms: float | None = None,
+        backend: str = "torch",
+        threads: int = 1,
+        latency_table: str | None = None,
         scoring_batches: int = 16,
         recalibration_batches: int = 8,
         check: Check = "first",
     ) -> None:
         _check_options(scoring_batches, recalibration_batches, check)
-        self.target = chosen_target(target, target_params, target_gmacs)
+        self.target = chosen_target(target, target_params, target_gmacs, target_ms)
         self.schedule = Schedule(start, end, every, schedule)
-        self.allocation = allocation
-        self.limits = limits
+        table = Path(latency_table) if latency_table else None
+        self.recipe = Recipe(self.target, limits, allocation, lambda: Clock(build_timer(backend, threads), table))
         self.scoring_batches = scoring_batches
         self.recalibration_batches = recalibration_batches
         self.check = check
@@ -117,10 +129,10 @@ class TaylorFOPruning(Callback):
         """Trace the network: the dense one, or in a resumed run the pruned one."""
         self._trace(pl_module)
         if not self.history:
-            self._dense = Dense.of(self._current_graph())
+            self._dense = self.recipe.dense(_net(pl_module), self._current_graph())
             self.history.append(self._record(pl_module, trainer.current_epoch))
-            if not self.target.is_everything:
-                check_reachable(self._current_graph(), self.target, limits=self.limits)
+            if not self.target.is_everything and self.target.unit != "ms":
+                check_reachable(self._current_graph(), self.target, limits=self.recipe.limits)
         if trainer.fit_loop.restarted_mid_epoch:
             # Lightning does not call on_train_epoch_start for an epoch that it resumes.
             self.on_train_epoch_start(trainer, pl_module)
@@ -193,10 +205,7 @@ class TaylorFOPruning(Callback):
         net, graph = _net(pl_module), self._current_graph()
         if not self._criterion.rides_along:
             gather(trainer, pl_module, self._criterion, graph, self.scoring_batches)
-        scores = self._criterion.importance(net, graph)
-        return select(
-            graph, scores, self.target, limits=self.limits, allocation=self.allocation, dense=self._dense, left=left
-        )
+        return self.recipe.choose(net, graph, self._criterion.importance(net, graph), self._dense, left)
 
     def _trace(self, pl_module: LightningModule) -> None:
         size = _image_size(pl_module)

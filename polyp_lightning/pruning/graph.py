@@ -1,6 +1,7 @@
 """The result of a trace: which filters of a network go together, who reads them, and what they cost."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +14,33 @@ Removed = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Consumer:
-    """A convolution or linear layer that reads removable channels: the place where they are scored.
+    """A convolution or linear layer at which components are scored.
 
     Attributes:
         weight: name of its weight, such as ``encoder.layer1.0.conv1.weight``.
-        channels: component of every input channel (0 = frozen).
+        channels: component of every channel of the side named (0 = not scored here).
+        side: ``input``: the layer reads the components. ``output``: it makes them, and a product of two activations
+            (queries times keys) reads them, where there is no layer to hook: Σ y·∂L/∂y over its outputs.
     """
 
     weight: str
     channels: Atoms
+    side: Literal["input", "output"] = "input"
+
+
+@dataclass(frozen=True)
+class ModuleSize:
+    """A whole number that a module keeps for its own code, such as the number of heads, and that follows a cut.
+
+    Attributes:
+        module: its name.
+        attribute: name of the number.
+        components: as many as the number counts, with their components.
+    """
+
+    module: str
+    attribute: str
+    components: Atoms
 
 
 @dataclass(frozen=True)
@@ -67,6 +86,15 @@ class ChannelGraph:
         executed: names of the parameters and buffers that the forward pass reaches.
         not_understood: operations without a rule, with their counts; whatever passed through them is frozen.
         buffers: names of the tensors in ``axes`` that are no parameters.
+        silenced: weights whose input side is masked as well, because a masked channel that they read is not 0 (behind a
+            sigmoid, say): removing such a channel means that nothing reads it.
+        sizes: numbers that modules keep and that follow a cut.
+        training_only: parameters and buffers that only training mode reaches, such as those of an auxiliary head.
+        dead: parameters and buffers that neither mode reaches; see :func:`~polyp_lightning.pruning.surgery.drop_dead`.
+        dead_parameters: how many numbers the parameters among them hold.
+        inexact: layers that were let in by ``trace(..., inexact=...)``: removing is not masking there; empty if none of
+            their channels can be removed.
+        input_shape: what the network was traced with.
     """
 
     axes: dict[str, tuple[Atoms, ...]]
@@ -79,6 +107,13 @@ class ChannelGraph:
     executed: frozenset[str]
     not_understood: dict[str, int]
     buffers: frozenset[str] = frozenset()
+    silenced: frozenset[str] = frozenset()
+    sizes: tuple[ModuleSize, ...] = ()
+    training_only: frozenset[str] = frozenset()
+    dead: tuple[str, ...] = ()
+    dead_parameters: int = 0
+    inexact: frozenset[str] = frozenset()
+    input_shape: tuple[int, ...] = ()
 
     def nothing(self) -> Removed:
         """A selection that removes nothing."""

@@ -4,6 +4,7 @@ Every index of every dimension of every parameter and buffer starts as an *atom*
 can only be removed together; the connected sets of atoms are the *components*. Atom 0 stands for "never removed".
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,17 +24,25 @@ class Labels:
         dims: per dimension, the atom of each index, or None where nothing removable runs along the dimension.
         zero: True if the values at an index are exactly 0 whenever the index's component is masked.
         is_parameter: True for parameters, buffers and their views.
+        source: the layer of whose output this is an image that scales with it (a view, a multiple, a ReLU), if any.
     """
 
     dims: tuple[Atoms | None, ...]
     zero: bool = True
     is_parameter: bool = False
+    source: str | None = None
+
+    def with_dims(self, dims: Iterable[Atoms | None]) -> "Labels":
+        """These labels with others along the dimensions."""
+        return Labels(tuple(dims), self.zero, self.is_parameter)
 
     def replace(self, dim: int, atoms: Atoms | None) -> "Labels":
         """These labels with those of one dimension exchanged."""
-        dims = list(self.dims)
-        dims[dim] = atoms
-        return Labels(tuple(dims), self.zero, self.is_parameter)
+        return self.with_dims(atoms if k == dim else d for k, d in enumerate(self.dims))
+
+    def nonzero(self) -> "Labels":
+        """These labels without the promise to be 0 when masked."""
+        return Labels(self.dims, False, self.is_parameter, self.source)
 
     @property
     def any(self) -> bool:
@@ -66,8 +75,8 @@ class Ties:
 
     def join_columns(self, table: Atoms) -> None:
         """Tie all columns of a 2-D table of atoms: the atoms of one row go together."""
-        for column in table.T[1:]:
-            self.join(np.ascontiguousarray(table[:, 0]), np.ascontiguousarray(column))
+        if table.shape[1] > 1:
+            self.join(np.repeat(table[:, 0], table.shape[1] - 1), table[:, 1:].ravel())
 
     def freeze(self, *atoms: Atoms | None) -> None:
         """Never remove these."""

@@ -8,7 +8,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from polyp_lightning.errors import PruningError, listed
-from polyp_lightning.pruning.surgery import named_tensors, resized, synchronise
+from polyp_lightning.pruning.surgery import (
+    changed_sizes,
+    drop_tensor,
+    named_tensors,
+    resized,
+    set_size,
+    synchronise,
+)
 
 SCHEMA = 1
 
@@ -17,8 +24,10 @@ def describe(net: nn.Module) -> dict[str, Any]:
     """A network's plan: the shape of every parameter and buffer and the groups of grouped convolutions.
 
     Returns:
-        ``{"schema": 1, "shapes": {name: [sizes]}, "groups": {module name: number}}``, of ints, lists and strings
-        only, so that a checkpoint that holds it loads with ``weights_only=True``.
+        ``{"schema": 1, "shapes": {name: [sizes]}, "groups": {module name: number}, "sizes": {module name:
+        {attribute: number}}}``, of ints, lists and strings only, so that a checkpoint that holds it loads with
+        ``weights_only=True``. ``sizes`` has the numbers of its own that a module had to change, such as its number of
+        heads. Tensors that were dropped (:func:`~polyp_lightning.pruning.surgery.drop_dead`) have no shape.
     """
     groups = {
         name: module.groups for name, module in net.named_modules() if isinstance(module, nn.modules.conv._ConvNd)
@@ -27,6 +36,7 @@ def describe(net: nn.Module) -> dict[str, Any]:
         "schema": SCHEMA,
         "shapes": {name: list(tensor.shape) for name, tensor in named_tensors(net)},
         "groups": {name: number for name, number in groups.items() if number > 1},
+        "sizes": changed_sizes(net),
     }
 
 
@@ -43,42 +53,53 @@ def rebuild(net: nn.Module, plan: dict[str, Any]) -> nn.Module:
     Raises:
         PruningError: the plan is of an unknown schema, or belongs to another architecture.
     """
-    shapes, groups = _checked(plan)
+    shapes, groups, sizes = _checked(plan)
     tensors = dict(named_tensors(net))
-    _check_fit(tensors, shapes, net, groups)
+    _check_fit(tensors, shapes, net, {*groups, *sizes})
+    for name in tensors.keys() - shapes.keys():
+        drop_tensor(net, name)
     for name, shape in shapes.items():
         if list(tensors[name].shape) != shape:
             resized(tensors[name], tensors[name].new_zeros(shape))
     for name, module in net.named_modules():
         if isinstance(module, nn.modules.conv._ConvNd):
             module.groups = groups.get(name, 1)
+        for attribute, number in sizes.get(name, {}).items():
+            set_size(module, attribute, number)
     synchronise(net)
     return net
 
 
-def _checked(plan: dict[str, Any]) -> tuple[dict[str, list[int]], dict[str, int]]:
+def _checked(plan: dict[str, Any]) -> tuple[dict[str, list[int]], dict[str, int], dict[str, dict[str, int]]]:
     schema = plan.get("schema") if isinstance(plan, dict) else None
     if schema != SCHEMA:
         msg = f"the checkpoint's architecture plan has schema {schema!r}; this version reads schema {SCHEMA}"
         raise PruningError(msg)
-    shapes, groups = plan.get("shapes"), plan.get("groups")
-    if not (isinstance(shapes, dict) and isinstance(groups, dict) and _are_sizes(shapes, groups)):
-        msg = "the checkpoint's architecture plan is damaged: shapes and groups must be tables of whole numbers"
+    # Plans written before modules' own numbers followed a cut have none.
+    shapes, groups, sizes = plan.get("shapes"), plan.get("groups"), plan.get("sizes", {})
+    well = _are_shapes(shapes) and _are_numbers(groups) and isinstance(sizes, dict)
+    if not (well and all(_are_numbers(numbers) for numbers in sizes.values())):
+        msg = "the checkpoint's architecture plan is damaged: shapes, groups and sizes must be tables of whole numbers"
         raise PruningError(msg)
-    return shapes, groups
+    return plan["shapes"], plan["groups"], sizes
 
 
-def _are_sizes(shapes: dict[str, Any], groups: dict[str, Any]) -> bool:
-    return all(type(g) is int and g > 0 for g in groups.values()) and all(
+def _are_shapes(shapes: Any) -> bool:
+    return isinstance(shapes, dict) and all(
         isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape) for shape in shapes.values()
     )
 
 
-def _check_fit(
-    tensors: dict[str, Tensor], shapes: dict[str, list[int]], net: nn.Module, groups: dict[str, int]
-) -> None:
+def _are_numbers(numbers: Any) -> bool:
+    return isinstance(numbers, dict) and all(type(number) is int and number > 0 for number in numbers.values())
+
+
+def _check_fit(tensors: dict[str, Tensor], shapes: dict[str, list[int]], net: nn.Module, owners: set[str]) -> None:
     modules = dict(net.named_modules())
-    strangers = sorted(tensors.keys() ^ shapes.keys()) + sorted(name for name in groups if name not in modules)
+    strangers = sorted(shapes.keys() - tensors.keys()) + sorted(owners - modules.keys())
+    dropped = tensors.keys() - shapes.keys()
+    used = {name.rpartition(".")[0] for name in shapes} & {name.rpartition(".")[0] for name in dropped}
+    strangers += sorted(name for name in dropped if name.rpartition(".")[0] in used)
     if strangers:
         msg = f"the plan belongs to another architecture: it disagrees with the network about {listed(strangers)}"
         raise PruningError(msg)

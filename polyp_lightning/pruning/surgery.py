@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from polyp_lightning.errors import PruningError, listed
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
+from polyp_lightning.pruning.stage import runs
 
 Cut = dict[str, dict[int, npt.NDArray[np.intp]]]
 """Per tensor that shrank, per dimension, the indices that were kept."""
@@ -55,6 +56,9 @@ def cut(net: nn.Module, graph: ChannelGraph, removed: Removed) -> Cut:
         # A weight that two layers share is named after the first.
         inputs: int = layer.get_parameter("weight").shape[1]
         layer.groups = int((~removed[channels]).sum()) // inputs  # type: ignore[assignment]
+    for size in graph.sizes:
+        if removed[size.components].any():
+            set_size(net.get_submodule(size.module), size.attribute, int((~removed[size.components]).sum()))
     synchronise(net)
     return kept
 
@@ -62,15 +66,68 @@ def cut(net: nn.Module, graph: ChannelGraph, removed: Removed) -> Cut:
 def mask(net: nn.Module, graph: ChannelGraph, removed: Removed) -> None:
     """Zero what *produces* the channels and leave every shape alone: the reference for an exact removal.
 
-    The weights that read them are left as they are, so that a channel that were not really zero would still be felt.
+    The weights that read them are left as they are, so that a channel that were not really zero would still be felt;
+    except where it is known not to be zero, behind a sigmoid, say: there it is masked where it is read.
     """
     tensors = dict(named_tensors(net))
     with torch.no_grad():
         for name, axes in graph.axes.items():
             for dim, components in enumerate(axes):
                 gone = np.flatnonzero(removed[components])
-                if len(gone) and not graph.consumed[name][dim]:
+                if len(gone) and (name in graph.silenced or not graph.consumed[name][dim]):
                     tensors[name].index_fill_(dim, torch.as_tensor(gone, device=tensors[name].device), 0)
+
+
+def drop_dead(net: nn.Module, graph: ChannelGraph) -> tuple[str, ...]:
+    """Let go of the parameters and buffers that no forward pass reaches, in either mode; the output stays the same.
+
+    Some encoders own stages that their decoder never asks for. Their tensors become None, so that they are neither
+    saved nor exported; :func:`~polyp_lightning.pruning.plan.describe` notes it, and a rebuilt network lacks them too.
+    Make optimizers afterwards: one that was made before keeps the dropped parameters, and its saved state would not
+    fit the rebuilt network.
+
+    Args:
+        net: the network that was traced, also if channels were removed since.
+        graph: its graph.
+
+    Returns:
+        Names of what was dropped.
+
+    Raises:
+        PruningError: the network's code asks one of them for its type or size; nothing was changed then.
+    """
+    tensors = {name: tensor for name, tensor in named_tensors(net) if name in set(graph.dead)}
+    for name in tensors:
+        drop_tensor(net, name)
+    if tensors and not runs(net, graph.input_shape):
+        for name, tensor in tensors.items():
+            module, _, key = name.rpartition(".")
+            setattr(net.get_submodule(module), key, tensor)
+        msg = f"the network's code asks for parameters that it does not use, among {listed(list(tensors))}; keep them"
+        raise PruningError(msg)
+    return tuple(tensors)
+
+
+def drop_tensor(net: nn.Module, name: str) -> None:
+    """Put None in the place of a parameter or buffer."""
+    module, _, key = name.rpartition(".")
+    setattr(net.get_submodule(module), key, None)
+
+
+_SIZES = "_polyp_sizes"
+
+
+def set_size(module: nn.Module, attribute: str, value: int) -> None:
+    """Change a whole number that a module keeps, and remember which, for the plan."""
+    setattr(module, attribute, value)
+    changed: dict[str, int] = getattr(module, _SIZES, {})
+    setattr(module, _SIZES, {**changed, attribute: value})
+
+
+def changed_sizes(net: nn.Module) -> dict[str, dict[str, int]]:
+    """By module, the numbers that :func:`set_size` changed."""
+    found = ((name, getattr(module, _SIZES, None)) for name, module in net.named_modules())
+    return {name: dict(sizes) for name, sizes in found if sizes}
 
 
 def named_tensors(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -112,3 +169,5 @@ def synchronise(net: nn.Module) -> None:
             # Whole groups go, so the channels of one group stay as many as they were.
             module.num_groups = module.num_groups * weight.shape[0] // module.num_channels
             module.num_channels = weight.shape[0]
+        elif isinstance(module, nn.LayerNorm):
+            module.normalized_shape = tuple(weight.shape)

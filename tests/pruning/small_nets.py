@@ -176,7 +176,18 @@ class ChunkGate(nn.Module):
 
 
 class SigmoidFeature(nn.Module):
-    """sigmoid(0) = 0.5: a masked filter is still felt, so it may not go."""
+    """A softmax over channels behind a sigmoid: every filter is felt in all others, so that none may go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.first(x).sigmoid().softmax(1))
+
+
+class SigmoidOnly(nn.Module):
+    """sigmoid(0) = 0.5: a masked filter is still felt, unless it is masked where it is read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -187,7 +198,7 @@ class SigmoidFeature(nn.Module):
 
 
 class UnknownOperation(nn.Module):
-    """cumsum over channels mixes them in a way for which there is no rule."""
+    """An operation for which there is no rule."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -195,7 +206,7 @@ class UnknownOperation(nn.Module):
         self.head = nn.Conv2d(6, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.second(self.first(x).cumsum(1)))
+        return self.head(self.second(torch.polar(self.first(x), x[:, :1]).real))
 
 
 class SharedConv(nn.Module):
@@ -234,7 +245,8 @@ def randomise(net: nn.Module, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in net.modules():
-            if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)):
+            norms = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+            if isinstance(module, norms) and module.weight is not None:
                 module.weight.uniform_(0.5, 1.5, generator=generator)
                 module.bias.normal_(0, 0.3, generator=generator)
             if isinstance(module, nn.modules.batchnorm._BatchNorm):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fake_timer import FakeTimer
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from small_nets import Concat, SigmoidFeature
 from test_tracing import reference_macs
@@ -190,6 +191,75 @@ def test_callback__dice_right_after_a_cut_is_of_the_limited_validation_set(tmp_p
     assert pruning.history[1].dice_after == pytest.approx(seen[1], abs=1e-6)
 
 
+class PreparedSegmenter(TinySegmenter):
+    """Says how it prepares images and what its loss is, for criteria that run passes of their own."""
+
+    def network_input(self, image: Tensor) -> Tensor:
+        return image.float() / 255
+
+    def loss(self, output: Tensor, mask: Tensor) -> Tensor:
+        return nn.functional.binary_cross_entropy_with_logits(output, mask.float())
+
+
+@pytest.mark.parametrize(
+    ("criterion", "options"),
+    [
+        ("taylor", {"signal": "random"}),
+        ("taylor_weight", {}),
+        ("taylor_filter", {}),
+        ("magnitude_l1", {}),
+        ("random", {"seed": 3}),
+        ("uniform", {}),
+        ("oracle", {}),
+    ],
+)
+def test_callback__any_criterion_meets_the_target(tmp_path: Path, criterion: str, options: dict[str, Any]) -> None:
+    module = PreparedSegmenter()
+    dense = reference_macs(module.net, SIZE)
+    pruning = TaylorFOPruning(0.5, 1, 2, criterion=criterion, options=options, limits=Limits(floor=0.0))
+    fit(tmp_path, pruning, module, 4)
+    assert reference_macs(module.net, SIZE) / dense == pytest.approx(0.5, abs=0.01)
+
+
+def test_callback__passes_of_its_own_need_a_module_that_says_how(tmp_path: Path) -> None:
+    pruning = TaylorFOPruning(0.5, 1, 1, criterion="oracle")
+    with pytest.raises(ConfigError, match="needs network_input, loss of TinySegmenter"):
+        fit(tmp_path, pruning, TinySegmenter(), 3)
+
+
+def test_callback__passes_of_its_own_leave_the_training_alone(tmp_path: Path) -> None:
+    weights = []
+    for criterion in ("magnitude_l1", "oracle"):
+        seed_everything(0)
+        module = PreparedSegmenter()
+        # A floor that lets nothing go: the two runs differ in their passes alone.
+        options = {"criterion": criterion, "limits": Limits(floor=1.0), "check": "never"}
+        fit(tmp_path / criterion, TaylorFOPruning(0.995, 1, 1, **options), module, 3)
+        weights.append([p.detach() for p in module.parameters()])
+    for left, right in zip(*weights, strict=True):
+        assert torch.equal(left, right)
+
+
+def test_callback__targets_in_gmacs_and_parameters(tmp_path: Path) -> None:
+    dense = reference_macs(TinySegmenter().net, SIZE)
+    module = TinySegmenter()
+    fit(tmp_path, TaylorFOPruning(1.0, 1, 1, limits=Limits(floor=0.0), target_gmacs=0.6 * dense / 1e9), module, 3)
+    assert reference_macs(module.net, SIZE) / dense == pytest.approx(0.6, abs=0.01)
+    module = TinySegmenter()
+    whole = sum(p.numel() for p in module.net.parameters())
+    fit(tmp_path, TaylorFOPruning(1.0, 1, 1, limits=Limits(floor=0.0), target_params=0.6), module, 3)
+    assert sum(p.numel() for p in module.net.parameters()) / whole == pytest.approx(0.6, abs=0.02)
+
+
+def test_callback__milliseconds_are_met_stage_by_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timer = FakeTimer(step=1)
+    monkeypatch.setattr("polyp_lightning.pruning.callback.build_timer", lambda backend, threads: timer)
+    module = TinySegmenter(Concat(8))
+    whole = timer(copy.deepcopy(module.net).eval(), (1, 3, SIZE, SIZE))
+    fit(tmp_path, TaylorFOPruning(1.0, 1, 2, limits=Limits(floor=0.0), target_ms=0.7 * whole), module, 4)
+    assert timer(copy.deepcopy(module.net).eval(), (1, 3, SIZE, SIZE)) == pytest.approx(0.7 * whole, rel=0.05)
+
+
 def test_callback__leaves_no_hook_behind(tmp_path: Path) -> None:
     module = TinySegmenter()
     fit(tmp_path, TaylorFOPruning(0.5, 1, 2, limits=Limits(floor=0.0)), module, 3)
@@ -276,7 +346,7 @@ def test_callback__a_net_with_nothing_to_prune_is_explained(tmp_path: Path) -> N
 
 
 def test_callback__a_target_below_the_floor_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(PruningError, match=r"--pruning\.floor"):
+    with pytest.raises(PruningError, match=r"--pruning\.limits\.floor"):
         fit(tmp_path, TaylorFOPruning(0.05, 1, 1, limits=Limits(floor=0.9)), TinySegmenter(), 3)
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from polyp_lightning import cli
+from polyp_lightning import segmenter
 from polyp_lightning.checkpoint_file import read
 from polyp_lightning.cli import main
 from polyp_lightning.data.datamodule import PolypDataModule
@@ -196,7 +196,7 @@ def not_finite(kind: str) -> Any:
     return step
 
 
-ORIGINAL = cli.PolypSegmenter.training_step
+ORIGINAL = segmenter.PolypSegmenter.training_step
 
 
 @pytest.mark.parametrize(
@@ -211,8 +211,8 @@ def test_fit__not_finite_stops_and_keeps_the_last_good_checkpoint(
             if self.current_epoch == 1:
                 next(self.net.parameters()).data[0] = float("nan")
 
-        monkeypatch.setattr(cli.PolypSegmenter, "on_validation_start", poison)
-    monkeypatch.setattr(cli.PolypSegmenter, "training_step", not_finite(kind))
+        monkeypatch.setattr(segmenter.PolypSegmenter, "on_validation_start", poison)
+    monkeypatch.setattr(segmenter.PolypSegmenter, "training_step", not_finite(kind))
     root = folder(here / "set", NAMES)
     where = ["--data.name", "folder", "--data.root", str(root), "--trainer.default_root_dir", "run"]
     line = complaint(capsys, "fit", *where, *SMALL, *CUT, "--pruning.target", "1")

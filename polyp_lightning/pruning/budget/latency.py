@@ -7,17 +7,18 @@ choices; that a target is met is only known from measuring the cut network, see
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from polyp_lightning.errors import PruningError
 from polyp_lightning.files import written_beside
 from polyp_lightning.pruning.budget.cost import AxisIndex, Floats
-from polyp_lightning.pruning.budget.geometry import LayerCall
+from polyp_lightning.pruning.budget.geometry import LayerCall, layer_calls
 from polyp_lightning.pruning.budget.timer import Conditions
 from polyp_lightning.pruning.graph import ChannelGraph
 from polyp_lightning.pruning.labels import Atoms
@@ -129,6 +130,11 @@ class TableCost:
         per_value = [table.ms_per_value * call.positions for call in calls]
         self._per_width: Floats = np.bincount(outputs, per_value, len(self.axes)).astype(np.float64)
 
+    @classmethod
+    def of(cls, table: LatencyTable, net: nn.Module, graph: ChannelGraph, input_shape: Sequence[int]) -> "TableCost":
+        """The cost of what can become of ``net``, with (1, C, H, W) for one frame; a copy of it runs once."""
+        return cls(table, layer_calls(net, graph, input_shape), graph)
+
     def of_widths(self, widths: Floats) -> Floats:
         """See :meth:`~polyp_lightning.pruning.budget.cost.Cost.of_widths`."""
         # Along values the time is taken to be proportional: memory has no steps.
@@ -172,7 +178,9 @@ class _Surface:
 
 def _lookup(grid: list[int], step: int) -> tuple[Any, Floats]:
     """Per width, the grid point at or below it and how far it is towards the next one."""
-    widths = np.minimum(-(-np.arange(grid[-1] + 1) // step) * step, grid[-1])
+    every = np.arange(grid[-1] + 1)
+    # A width that was measured is known better than by the step.
+    widths = np.where(np.isin(every, grid), every, np.minimum(-(-every // step) * step, grid[-1]))
     where = np.interp(widths, grid, np.arange(len(grid), dtype=np.float64))
     low = np.floor(where).astype(np.int64)
     return low, where - low

@@ -43,14 +43,14 @@ class Limits:
         """Refuse what can't be."""
         for what, share in [("floor", self.floor), *self.floors.items()]:
             if not 0 <= share <= 1:
-                msg = f"the floor of {what} is {share}; it is a share of a layer's filters in [0, 1] (--pruning.floor)"
+                msg = f"the floor of {what} is {share}; it is a share in [0, 1] (--pruning.limits.floor)"
                 raise PruningError(msg)
         for what, share in [("ceiling", self.ceiling), *self.ceilings.items()]:
             if not 0 < share <= 1:
-                msg = f"the ceiling of {what} is {share}; it is a share in (0, 1] (--pruning.ceiling)"
+                msg = f"the ceiling of {what} is {share}; it is a share in (0, 1] (--pruning.limits.ceiling)"
                 raise PruningError(msg)
         if self.round_to < 1:
-            msg = f"round_to is {self.round_to}; give 1 (no rounding) or more (--pruning.round_to)"
+            msg = f"round_to is {self.round_to}; give 1 (no rounding) or more (--pruning.limits.round_to)"
             raise PruningError(msg)
 
 

@@ -109,7 +109,7 @@ def preview_table(of: Preview, title: str = "What would be cut") -> Table:
     table.add_column("kept", footer="")
     before, after = sum(row.before for row in of.rows), sum(row.after for row in of.rows)
     table.add_column("filters", justify="right", footer=f"{before} → {after}", no_wrap=True)
-    table.add_column("predicted Δ loss", justify="right", footer=f"{of.loss:.3g}")
+    table.add_column("predicted change", justify="right", footer=f"{of.loss:.3g}")
     for unit, now, then in zip(of.units, of.before, of.after, strict=True):
         share = f" ({then / now:.0%})" if now else ""
         table.add_column(f"{unit} saved", justify="right", footer=f"{_short(now)} → {_short(then)}{share}")

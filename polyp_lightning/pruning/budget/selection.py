@@ -112,7 +112,7 @@ def _warn_of_a_miss(got: float, budget: float, target: Target, dense: Dense, lim
     """Not worth a night's training: the table shows what was reached."""
     if abs(got - budget) <= TOLERANCE * dense.cost(target.unit):
         return
-    remedy = "; lower --pruning.round_to" if limits.round_to > 1 else ""
+    remedy = "; lower --pruning.limits.round_to" if limits.round_to > 1 else ""
     warnings.warn(
         f"the nearest to a budget of {target.value_of(budget, dense):.3f} (target {target}) that can be cut is "
         f"{target.value_of(got, dense):.3f}: the layers are too narrow for steps of {limits.round_to} filters{remedy}",
@@ -166,13 +166,14 @@ def _check_reachable(graph: ChannelGraph, search: Search, target: Target, limits
         others = ", or protect less" if limits.protected or limits.floors else ""
         msg = (
             f"target {target} cannot be met: with at least {limits.floor:.0%} of each layer kept{steps} the "
-            f"least is {target.value_of(least, dense):.3f}; raise --pruning.target or lower --pruning.floor{others}"
+            f"least is {target.value_of(least, dense):.3f}; raise --pruning.target or lower "
+            f"--pruning.limits.floor{others}"
         )
         raise PruningError(msg)
     if most < budget - tolerance:
         msg = (
             f"target {target} cannot be met: the ceilings leave at most {target.value_of(most, dense):.3f}; lower "
-            "--pruning.target or raise --pruning.ceiling"
+            "--pruning.target or raise --pruning.limits.ceiling"
         )
         raise PruningError(msg)
 

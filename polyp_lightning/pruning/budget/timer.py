@@ -27,7 +27,7 @@ class Timer(Protocol):
         """Milliseconds that one forward pass takes.
 
         Args:
-            net: in eval mode; a copy that the timer may do with as it likes.
+            net: in eval mode; a copy of which the timer may change anything but the function, since it may come again.
             input_shape: of the one float input.
         """
         ...

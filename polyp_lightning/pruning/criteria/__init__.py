@@ -6,9 +6,24 @@ from typing import Any
 from polyp_lightning.errors import ConfigError
 from polyp_lightning.nets import nearest
 from polyp_lightning.pruning.criteria.base import Batches, Criterion, Importance, Loss
+from polyp_lightning.pruning.criteria.bn_scale import BatchNormScale
+from polyp_lightning.pruning.criteria.fpgm import FPGM
+from polyp_lightning.pruning.criteria.magnitude import MagnitudeL1, MagnitudeL2
+from polyp_lightning.pruning.criteria.oracle import Oracle
+from polyp_lightning.pruning.criteria.random import RandomOrder
 from polyp_lightning.pruning.criteria.taylor import TaylorFO
+from polyp_lightning.pruning.criteria.taylor_filter import TaylorFilter
+from polyp_lightning.pruning.criteria.taylor_weight import TaylorWeight
+from polyp_lightning.pruning.criteria.uniform import UniformWidth
 
-CRITERIA: dict[str, type[Criterion]] = {criterion.name: criterion for criterion in (TaylorFO,)}
+CRITERIA: dict[str, type[Criterion]] = {
+    criterion.name: criterion
+    for criterion in (
+        *(TaylorFO, TaylorWeight, TaylorFilter, Oracle),
+        *(BatchNormScale, MagnitudeL1, MagnitudeL2, FPGM, UniformWidth, RandomOrder),
+    )
+}
+"""Every criterion by the name that it goes by on the command line."""
 
 __all__ = ["CRITERIA", "Batches", "Criterion", "Importance", "Loss", "TaylorFO", "build_criterion"]
 

@@ -89,10 +89,8 @@ class Criterion(ABC):
         """The inverse of :meth:`state_dict`."""
 
 
-class GatheringCriterion(Criterion):
-    """A criterion that is a mean over what backward passes show.
-
-    Subclasses implement :meth:`_watch` and add to the sums with :meth:`_add`.
+class MeanCriterion(Criterion):
+    """A criterion that is a mean over what was gathered.
 
     Attributes:
         counted: what :attr:`count` counts, in the plural.
@@ -103,8 +101,57 @@ class GatheringCriterion(Criterion):
     counted: ClassVar[str] = "images"
 
     def __init__(self) -> None:
-        self._unwatch: Callable[[], None] | None = None
         self.reset(1)
+
+    def _add(self, batch: Tensor, count: int) -> None:
+        """Add a batch's sum (size,); one that is not finite is left out: its optimizer step is skipped as well."""
+        batch = batch.detach().to("cpu", torch.float64)
+        if torch.isfinite(batch).all():
+            self.total += batch
+            self.count += count
+
+    def importance(self, net: nn.Module, graph: ChannelGraph) -> Importance:
+        """The mean of what was gathered.
+
+        Raises:
+            PruningError: nothing was gathered, or on another graph.
+        """
+        if self.count == 0:
+            msg = (
+                f"no {self.counted} were scored by {self.name!r}: there was no batch, or every batch was skipped or "
+                "gave numbers that are not finite"
+            )
+            raise PruningError(msg)
+        if len(self.total) != graph.size:
+            msg = f"{len(self.total)} components were scored, but the network has {graph.size}: score it again"
+            raise PruningError(msg)
+        return np.asarray((self.total / self.count).numpy(), np.float64)
+
+    def reset(self, size: int) -> None:
+        """Forget what was gathered; from now on for a graph with ``size`` components."""
+        self.total = torch.zeros(size, dtype=torch.float64)
+        self.count = 0
+
+    def reduce(self, all_reduce_sum: Callable[[Tensor], Tensor]) -> None:
+        """Add up sums and counts of all processes, in one call."""
+        summed = all_reduce_sum(torch.cat([self.total, self.total.new_tensor([self.count])]))
+        self.total, self.count = summed[:-1].clone(), round(float(summed[-1]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sum and count as tensor and int."""
+        return {"total": self.total, self.counted: self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self.total, self.count = state["total"].clone(), int(state[self.counted])
+
+
+class WatchingCriterion(MeanCriterion):
+    """A mean over what hooks see of backward passes: subclasses implement :meth:`_watch`, whose hooks ``_add``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._unwatch: Callable[[], None] | None = None
 
     @property
     def rides_along(self) -> bool:
@@ -138,52 +185,8 @@ class GatheringCriterion(Criterion):
         finally:
             self.detach()
 
-    def _backward(self, output: Tensor, masks: Tensor, loss: Loss) -> None:
+    def _backward(self, output: Any, masks: Tensor, loss: Loss) -> None:
         loss(output, masks).backward()
-
-    def _add(self, batch: Tensor, count: int) -> None:
-        """Add a batch's sum (size,); one that is not finite is left out: its optimizer step is skipped as well."""
-        batch = batch.detach().to("cpu", torch.float64)
-        if torch.isfinite(batch).all():
-            self.total += batch
-            self.count += count
-
-    def importance(self, net: nn.Module, graph: ChannelGraph) -> Importance:
-        """The mean of what was gathered.
-
-        Raises:
-            PruningError: nothing was gathered, or on another graph.
-        """
-        if self.count == 0:
-            msg = (
-                f"no {self.counted} were scored before the cut by {self.name!r}: every batch was skipped or gave "
-                "gradients that are not finite"
-            )
-            raise PruningError(msg)
-        if len(self.total) != graph.size:
-            msg = (
-                f"scores were gathered for {len(self.total)} components, but the network has {graph.size}: score again"
-            )
-            raise PruningError(msg)
-        return np.asarray((self.total / self.count).numpy(), np.float64)
-
-    def reset(self, size: int) -> None:
-        """Forget what was gathered; from now on for a graph with ``size`` components."""
-        self.total = torch.zeros(size, dtype=torch.float64)
-        self.count = 0
-
-    def reduce(self, all_reduce_sum: Callable[[Tensor], Tensor]) -> None:
-        """Add up sums and counts of all processes, in one call."""
-        summed = all_reduce_sum(torch.cat([self.total, self.total.new_tensor([self.count])]))
-        self.total, self.count = summed[:-1].clone(), round(float(summed[-1]))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Sum and count as tensor and int."""
-        return {"total": self.total, self.counted: self.count}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
-        self.total, self.count = state["total"].clone(), int(state[self.counted])
 
 
 @contextmanager

@@ -5,9 +5,10 @@ from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from polyp_lightning.errors import ConfigError
-from polyp_lightning.pruning.criteria.base import GatheringCriterion, Loss
+from polyp_lightning.pruning.criteria.base import Loss, WatchingCriterion
 from polyp_lightning.pruning.graph import ChannelGraph
 from polyp_lightning.pruning.scores import EPSILON, ConsumerScores
 
@@ -15,7 +16,7 @@ Reduction = Literal["abs", "square", "signed"]
 Signal = Literal["loss", "output", "random"]
 
 
-class TaylorFO(GatheringCriterion):
+class TaylorFO(WatchingCriterion):
     """Mean over images of the first-order change when a component is removed.
 
     With s[n, c] as in :mod:`polyp_lightning.pruning.scores` and y the network's output, the importance of component c
@@ -76,11 +77,14 @@ class TaylorFO(GatheringCriterion):
     def _backward(self, output: Any, masks: Tensor, loss: Loss) -> None:
         if self.signal == "loss":
             super()._backward(output, masks, loss)
-        elif self.signal == "output":
-            output.backward(output.detach())
-        else:
-            noise = torch.randn(output.shape, generator=self._generator)
-            output.backward(noise.to(output))
+            return
+        outputs = [tensor for tensor in tree_leaves(output) if isinstance(tensor, Tensor) and tensor.requires_grad]
+        torch.autograd.backward(outputs, [self._gradient(tensor) for tensor in outputs])
+
+    def _gradient(self, output: Tensor) -> Tensor:
+        if self.signal == "output":
+            return output.detach()
+        return torch.randn(output.shape, generator=self._generator).to(output)
 
     def update(self, s: Tensor, norm: Tensor) -> None:
         """Add a batch.

@@ -11,7 +11,8 @@ _VIEWS = frozenset({"alias", "detach", "clone"})
 @rule(
     *("relu", "relu6", "silu", "gelu", "hardswish", "leaky_relu", "elu", "selu", "celu", "mish", "tanh", "erf"),
     *("neg", "abs", "square", "sqrt", "sign", "sin", "tan", "hardshrink", "softshrink"),
-    *("clone", "alias", "detach", "_to_copy", "lift_fresh", "contiguous", "dropout"),
+    *("clone", "alias", "detach", "_to_copy", "lift_fresh", "contiguous", "dropout", "native_dropout", "asinh", "atan"),
+    *("sinh", "expm1", "floor", "ceil", "round", "trunc", "sgn", "positive", "nan_to_num", "log1p", "asin"),
 )
 def keeps_zero(tracer: Tracer, call: Call) -> Labels:
     """f(0) = 0: a masked channel stays 0."""
@@ -19,10 +20,30 @@ def keeps_zero(tracer: Tracer, call: Call) -> Labels:
     return Labels(labels.dims, labels.zero, labels.is_parameter and call.name in _VIEWS)
 
 
-@rule("sigmoid", "hardsigmoid", "exp", "softplus", "log_sigmoid", "cos", "rsqrt", "reciprocal", "log", "log1p")
-def loses_zero(tracer: Tracer, call: Call) -> Labels:
-    """f(0) ≠ 0 (or undefined): a masked channel is not 0 any more."""
+@rule(
+    *("sigmoid", "hardsigmoid", "exp", "softplus", "log_sigmoid", "log_sigmoid_forward", "cos", "cosh", "rsqrt"),
+    *("reciprocal", "log", "threshold", "bernoulli", "empty_like", "zeros_like", "ones_like", "full_like"),
+    *("rand_like", "randn_like", "eq", "ne", "gt", "ge", "lt", "le", "logical_not", "isnan", "bitwise_not"),
+)
+def loses_zero(tracer: Tracer, call: Call) -> Labels | None:
+    """f(0) ≠ 0 (or undefined, or without x): a masked channel is not 0 any more."""
+    if sum(isinstance(a, Tensor) for a in call.args) > 1:
+        left, right = call.args[0], call.args[1]
+        return _broadcast(tracer, left, right, call.first, product=False).nonzero()
     return Labels(tracer.get(call.args[0]).dims, zero=False)
+
+
+@rule("new_empty", "new_zeros", "new_ones", "new_full", "new_empty_strided")
+def made_to_measure(tracer: Tracer, call: Call) -> Labels:
+    """Something new, as wide as the operand wherever the sizes agree (the noise of a channel dropout, say)."""
+    source = call.args[0]
+    dims: list[Atoms | None] = [None] * call.first.ndim
+    if source.ndim == call.first.ndim:
+        sizes = zip(source.shape, call.first.shape, tracer.get(source).dims, strict=True)
+        dims = [atoms if a == b else None for a, b, atoms in sizes]
+    if any(d is not None for d in dims) and tracer.site("new", ["as wide"], *dims) is None:
+        dims = [None] * len(dims)
+    return Labels(tuple(dims), zero=False)
 
 
 @rule("hardtanh", "clamp", "clamp_min", "clamp_max")
@@ -59,6 +80,28 @@ def prelu(tracer: Tracer, call: Call) -> Labels:
     return Labels(_broadcast(tracer, x, slope, call.first, product=True).dims, tracer.get(x).zero)
 
 
+@rule("where", "addcmul", "addcdiv", "lerp", "maximum", "minimum", "atan2")
+def mixed(tracer: Tracer, call: Call) -> Labels | None:
+    """Several operands of one shape; whether 0 comes through is not worked out."""
+    operands = [a for a in call.args if isinstance(a, Tensor) and a.ndim]
+    if any(a.shape != call.first.shape for a in operands):
+        return None
+    dims = tracer.get(operands[0]).dims
+    for operand in operands[1:]:
+        dims = tuple(tracer.ties.unite(a, b) for a, b in zip(dims, tracer.get(operand).dims, strict=True))
+    return Labels(dims, zero=False)
+
+
+@rule("masked_fill")
+def masked_fill(tracer: Tracer, call: Call) -> Labels | None:
+    """Elements chosen by a mask take a number."""
+    source, mask, value = call.args[:3]
+    if isinstance(value, Tensor) and value.ndim:
+        return None
+    labels = _broadcast(tracer, source, mask, call.first, product=False)
+    return Labels(labels.dims, tracer.get(source).zero and not isinstance(value, Tensor) and value == 0)
+
+
 @rule("add", "sub", "mul", "div")
 def arithmetic(tracer: Tracer, call: Call) -> Labels | None:
     """Two operands, one of which may be a number."""
@@ -66,7 +109,7 @@ def arithmetic(tracer: Tracer, call: Call) -> Labels | None:
     operation = call.name
     if isinstance(left, Tensor) and isinstance(right, Tensor):
         if operation == "div" and tracer.get(right).any:
-            return None
+            return _quotient(tracer, left, right, call.first)
         return _broadcast(tracer, left, right, call.first, product=operation in ("mul", "div"))
     tensor, number = (left, right) if isinstance(left, Tensor) else (right, left)
     labels = tracer.get(tensor)
@@ -75,6 +118,15 @@ def arithmetic(tracer: Tracer, call: Call) -> Labels | None:
     if operation == "div" and tensor is right:
         return None
     return Labels(labels.dims, labels.zero)
+
+
+def _quotient(tracer: Tracer, left: Tensor, right: Tensor, out: Tensor) -> Labels | None:
+    if tracer.get(right).zero:
+        return None  # 0 / 0
+    a = tracer.get(left)
+    labels = _broadcast(tracer, left, right, out, product=False)
+    carried = all(d is None or k is not None for d, k in zip(labels.dims[::-1], a.dims[::-1], strict=False))
+    return Labels(labels.dims, a.zero and carried and len(a.dims) == len(labels.dims))
 
 
 def _broadcast(tracer: Tracer, left: Tensor, right: Tensor, out: Tensor, *, product: bool) -> Labels:

@@ -1,6 +1,4 @@
-"""Operations that move data: concatenation, views, slices."""
-
-import math
+"""Operations that move data: concatenation, stacking, permutation, selection."""
 
 import numpy as np
 from torch import Tensor
@@ -45,27 +43,6 @@ def stack(tracer: Tracer, call: Call) -> Labels:
     return Labels((*united[:dim], None, *united[dim:]), all(labels.zero for labels in infos))
 
 
-@rule("view", "_unsafe_view", "reshape", "unsqueeze", "squeeze", "flatten", "view_copy")
-def reshape(tracer: Tracer, call: Call) -> Labels:
-    """A dimension that comes through whole keeps its atoms; one that is split or merged is frozen."""
-    source: Tensor = call.args[0]
-    labels = tracer.get(source)
-    dims: list[Atoms | None] = [None] * call.first.ndim
-    before = [math.prod(call.first.shape[:k]) for k in range(call.first.ndim)]
-    for k, atoms in enumerate(labels.dims):
-        if atoms is None:
-            continue
-        start = math.prod(source.shape[:k])
-        same = [j for j, b in enumerate(before) if b == start and call.first.shape[j] == source.shape[k]]
-        if not same or source.shape[k] == 1:
-            tracer.ties.freeze(atoms)
-            continue
-        dims[same[0]] = atoms
-        if call.name in ("view", "_unsafe_view", "reshape"):
-            tracer.trace.viewed.append(atoms)  # the size may be a constant in the net's code: a trial cut decides
-    return Labels(tuple(dims), labels.zero, labels.is_parameter)
-
-
 @rule("as_strided")
 def as_strided(tracer: Tracer, call: Call) -> Labels | None:
     """Understood only where it changes nothing but the memory format."""
@@ -85,8 +62,11 @@ def expand(tracer: Tracer, call: Call) -> Labels:
         else:
             tracer.ties.freeze(atoms)
             dims.append(None)
-    tracer.trace.viewed.extend(d for d in labels.dims if d is not None)
-    return Labels(tuple(dims), labels.zero, labels.is_parameter)
+    if any(d is not None for d in dims) and tracer.site("expand", ["same"], *dims) is None:
+        dims = [None] * len(dims)
+    for atoms in dims:
+        tracer.keep_size(atoms)
+    return labels.with_dims(dims)
 
 
 @rule("permute", "transpose", "t")
@@ -101,38 +81,55 @@ def permute(tracer: Tracer, call: Call) -> Labels:
     else:
         a, b = call.args[1] % len(order), call.args[2] % len(order)
         order[a], order[b] = order[b], order[a]
-    return Labels(tuple(labels.dims[k] for k in order), labels.zero, labels.is_parameter)
-
-
-@rule("slice", "narrow", "split", "split_with_sizes", "unsafe_split", "index_select")
-def slice_(tracer: Tracer, call: Call) -> Labels:
-    """A whole slice and equal chunks keep their atoms; any other part freezes the dimension."""
-    source: Tensor = call.args[0]
-    labels = tracer.get(source)
-    position = 2 if "split" in call.name else 1
-    dim = call.argument(position, "dim", 0) % source.ndim
-    if call.name == "slice" and source.shape == call.first.shape:
-        tracer.trace.viewed.extend(a for a in labels.dims[dim : dim + 1] if a is not None)  # narrow(1, 0, 64)
-        return labels
-    atoms = labels.dims[dim]
-    if atoms is not None and call.name in ("split", "unsafe_split") and _equal_parts(call, dim, len(atoms)):
-        parts = atoms.reshape(len(call.out), -1)
-        tracer.ties.join_columns(np.ascontiguousarray(parts.T))  # the same position of every chunk goes
-        tracer.trace.viewed.append(atoms)  # a chunk's size may be a constant
-        return Labels(labels.replace(dim, parts[0]).dims, labels.zero)
-    tracer.ties.freeze(atoms)
-    return Labels(labels.replace(dim, None).dims, labels.zero)
-
-
-def _equal_parts(call: Call, dim: int, size: int) -> bool:
-    width = call.first.shape[dim]
-    return all(part.shape[dim] == width for part in call.out) and size == len(call.out) * width
+    return labels.with_dims(labels.dims[k] for k in order)
 
 
 @rule("select", "unbind")
-def select(tracer: Tracer, call: Call) -> Labels:
+def select(tracer: Tracer, call: Call) -> list[Labels]:
     """One index of a dimension: the dimension is frozen and gone."""
     labels = tracer.get(call.args[0])
     dim = call.argument(1, "dim", 0) % len(labels.dims)
     tracer.ties.freeze(labels.dims[dim])
-    return Labels(labels.dims[:dim] + labels.dims[dim + 1 :], labels.zero)
+    part = Labels(labels.dims[:dim] + labels.dims[dim + 1 :], labels.zero)
+    return [part] * (len(call.out) if call.name == "unbind" else 1)
+
+
+@rule("flip", "roll", "cumsum", "sort", "topk", "index_select")
+def along_some(tracer: Tracer, call: Call) -> list[Labels]:
+    """Acts along some dimensions, which are frozen, and on each index of the others by itself."""
+    labels = tracer.get(call.args[0])
+    count = len(labels.dims)
+    default = {"cumsum": 0, "sort": -1, "topk": -1, "index_select": 0}.get(call.name)
+    position, name = {"roll": (2, "dims"), "topk": (2, "dim"), "flip": (1, "dims")}.get(call.name, (1, "dim"))
+    given = call.argument(position, name, default)
+    dims = {k % count for k in ([given] if isinstance(given, int) else given or range(count))}
+    tracer.ties.freeze(*(labels.dims[k] for k in dims))
+    kept = tuple(None if k in dims else d for k, d in enumerate(labels.dims))
+    return [Labels(kept, labels.zero), Labels(kept, zero=False)]
+
+
+@rule("pixel_shuffle", "pixel_unshuffle")
+def pixel_shuffle(tracer: Tracer, call: Call) -> Labels:
+    """The r² channels that become one channel's pixels go together."""
+    labels, square = tracer.get(call.args[0]), call.args[1] ** 2
+    *batch, channels, height, width = labels.dims
+    tracer.ties.freeze(height, width)
+    if channels is not None and call.name == "pixel_shuffle":
+        table = channels.reshape(-1, square)
+        tracer.ties.join_columns(table)
+        channels = np.ascontiguousarray(table[:, 0])
+    elif channels is not None:
+        channels = np.repeat(channels, square)
+    return Labels((*batch, channels, None, None), labels.zero)
+
+
+@rule("channel_shuffle", "native_channel_shuffle")
+def channel_shuffle(tracer: Tracer, call: Call) -> Labels:
+    """The same position of every group goes."""
+    labels, groups = tracer.get(call.args[0]), call.args[1]
+    channels = labels.dims[1]
+    if channels is not None:
+        table = np.ascontiguousarray(channels.reshape(groups, -1).T)
+        tracer.ties.join_columns(table)
+        channels = np.repeat(table[:, 0], groups)
+    return Labels((labels.dims[0], channels, *labels.dims[2:]), labels.zero)

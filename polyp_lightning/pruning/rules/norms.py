@@ -21,6 +21,8 @@ def batch_norm(tracer: Tracer, call: Call) -> Labels:
         if isinstance(tensor, Tensor):
             channels = tracer.ties.unite(channels, tracer.get(tensor).dims[0])
     affine = isinstance(weight, Tensor) and isinstance(bias, Tensor)
+    # Without scale and shift, and with the statistics of the batch, 0 everywhere stays 0. With running statistics,
+    # masked to 0 like everything of the channel, it does as well.
     plain = weight is None and bias is None
     tracer.ties.freeze(labels.dims[0], *labels.dims[2:])
     dims = (None, channels, *(None for _ in labels.dims[2:]))
@@ -29,11 +31,23 @@ def batch_norm(tracer: Tracer, call: Call) -> Labels:
 
 @rule("native_layer_norm")
 def layer_norm(tracer: Tracer, call: Call) -> Labels:
-    """Its statistics run over the normalised dimensions, so that no channel can leave without changing the others."""
+    """Its statistics run over the normalised dimensions, so that no channel can leave without changing the others.
+
+    No exact removal exists: without the channel the mean and variance of the others are taken over fewer values.
+    """
     labels = tracer.get(call.args[0])
-    normalised = len(call.args[1])
+    normalised, weight, bias = len(call.args[1]), call.args[2], call.args[3]
+    layer = tracer.layer_of(tracer.name_of(weight) if isinstance(weight, Tensor) else None)
+    channels = labels.dims[-1]
+    if "layer_norm" in tracer.inexact and layer is not None and normalised == 1 and channels is not None:
+        for tensor in (weight, bias):
+            if isinstance(tensor, Tensor):
+                channels = tracer.ties.unite(channels, tracer.get(tensor).dims[0])
+        if channels is not None:
+            tracer.trace.inexact.add(layer)
+            return Labels((*labels.dims[:-1], channels), zero=isinstance(bias, Tensor) or labels.zero)
     tracer.ties.freeze(*labels.dims[-normalised:])
-    tracer.freeze(t for t in call.args[2:4] if isinstance(t, Tensor))
+    tracer.freeze(t for t in (weight, bias) if isinstance(t, Tensor))
     return Labels(labels.dims[:-normalised] + (None,) * normalised, zero=False)
 
 

@@ -7,8 +7,9 @@ import numpy as np
 from torch import Tensor
 
 from polyp_lightning.pruning.labels import FROZEN, Atoms, Labels
+from polyp_lightning.pruning.recording import MacRecord
 from polyp_lightning.pruning.rules.spatial import positions
-from polyp_lightning.pruning.tracer import Call, MacRecord, Tracer, rule
+from polyp_lightning.pruning.tracer import Call, Tracer, rule
 
 
 def _axis(atoms: Atoms | None, size: int) -> Atoms:
@@ -46,15 +47,13 @@ def _record_cost(tracer: Tracer, source: Tensor, weight: Tensor, w: Labels, out:
     # Images that were folded into the batch (frames, windows) count as often as they are.
     where = positions(tuple(source.shape if transposed else out.shape)) * out.shape[0] / tracer.batch
     axes = (_axis(w.dims[0], weight.shape[0]), _axis(w.dims[1], weight.shape[1]))
-    tracer.trace.macs.append(MacRecord(axes, float(kernel * where)))
+    tracer.current.macs.append(MacRecord(axes, float(kernel * where)))
 
 
 def _dense(tracer: Tracer, name: str, x: Labels, w: Labels, *, transposed: bool) -> Atoms | None:
     made, read = (w.dims[1], w.dims[0]) if transposed else (w.dims[0], w.dims[1])
-    if not x.zero:
-        tracer.ties.freeze(x.dims[1])
     tracer.ties.unite(x.dims[1], read)
-    _consume(tracer, name, read, x.dims[1])
+    _consume(tracer, name, read, x.dims[1], zero=x.zero)
     if made is not None:
         tracer.trace.made.add(id(made))
     return made
@@ -64,27 +63,30 @@ def _grouped(tracer: Tracer, name: str, x: Labels, w: Labels, groups: int) -> At
     channels, made, read = x.dims[1], w.dims[0], w.dims[1]
     if channels is None or made is None or read is None:
         return None
-    if not x.zero:
-        tracer.ties.freeze(channels)
     tracer.trace.grouped[f"{name}.weight"] = channels
     outputs, inputs = made.reshape(groups, -1), channels.reshape(groups, -1)
-    if groups >= inputs.shape[1]:
-        # Depthwise, or many small groups: whole groups go.
+    if groups >= inputs.shape[1] or name in tracer.whole_groups:
+        # Depthwise, or many small groups: whole groups go, and with their own filters masked the result is 0.
         tracer.ties.freeze(read)
         tracer.ties.join_columns(np.concatenate([outputs, inputs], axis=1))
+        made = np.repeat(outputs[:, 0], outputs.shape[1])
     else:
         # Few wide groups: the same position of every group goes.
+        tracer.trace.positions[name] = channels
         tracer.ties.join_columns(np.ascontiguousarray(outputs.T))
         tracer.ties.join_columns(np.ascontiguousarray(inputs.T))
         tracer.ties.join(inputs[0], read)
-        _consume(tracer, name, read, channels)
+        _consume(tracer, name, read, channels, zero=x.zero)
     return made
 
 
-def _consume(tracer: Tracer, name: str, read: Atoms | None, channels: Atoms | None) -> None:
+def _consume(tracer: Tracer, name: str, read: Atoms | None, channels: Atoms | None, *, zero: bool) -> None:
     if read is not None:
         tracer.trace.consumed.append(read)
         tracer.trace.read.add(id(read))
+        if not zero:
+            # Behind a sigmoid or a constant a masked channel is felt: "not there" then means "not read".
+            tracer.trace.silenced.add(tracer.owner_of(read) or f"{name}.weight")
     if channels is not None:
         tracer.trace.consumers[f"{name}.weight"] = channels
 
@@ -118,8 +120,6 @@ def product_plus(tracer: Tracer, call: Call) -> Labels:
 def _matmul(tracer: Tracer, left: Tensor, right: Tensor) -> Labels:
     a, b = tracer.get(left), tracer.get(right)
     inner_a, inner_b = a.dims[-1], b.dims[-2]
-    if not (a.zero and b.zero):
-        tracer.ties.freeze(inner_a, inner_b)  # a sum over values that are not 0 when masked
     tracer.ties.unite(inner_a, inner_b)
     _consume_inner(tracer, a, b)
     batch = [tracer.ties.unite(p, q) for p, q in zip(a.dims[:-2], b.dims[:-2], strict=True)]
@@ -127,30 +127,45 @@ def _matmul(tracer: Tracer, left: Tensor, right: Tensor) -> Labels:
     inner = inner_b if inner_a is None else inner_a
     images = 1 if a.is_parameter and b.is_parameter else tracer.batch
     _record_product(tracer, shape, [*a.dims[:-1], inner, b.dims[-1]], images)
-    zero = all(labels.zero for labels, outer in ((a, a.dims[-2]), (b, b.dims[-1])) if _carries(labels, outer))
+    shared = any(d is not None for d in batch)
+    zero = (a.zero or a.dims[-2] is None) and (b.zero or b.dims[-1] is None) and (a.zero or b.zero or not shared)
     return Labels((*batch, a.dims[-2], b.dims[-1]), zero)
 
 
-def _carries(labels: Labels, outer: Atoms | None) -> bool:
-    return outer is not None or any(d is not None for d in labels.dims[:-2])
-
-
 def _consume_inner(tracer: Tracer, a: Labels, b: Labels) -> None:
+    sources = {labels.source for labels in (a, b) if labels.source}
     layer = tracer.layer_of(None if b.dims[-2] is None else tracer.owner_of(b.dims[-2]))
     if layer is not None and b.is_parameter and not a.is_parameter:
-        _consume(tracer, layer, b.dims[-2], a.dims[-1])
+        tracer.trace.escaped.update(sources)
+        _consume(tracer, layer, b.dims[-2], a.dims[-1], zero=a.zero)
         if b.dims[-1] is not None:
             tracer.trace.made.add(id(b.dims[-1]))
         return
-    # Queries times keys, or a weight outside of its layer: nothing to hook, so no score, and a scale that depends on
-    # the number of channels would change.
+    inner = a.dims[-1]
+    if inner is not None and b.dims[-2] is not None and (a.zero or b.zero) and not (a.is_parameter or b.is_parameter):
+        # Queries times keys: no layer reads the channels, so they are scored where one of the two is made. If that
+        # output has other uses, they are frozen in the end.
+        _score_at_output(tracer, a, b, inner)
+        return
+    # A weight outside of its layer: nothing to hook, so no score.
+    tracer.trace.escaped.update(sources)
     tracer.ties.freeze(a.dims[-1], b.dims[-2])
     for labels in (a, b):
         if labels.is_parameter:
             tracer.ties.freeze(*labels.dims)
 
 
+def _score_at_output(tracer: Tracer, a: Labels, b: Labels, inner: Atoms) -> None:
+    outputs = tracer.trace.outputs
+    known = [labels.source for labels in (a, b) if labels.source in outputs]
+    source = next(iter(known), None) or a.source or b.source
+    if source is None:
+        tracer.ties.freeze(inner)
+    else:
+        outputs.setdefault(source, []).append(inner)
+
+
 def _record_product(tracer: Tracer, shape: Sequence[int], dims: list[Atoms | None], images: int) -> None:
     removable = tuple(d for d in dims if d is not None)
     constant = math.prod(size for size, d in zip(shape, dims, strict=True) if d is None)
-    tracer.trace.macs.append(MacRecord(removable, constant / images))
+    tracer.current.macs.append(MacRecord(removable, constant / images))

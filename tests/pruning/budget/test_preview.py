@@ -9,7 +9,6 @@ from rich.console import Console
 
 from polyp_lightning import pruning
 from polyp_lightning.pruning.budget import total
-from polyp_lightning.pruning.budget.geometry import layer_calls
 from polyp_lightning.pruning.budget.latency import TableCost
 from polyp_lightning.pruning.budget.preview import bar, preview, preview_table
 from polyp_lightning.pruning.budget.profiling import measure_table
@@ -47,7 +46,7 @@ def test_preview__columns_add_up_to_what_is_saved(
     unet: smp.Unet, graph: pruning.ChannelGraph, allocation: pruning.budget.Allocation
 ) -> None:
     shape = (1, 3, 64, 64)
-    cost = TableCost(measure_table(unet, graph, shape, FakeTimer()), layer_calls(unet, graph, shape), graph)
+    cost = TableCost.of(measure_table(unet, graph, shape, FakeTimer()), unet, graph, shape)
     scores = np.random.default_rng(0).random(graph.size)
     removed = pruning.select(graph, scores, 0.4, allocation=allocation)
     of = preview(graph, scores, removed, cost)

@@ -1,0 +1,26 @@
+"""What a time was measured on."""
+
+import os
+import platform
+from pathlib import Path
+
+
+def processor() -> str:
+    """The processor, as the system names it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def busy() -> str:
+    """A warning where other work takes the processor, else empty: a time then says more of the neighbours."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return f"load {load:.1f} on {cores()} cores before the start: times may be too long" if load > 0.5 else ""

@@ -1,0 +1,75 @@
+"""Whether an exported model says what the network says."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from polyp_lightning.deploy.bundle import THRESHOLD
+from polyp_lightning.deploy.runtime import Frames, Maps
+from polyp_lightning.deploy.samples import Sample
+from polyp_lightning.errors import ConfigError
+from polyp_lightning.metrics.functional import per_image_dice
+
+LARGEST_DIFFERENCE = 1e-4
+LEAST_AGREEMENT = 0.9999
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far two models agree on the same frames.
+
+    Attributes:
+        difference: the largest difference between two probabilities.
+        agreement: share of the pixels on the same side of the threshold.
+    """
+
+    difference: float
+    agreement: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """For the report of an export."""
+        return f"largest |Δ| {self.difference:.1e}, same mask on {self.agreement:.4%} of the pixels"
+
+
+def compare(one: Callable[[Frames], Maps], other: Callable[[Frames], Maps], samples: Sequence[Sample]) -> Parity:
+    """Runs both on every frame, one at a time."""
+    difference, same = 0.0, []
+    for sample in samples:
+        a, b = one(sample.frame[None]), other(sample.frame[None])
+        # A comparison that NaN passes would be none.
+        difference = max(difference, float(np.nan_to_num(np.abs(a - b), nan=np.inf).max()))
+        same.append(float(((a > THRESHOLD) == (b > THRESHOLD)).mean()))
+    return Parity(difference, float(np.mean(same)))
+
+
+def require_parity(parity: Parity, what: str) -> None:
+    """Refuses a model that differs by more than rounding does.
+
+    Raises:
+        ConfigError: the difference exceeds 1e-4, or less than 99.99 % of the pixels agree.
+    """
+    if parity.difference <= LARGEST_DIFFERENCE and parity.agreement >= LEAST_AGREEMENT:
+        return
+    msg = (
+        f"{what} differs from the network: {parity} (allowed: {LARGEST_DIFFERENCE:.0e} and {LEAST_AGREEMENT:.2%}); "
+        "nothing was written. Try another --format, and report the network's name."
+    )
+    raise ConfigError(msg)
+
+
+def mean_dice(model: Callable[[Frames], Maps], samples: Sequence[Sample]) -> float:
+    """Mean Dice per image at the original resolution, by the protocol of ``test``: logits are resized, not masks."""
+    scores = []
+    for sample in samples:
+        if sample.mask is not None:
+            probability = torch.from_numpy(model(sample.frame[None])).double()
+            logit = F.interpolate(probability.logit(eps=1e-12), sample.mask.shape, mode="bilinear")[:, 0]
+            scores.append(float(per_image_dice(logit > 0, torch.from_numpy(sample.mask)[None] > 0)))
+    return float(np.mean(scores))

@@ -1,0 +1,79 @@
+"""Frames to try an exported model on: of the data that the network was trained on, or drawn phantoms."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyp_lightning.data.cache import resize
+from polyp_lightning.data.datasets import FrameId, load_dataset
+from polyp_lightning.data.phantom import draw_frame
+from polyp_lightning.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One frame as the network sees it.
+
+    Attributes:
+        frame: RGB, uint8 (S, S, 3).
+        mask: uint8 (H, W) of 0 and 1 at the original resolution, or None.
+    """
+
+    frame: NDArray[np.uint8]
+    mask: NDArray[np.uint8] | None
+
+
+def phantoms(size: int, count: int) -> list[Sample]:
+    """Drawn frames, the same ones every time."""
+    drawn = (draw_frame(0, index) for index in range(count))
+    return [Sample(resize(frame, size), mask) for frame, mask in drawn]
+
+
+def dataset_samples(
+    facts: Mapping[str, Any], root: Path, part: str, size: int, count: int | None = None
+) -> list[Sample]:
+    """Frames of the data set and split that a checkpoint was trained on.
+
+    Args:
+        facts: what the checkpoint says of its data.
+        root: the folder of data sets, as ``--data.root``.
+        part: ``train``, ``val`` or ``test``; all test sets together.
+        size: side in pixels of the frames.
+        count: how many, evenly spread over the part; None for all.
+
+    Raises:
+        ConfigError: the checkpoint does not say what it was trained on.
+        DataError: the data are not there.
+    """
+    if "data" not in facts:
+        msg = "the checkpoint does not say what it was trained on, so its training images can't be found"
+        raise ConfigError(msg)
+    total = sum(int(facts.get(key, 0)) for key in ("train", "val", "test"))
+    dataset = load_dataset(str(facts["data"]), root, str(facts["split"]), total)
+    parts: dict[str, list[FrameId]] = {"train": dataset.train, "val": dataset.val}
+    ids = parts.get(part) or [frame for frames in dataset.tests.values() for frame in frames]
+    numbers = {key: {name: i for i, name in enumerate(source.names)} for key, source in dataset.sources.items()}
+    samples = []
+    for key, name in _spread(ids, count):
+        frame, mask = dataset.sources[key].read(numbers[key][name])
+        samples.append(Sample(resize(frame, size), mask))
+    return samples
+
+
+def parity_samples(facts: Mapping[str, Any], root: Path, size: int, count: int) -> tuple[list[Sample], str]:
+    """Validation frames where the data are at hand, else phantoms; and what they are in words."""
+    try:
+        samples = dataset_samples(facts, root, "val", size, count)
+    except (ConfigError, DataError):
+        return phantoms(size, count), f"{count} drawn phantoms"
+    return samples, f"{len(samples)} validation frames of {facts['data']}"
+
+
+def _spread(ids: list[FrameId], count: int | None) -> list[FrameId]:
+    if count is None or count >= len(ids):
+        return ids
+    return [ids[i] for i in np.linspace(0, len(ids) - 1, count).round().astype(int)]

@@ -1,0 +1,99 @@
+"""The oracle: the change of the loss, measured."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from polyp_lightning.errors import ConfigError, PruningError
+from polyp_lightning.pruning.criteria.base import Batches, Loss, MeanCriterion
+from polyp_lightning.pruning.graph import ChannelGraph, Removed
+from polyp_lightning.pruning.labels import FROZEN
+from polyp_lightning.pruning.surgery import mask, named_tensors
+
+Change = Literal["signed", "abs"]
+
+
+class Oracle(MeanCriterion):
+    """Mean over images of L_n(without c) − L_n(with c), each component removed alone.
+
+    The "oracle" of Molchanov et al., ICLR 2017 (arXiv:1611.06440), who call ``signed`` oracle-loss and ``abs``, the
+    mean of its absolute value, oracle-abs. Masking is the same as removal, see
+    :mod:`~polyp_lightning.pruning.exactness`. One forward pass for each component and batch: for small networks.
+    Runs in evaluation mode whatever mode the network is in, so that its statistics stay as they are.
+
+    Args:
+        change: ``signed`` or ``abs``.
+        limit: most components that it agrees to measure.
+    """
+
+    name: ClassVar[str] = "oracle"
+
+    def __init__(self, change: Change = "signed", limit: int = 2000) -> None:
+        if change not in get_args(Change):
+            msg = f"change is {change!r}; choose one of {', '.join(get_args(Change))}"
+            raise ConfigError(msg)
+        super().__init__()
+        self.change = change
+        self.limit = limit
+
+    @torch.no_grad()
+    def gather(self, net: nn.Module, graph: ChannelGraph, batches: Batches, loss: Loss) -> None:
+        """Measure every component on every batch.
+
+        Raises:
+            PruningError: there are more components than ``limit``.
+        """
+        if graph.size - 1 > self.limit:
+            msg = (
+                f"the oracle would need {graph.size - 1} forward passes for each batch, more than its limit of "
+                f"{self.limit}; choose another criterion, a smaller network, or raise limit"
+            )
+            raise PruningError(msg)
+        if len(self.total) != graph.size:
+            self.reset(graph.size)
+        batches = list(batches)
+        with evaluating(net):
+            before = [image_losses(net(images), masks, loss) for images, masks in batches]
+            for component in range(FROZEN + 1, graph.size):
+                removed = graph.nothing()
+                removed[component] = True
+                with masked(net, graph, removed):
+                    after = [image_losses(net(images), masks, loss) for images, masks in batches]
+                change = torch.cat(after) - torch.cat(before)
+                self.total[component] += float((change.abs() if self.change == "abs" else change).sum())
+        self.count += sum(len(masks) for _, masks in batches)
+
+
+def image_losses(output: Tensor, masks: Tensor, loss: Loss) -> Tensor:
+    """The loss of each image by itself: (N,) float64."""
+    each = [loss(output[n : n + 1], masks[n : n + 1]) for n in range(len(masks))]
+    return torch.stack(each).to("cpu", torch.float64)
+
+
+@contextmanager
+def masked(net: nn.Module, graph: ChannelGraph, removed: Removed) -> Iterator[None]:
+    """The network without these components; afterwards every tensor holds what it held."""
+    touched = {name for name in graph.axes if graph.keep(name, removed)}
+    stored = [(tensor, tensor.detach().clone()) for name, tensor in named_tensors(net) if name in touched]
+    try:
+        mask(net, graph, removed)
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, values in stored:
+                tensor.copy_(values)
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Every layer in evaluation mode, and afterwards in the mode it had."""
+    modes = {module: module.training for module in net.modules()}
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

@@ -1,0 +1,82 @@
+"""TaylorFO on weights: the squared first-order change when all weights that make a component become zero."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from polyp_lightning.pruning.criteria.base import Importance, WatchingCriterion
+from polyp_lightning.pruning.criteria.filters import made, unseen_last
+from polyp_lightning.pruning.graph import ChannelGraph
+from polyp_lightning.pruning.labels import FROZEN
+from polyp_lightning.pruning.scores import wide
+
+
+class TaylorWeight(WatchingCriterion):
+    """Mean over backward passes of (Σ w · ∂L/∂w)², the sum over all parameters that make the component.
+
+    "Importance Estimation for Neural Network Pruning", Molchanov et al., CVPR 2019 (doi:10.1109/CVPR.2019.01152), with
+    the joint contribution of a filter's weights, and as there one term for each batch, not for each image. A component
+    made by several layers sums over all their weights, biases and norm parameters before the square: they leave
+    together. Behind a batch norm in training mode a filter's weights add nothing, because its scale does not matter;
+    what is left is γ·∂L/∂γ + β·∂L/∂β, their variant "Taylor-FO-BN".
+
+    The scale of the gradients enters squared: with a gradient scaler that changes its factor, passes weigh unequally.
+    Components without a trainable parameter come last.
+    """
+
+    name: ClassVar[str] = "taylor_weight"
+    counted: ClassVar[str] = "steps"
+
+    def _watch(self, net: nn.Module, graph: ChannelGraph) -> Callable[[], None]:
+        makers = _parameters(net, graph)
+        components = [torch.as_tensor(graph.axes[name][dim]) for name, _, dim in makers]
+        seen: dict[int, Tensor] = {}
+
+        def finish() -> None:
+            # One copy from the device for all layers.
+            products = torch.cat(list(seen.values())).to("cpu", torch.float64)
+            places = torch.cat([components[number] for number in seen])
+            change = torch.zeros(graph.size, dtype=torch.float64).index_add_(0, places, products)
+            seen.clear()
+            self._add(change.square(), 1)
+
+        def add(number: int, parameter: Tensor, dim: int, gradient: Tensor) -> None:
+            if not seen:
+                torch.autograd.Variable._execution_engine.queue_callback(finish)
+            seen[number] = by_filter(parameter.detach(), gradient, dim)
+
+        handles = [
+            parameter.register_hook(partial(add, number, parameter, dim))
+            for number, (_, parameter, dim) in enumerate(makers)
+        ]
+
+        def unwatch() -> None:
+            for handle in handles:
+                handle.remove()
+
+        return unwatch
+
+    def importance(self, net: nn.Module, graph: ChannelGraph) -> Importance:
+        """The mean, of components with a trainable parameter."""
+        mean = super().importance(net, graph)
+        seen = graph.nothing()
+        for name, _, dim in _parameters(net, graph):
+            seen[graph.axes[name][dim]] = True
+        seen[FROZEN] = False
+        return unseen_last(mean, seen, self.name)
+
+
+def _parameters(net: nn.Module, graph: ChannelGraph) -> list[tuple[str, Tensor, int]]:
+    """Trainable parameters along which components are made, with the dimension."""
+    found = ((name, parameter, made(graph, name)) for name, parameter in net.named_parameters())
+    return [(name, parameter, dim) for name, parameter, dim in found if dim is not None and parameter.requires_grad]
+
+
+def by_filter(weight: Tensor, gradient: Tensor, dim: int) -> Tensor:
+    """Σ weight · gradient over all but one dimension: (weight.shape[dim],), float32 or wider."""
+    rest = [d for d in range(weight.ndim) if d != dim]
+    product = weight.to(wide(weight)) * gradient.to(wide(weight))
+    return product.sum(rest) if rest else product

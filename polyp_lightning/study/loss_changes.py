@@ -1,0 +1,129 @@
+"""Predicted against measured change of the loss: the measurements behind ``taylor_check``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+
+from polyp_lightning.pruning.criteria import Importance, Loss
+from polyp_lightning.pruning.criteria.oracle import evaluating, image_losses, masked
+from polyp_lightning.pruning.graph import ChannelGraph, Removed
+
+Values = npt.NDArray[np.float64]
+Components = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """How well a criterion ranks components by what their removal does.
+
+    Attributes:
+        signed: Spearman's ρ with the mean change of the loss.
+        absolute: Spearman's ρ with the mean of its absolute value over images.
+    """
+
+    signed: float
+    absolute: float
+
+
+@dataclass(frozen=True)
+class SetPoint:
+    """What removing the least important components together does.
+
+    Attributes:
+        components: how many are removed.
+        macs: share of the network's MACs that goes with them.
+        measured: mean change of the loss over images.
+        predicted: the sum of the importances, which is a change of the loss for the signed, unnormalised TaylorFO.
+    """
+
+    components: int
+    macs: float
+    measured: float
+    predicted: float
+
+
+@torch.no_grad()
+def measured_changes(
+    net: nn.Module, graph: ChannelGraph, removals: Sequence[Removed], images: Tensor, masks: Tensor, loss: Loss
+) -> Values:
+    """The change of each image's loss for each of several removals, in evaluation mode: (removals, N).
+
+    By masking, which is the same as removal.
+    """
+    with evaluating(net):
+        before = image_losses(net(images), masks, loss)
+        rows = []
+        for removed in removals:
+            with masked(net, graph, removed):
+                rows.append(image_losses(net(images), masks, loss) - before)
+    return torch.stack(rows).numpy()
+
+
+def alone(graph: ChannelGraph, components: Components) -> list[Removed]:
+    """Each component removed by itself."""
+    return [together(graph, components[i : i + 1]) for i in range(len(components))]
+
+
+def together(graph: ChannelGraph, components: Components) -> Removed:
+    """Some components removed at once."""
+    removed = graph.nothing()
+    removed[components] = True
+    return removed
+
+
+def sample(graph: ChannelGraph, most: int, seed: int) -> Components:
+    """At most so many components, drawn without replacement, in ascending order."""
+    everything = np.arange(1, graph.size)
+    if len(everything) <= most:
+        return everything
+    return np.sort(np.random.default_rng(seed).choice(everything, most, replace=False))
+
+
+def order(graph: ChannelGraph, importance: Importance) -> Components:
+    """All components but the best of each group, the least important first."""
+    best = [group.components[importance[group.components].argmax()] for group in graph.groups]
+    candidates = np.setdiff1d(np.arange(1, graph.size), best)
+    return candidates[np.argsort(importance[candidates], kind="stable")]
+
+
+def growing_sets(graph: ChannelGraph, importance: Importance, shares: Sequence[float]) -> list[Components]:
+    """The least important components, in sets of growing share of all that :func:`order` gives."""
+    least_first = order(graph, importance)
+    return [least_first[: round(share * len(least_first))] for share in shares]
+
+
+def set_points(
+    graph: ChannelGraph, sets: Sequence[Components], importance: Importance, changes: Values
+) -> list[SetPoint]:
+    """What is drawn of growing sets.
+
+    Args:
+        graph: the network's.
+        sets: the components of each.
+        importance: by the criterion that ordered them.
+        changes: (sets, N), as measured.
+    """
+    dense = graph.total_macs()
+    shares = [1 - graph.total_macs(together(graph, components)) / dense for components in sets]
+    predicted = [float(importance[components].sum()) for components in sets]
+    return [
+        SetPoint(len(components), share, float(change.mean()), guess)
+        for components, share, change, guess in zip(sets, shares, changes, predicted, strict=True)
+    ]
+
+
+def correlation(predicted: Values, changes: Values) -> Correlation:
+    """Spearman's rank correlations of importances (components,) with measured changes (components, N).
+
+    Not a number where a criterion gives all components the same importance.
+    """
+    if np.ptp(predicted) == 0:
+        return Correlation(float("nan"), float("nan"))
+    signed = spearmanr(predicted, changes.mean(1)).statistic
+    absolute = spearmanr(predicted, np.abs(changes).mean(1)).statistic
+    return Correlation(float(signed), float(absolute))

@@ -1,0 +1,254 @@
+"""Does the score predict what removal does? ``make taylor-check`` trains a small network on the phantom and looks.
+
+Every criterion scores the network on the same validation images, in evaluation mode. Then components are removed, one
+by one and in growing sets, and the loss is measured on those images. Writes ``taylor-check.png``, and
+``correlations.csv``, ``components.csv`` and ``sets.csv``.
+"""
+
+import argparse
+import csv
+import logging
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from polyp_lightning.checkpoint import read, record_of
+from polyp_lightning.data.datamodule import PolypDataModule
+from polyp_lightning.errors import PolypError
+from polyp_lightning.files import written_beside
+from polyp_lightning.pruning import ChannelGraph, trace
+from polyp_lightning.pruning.criteria import Criterion, Importance, build_criterion
+from polyp_lightning.pruning.criteria.oracle import evaluating, image_losses
+from polyp_lightning.segmenter import PolypSegmenter
+from polyp_lightning.study.loss_changes import (
+    Correlation,
+    SetPoint,
+    Values,
+    alone,
+    correlation,
+    growing_sets,
+    measured_changes,
+    sample,
+    set_points,
+    together,
+)
+from polyp_lightning.study.taylor_picture import draw
+
+IN_UNITS_OF_LOSS = "taylor signed, not normalised"
+"""The criterion whose importances are changes of the loss."""
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    IN_UNITS_OF_LOSS: ("taylor", {"reduction": "signed", "normalise": False}),
+    "taylor": ("taylor", {}),
+    "taylor square": ("taylor", {"reduction": "square"}),
+    "taylor of output": ("taylor", {"signal": "output"}),
+    "taylor of random": ("taylor", {"signal": "random"}),
+    **{
+        name.replace("_", " "): (name, {})
+        for name in (
+            *("taylor_weight", "taylor_filter", "bn_scale", "magnitude_l1", "magnitude_l2", "fpgm"),
+            *("uniform", "random"),
+        )
+    },
+}
+"""What is compared: criteria with their options, by the name in the picture."""
+
+SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+# Long enough for a net that has learnt, short enough to wait for.
+_EPOCHS, _SIDE = 12, 64
+
+
+class Frames(NamedTuple):
+    """Validation images as the network takes them (N, 3, S, S), and their masks (N, 1, S, S)."""
+
+    images: Tensor
+    masks: Tensor
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the check, print the correlations and the paths of what was written.
+
+    Returns:
+        The exit status: 0, or 2 for a mistake that is explained on standard error.
+    """
+    options = _parser().parse_args(args)
+    try:
+        _check(options)
+    except PolypError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    out, console = options.out, Console()
+    seed_everything(0, verbose=False)
+    module, data = _trained(out) if options.ckpt_path is None else _loaded(options.ckpt_path, options.root)
+    frames = validation_frames(module, data, options.images)
+    graph = trace(module.net, (2, *frames.images.shape[1:]))
+    importances = scored(module, graph, frames)
+    components = sample(graph, options.components, seed=0)
+    changes = measured_changes(module.net, graph, alone(graph, components), *frames, module.loss)
+    predicted = {name: importance[components] for name, importance in importances.items()}
+    correlations = {name: correlation(values, changes) for name, values in predicted.items()}
+    sets = {name: measured_sets(module, graph, importance, frames) for name, importance in importances.items()}
+    caption = _caption(module, data, frames, len(components), graph)
+    picture = out / "taylor-check.png"
+    draw(picture, caption, predicted, changes, correlations, sets, IN_UNITS_OF_LOSS)
+    written = [picture, *_write(out, graph, components, predicted, changes, correlations, sets)]
+    console.print(table(correlations, caption))
+    console.print("\n".join(f"wrote {path}" for path in written), highlight=False, soft_wrap=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="taylor-check", description=__doc__)
+    parser.add_argument("--ckpt_path", type=Path, help="a checkpoint of ours; left out, a small network is trained")
+    parser.add_argument("--root", help="the folder of data sets, for the checkpoint's data (else $POLYP_DATA)")
+    parser.add_argument("--images", type=int, default=24, help="validation images, the first ones")
+    parser.add_argument("--components", type=int, default=300, help="components that are removed one by one")
+    parser.add_argument("--out", type=Path, default=Path("runs/taylor-check"), help="folder for what is written")
+    return parser
+
+
+def _trained(out: Path) -> tuple[PolypSegmenter, PolypDataModule]:
+    data = PolypDataModule(image_size=_SIDE, num_workers=0)
+    module = PolypSegmenter(image_size=_SIDE)
+    trainer = Trainer(
+        max_epochs=_EPOCHS,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        check_val_every_n_epoch=_EPOCHS,
+        log_every_n_steps=1,
+    )
+    trainer.fit(module, datamodule=data)
+    trainer.save_checkpoint(out / "trained.ckpt")
+    return module, data
+
+
+def _loaded(path: Path, root: str | None) -> tuple[PolypSegmenter, PolypDataModule]:
+    found = record_of(read(path))["data"]
+    module = PolypSegmenter.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    split = found.get("split")
+    name = found.get("data", "phantom")
+    data = PolypDataModule(
+        name, root, split if name != "phantom" else None, image_size=module.image_size, num_workers=0
+    )
+    return module, data
+
+
+def validation_frames(module: PolypSegmenter, data: PolypDataModule, most: int) -> Frames:
+    """The first validation images."""
+    data.prepare_data()
+    data.setup("validate")
+    images: list[Tensor] = []
+    masks: list[Tensor] = []
+    for batch in data.val_dataloader():
+        images.append(batch["image"])
+        masks.append(batch["mask"])
+        if sum(map(len, images)) >= most:
+            break
+    seen: list[Tensor] = []
+    # What the network itself is given: the module normalises on the way.
+    handle = module.net.register_forward_pre_hook(lambda net, args: seen.append(args[0]))
+    with evaluating(module), torch.no_grad():
+        module(torch.cat(images)[:most])
+    handle.remove()
+    return Frames(seen[0], torch.cat(masks)[:most])
+
+
+def scored(module: PolypSegmenter, graph: ChannelGraph, frames: Frames) -> dict[str, Importance]:
+    """The importances by every criterion, each image's loss counted by itself."""
+
+    def loss(output: Tensor, masks: Tensor) -> Tensor:
+        return torch.stack([module.loss(output[n : n + 1], masks[n : n + 1]) for n in range(len(masks))]).sum()
+
+    result = {}
+    with evaluating(module):
+        for label, (name, given) in VARIANTS.items():
+            criterion: Criterion = build_criterion(name, **given)
+            criterion.gather(module.net, graph, zip(*(part.split(8) for part in frames), strict=True), loss)
+            result[label] = criterion.importance(module.net, graph)
+    return result
+
+
+def measured_sets(
+    module: PolypSegmenter, graph: ChannelGraph, importance: Importance, frames: Frames
+) -> list[SetPoint]:
+    """Growing sets of the least important components, removed together."""
+    sets = growing_sets(graph, importance, SHARES)
+    removals = [together(graph, components) for components in sets]
+    changes = measured_changes(module.net, graph, removals, *frames, module.loss)
+    return set_points(graph, sets, importance, changes)
+
+
+def table(correlations: Mapping[str, Correlation], caption: str) -> Table:
+    """Criteria with their correlations, the best first."""
+    lines = Table(title="Spearman's ρ: importance against measured change of the loss", caption=caption)
+    lines.add_column("criterion")
+    lines.add_column("change", justify="right")
+    lines.add_column("its size", justify="right")
+    for name, rho in sorted(correlations.items(), key=lambda item: -item[1].signed):
+        lines.add_row(name, f"{rho.signed:.3f}", f"{rho.absolute:.3f}")
+    return lines
+
+
+def _caption(module: PolypSegmenter, data: PolypDataModule, frames: Frames, measured: int, graph: ChannelGraph) -> str:
+    with evaluating(module), torch.no_grad():
+        loss = float(image_losses(module.net(frames.images), frames.masks, module.loss).mean())
+    return (
+        f"{module.encoder}-{module.arch}, {data.name}, the first {len(frames.images)} validation images at "
+        f"{module.image_size}², loss {loss:.3f} before; {measured} of {graph.size - 1} components, each removed alone; "
+        "ρ: Spearman"
+    )
+
+
+def _write(
+    out: Path,
+    graph: ChannelGraph,
+    components: Any,
+    predicted: Mapping[str, Values],
+    changes: Values,
+    correlations: Mapping[str, Correlation],
+    sets: Mapping[str, Sequence[SetPoint]],
+) -> list[Path]:
+    layer = {int(c): group.name for group in graph.groups for c in group.components}
+    by_component = (
+        [c, layer[int(c)], change.mean(), np.abs(change).mean(), *(values[i] for values in predicted.values())]
+        for i, (c, change) in enumerate(zip(components, changes, strict=True))
+    )
+    return [
+        _csv(
+            out / "correlations.csv",
+            ["criterion", "rho", "rho_of_size"],
+            ([name, rho.signed, rho.absolute] for name, rho in correlations.items()),
+        ),
+        _csv(out / "components.csv", ["component", "layer", "change", "mean_size", *predicted], by_component),
+        _csv(
+            out / "sets.csv",
+            ["criterion", "components", "macs_removed", "change", "sum_of_importances"],
+            ([name, p.components, p.macs, p.measured, p.predicted] for name, ps in sets.items() for p in ps),
+        ),
+    ]
+
+
+def _csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
+    with written_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+    return path
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

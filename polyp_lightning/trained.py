@@ -1,0 +1,64 @@
+"""A trained network without its trainer, for what comes after training."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from polyp_lightning.checkpoint import read, record_of, with_weights
+from polyp_lightning.errors import ConfigError
+from polyp_lightning.nets import Triple, build_net, normalisation
+
+
+@dataclass(frozen=True)
+class TrainedNet:
+    """A network without its trainer, as a checkpoint holds it.
+
+    Attributes:
+        net: normalised float images (N, 3, S, S) to logits (N, 1, S, S); on the CPU, float32, in evaluation mode.
+        arch: its architecture.
+        encoder: its encoder.
+        mean: per RGB channel what the network's input is normalised with, for values in [0, 1].
+        std: likewise.
+        image_size: side in pixels of the square images that it was trained on.
+        data: what it was trained on, as :func:`record` stores it; empty where that is not known.
+        val_dice: the epoch's Dice on the validation images at network resolution; None where it is not stored.
+    """
+
+    net: nn.Module
+    arch: str
+    encoder: str
+    mean: Triple
+    std: Triple
+    image_size: int
+    data: dict[str, Any]
+    val_dice: float | None
+
+
+def load_net(path: Path) -> TrainedNet:
+    """The network of a checkpoint, pruned or not, rebuilt without Lightning's trainer or module.
+
+    Raises:
+        ConfigError: the file is no checkpoint of this project, or its parts don't fit together.
+        PruningError: its plan belongs to another architecture.
+    """
+    stored = read(path)
+    found, options = record_of(stored), stored.get("hyper_parameters", {})
+    missing = [key for key in ("arch", "encoder", "image_size") if key not in options]
+    if missing:
+        msg = f"{path} does not say its {', '.join(missing)}; give a checkpoint that `fit` has written"
+        raise ConfigError(msg)
+    arch, encoder = str(options["arch"]), str(options["encoder"])
+    net = with_weights(build_net(arch, encoder, None), stored)
+    mean, std = normalisation(encoder)
+    size = int(options["image_size"])
+    return TrainedNet(net.float().eval(), arch, encoder, mean, std, size, dict(found["data"]), _val_dice(stored))
+
+
+def _val_dice(stored: Mapping[str, Any]) -> float | None:
+    """What the checkpoint callback saw when it wrote the file."""
+    states = [state for name, state in stored.get("callbacks", {}).items() if name.startswith("StageCheckpoint")]
+    score = states[0].get("current_score") if states else None
+    return None if score is None else float(score)

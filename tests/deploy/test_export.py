@@ -1,0 +1,196 @@
+"""Exports of a pruned network, by the real runtimes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from small_models import SIZE, Exported, save_checkpoint
+
+from polyp_lightning.data.cache import resize
+from polyp_lightning.data.phantom import draw_frame
+from polyp_lightning.deploy import export as module
+from polyp_lightning.deploy.bundle import read_bundle, sidecar
+from polyp_lightning.deploy.export import ExportOptions, export
+from polyp_lightning.deploy.runtime import load
+from polyp_lightning.errors import ConfigError, DataError
+from polyp_lightning.segmenter import PolypSegmenter
+from polyp_lightning.trained import load_net
+
+
+@pytest.fixture(scope="module")
+def frame() -> NDArray[np.uint8]:
+    return resize(draw_frame(0, 20)[0], SIZE)[None]
+
+
+@pytest.fixture(scope="module")
+def expected(checkpoint: Path, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What the trained module itself says: the reference knows nothing of exports."""
+    segmenter = PolypSegmenter.load_from_checkpoint(checkpoint, map_location="cpu", strict=False).eval()
+    with torch.no_grad():
+        return segmenter(torch.from_numpy(frame).permute(0, 3, 1, 2)).sigmoid().numpy()
+
+
+@pytest.mark.parametrize(
+    ("kind", "backend"),
+    [
+        ("onnx", "onnxruntime"), ("onnx", "openvino"), ("openvino", "openvino"),
+        ("pt2", "torch"), ("torchscript", "torch"),
+    ],
+)  # fmt: skip
+def test_export__every_format_says_what_the_segmenter_says(
+    exported: Exported,
+    frame: NDArray[np.uint8],
+    expected: NDArray[np.float32],
+    kind: str,
+    backend: str,
+) -> None:
+    runner = load(read_bundle(exported(kind)), backend, threads=1)
+    found = runner(frame)
+    assert found.shape == (1, 1, SIZE, SIZE)
+    assert found.dtype == np.float32
+    assert np.abs(found - expected).max() < 1e-5
+    # Twice the same: no state, and no buffer that is handed out twice.
+    other = runner(255 - frame)
+    assert np.array_equal(found, runner(frame))
+    assert not np.array_equal(found, other)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_export__int8_stays_near_the_network(
+    exported: Exported, frame: NDArray[np.uint8], expected: NDArray[np.float32], kind: str
+) -> None:
+    bundle = read_bundle(exported(kind, int8=True))
+    found = load(bundle, "onnxruntime" if kind == "onnx" else "openvino", threads=1)(frame)
+    assert 1e-5 < np.abs(found - expected).max() < 0.2
+    assert bundle.facts["precision"] == "int8"
+    assert bundle.facts["calibration"] == "20 training frames of phantom"
+    change = bundle.facts["int8"]
+    assert change["frames"].startswith("4 validation frames")
+    assert abs(change["dice_int8"] - change["dice_float"]) < 0.1
+
+
+def test_export__int8_onnx_holds_int8_weights(exported: Exported) -> None:
+    graph = onnx.load(exported("onnx", int8=True)).graph
+    kinds = [value.data_type for value in graph.initializer if int(np.prod(value.dims)) > 3 and len(value.dims) == 4]
+    assert kinds
+    assert set(kinds) == {onnx.TensorProto.INT8}
+
+
+def test_export__onnx_is_valid_and_has_no_batch_norm(exported: Exported) -> None:
+    model = onnx.load(exported("onnx"))
+    onnx.checker.check_model(model, full_check=True)
+    assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
+    bundle = read_bundle(exported("onnx"))
+    assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["frame", "probability"]
+    assert model.opset_import[0].version == bundle.facts["opset"]
+    stored = sum(int(np.prod(value.dims)) for value in model.graph.initializer)
+    assert stored < 1.05 * bundle.facts["params"]
+
+
+def test_export__onnx_refuses_what_is_not_uint8(exported: Exported) -> None:
+    runner = load(read_bundle(exported("onnx")), "onnxruntime", 1)
+    with pytest.raises(Exception, match="uint8"):
+        runner(np.zeros((1, SIZE, SIZE, 3), np.float32))  # type: ignore[arg-type]
+
+
+def test_export__dynamic_batch_takes_several(checkpoint: Path, tmp_path: Path, frame: NDArray[np.uint8]) -> None:
+    options = ExportOptions(checkpoint, "onnx", dynamic_batch=True, output=tmp_path / "any.onnx")
+    bundle = export(options, lambda _: None)
+    assert bundle.facts["input"]["shape"] == ["batch", SIZE, SIZE, 3]
+    dims = onnx.load(bundle.path).graph.input[0].type.tensor_type.shape.dim
+    assert dims[0].dim_param == "batch"
+    for backend in ("onnxruntime", "openvino"):
+        runner = load(bundle, backend, 1)
+        three = np.concatenate([frame, 255 - frame, frame // 2])
+        alone = np.concatenate([runner(one[None]) for one in three])
+        assert np.abs(runner(three) - alone).max() < 1e-5
+
+
+def test_export__score_is_the_dice_of_the_segmenters_own_masks(checkpoint: Path, tmp_path: Path) -> None:
+    options = ExportOptions(checkpoint, "onnx", output=tmp_path / "scored.onnx", score=True)
+    bundle = export(options, lambda _: None)
+    segmenter = PolypSegmenter.load_from_checkpoint(checkpoint, map_location="cpu", strict=False).eval()
+    scores = []
+    for index in range(24, 28):
+        image, mask = draw_frame(0, index)
+        batch = {"image": torch.from_numpy(resize(image, SIZE)).permute(2, 0, 1)[None], "size": [mask.shape]}
+        found = segmenter.predict_masks(batch)[0].numpy() > 0
+        both = found.sum() + mask.sum()
+        scores.append(2 * (found & (mask > 0)).sum() / both if both else 1.0)
+    assert bundle.test_dice == pytest.approx(np.mean(scores), abs=1e-4)
+    assert bundle.facts["dice"]["protocol"].startswith("4 test images of drawn frames; mean over images of the Dice")
+
+
+def test_export__parity_that_fails_leaves_nothing(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.load
+    monkeypatch.setattr(module, "load", lambda *args: lambda frames: real(*args)(frames) + 2e-4)
+    with pytest.raises(ConfigError, match=r"onnx model differs.*2\.0e-04.*nothing was written"):
+        export(ExportOptions(checkpoint, "onnx", output=tmp_path / "bad.onnx"), lambda _: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_export__refuses_to_overwrite_and_a_failure_keeps_the_old(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "m.onnx"
+    target.write_bytes(b"old")
+    with pytest.raises(ConfigError, match=r"m\.onnx exists already; .*--overwrite"):
+        export(ExportOptions(checkpoint, "onnx", output=target), lambda _: None)
+    monkeypatch.setattr(module, "_checked", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        export(ExportOptions(checkpoint, "onnx", output=target, overwrite=True), lambda _: None)
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_export__goes_beside_the_runs_checkpoints(checkpoint: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    ckpt = run / "checkpoints" / "last.ckpt"
+    ckpt.write_bytes(checkpoint.read_bytes())
+    bundle = export(ExportOptions(ckpt, "torchscript", image_size=32), lambda _: None)
+    assert bundle.path == run / "export" / "last-32.torchscript"
+    assert json.loads(sidecar(bundle.path).read_text())["image_size"] == 32
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"format": "tflite"}, ConfigError, "--format tflite is unknown; allowed: onnx, openvino"),
+        ({"format": "pt2", "int8": True}, ConfigError, "--int8 goes with --format onnx or openvino"),
+        ({"image_size": 100}, ConfigError, "--image_size 100 must be a multiple of 32"),
+        ({"output": Path("m.xml")}, ConfigError, r"--output m\.xml has to end in \.onnx"),
+        ({"ckpt_path": Path("m.onnx")}, ConfigError, "is an exported model already"),
+        ({"ckpt_path": Path("none.ckpt")}, ConfigError, r"none\.ckpt is not a file"),
+    ],
+)
+def test_export__refuses(checkpoint: Path, change: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        export(ExportOptions(**{"ckpt_path": checkpoint, "format": "onnx", **change}), lambda _: None)
+
+
+def test_export__int8_needs_the_training_images(checkpoint: Path, tmp_path: Path) -> None:
+    stored = torch.load(checkpoint, weights_only=True)
+    stored["polyp_lightning"]["data"] = {"data": "kvasir", "split": "880-120"}
+    torch.save(stored, tmp_path / "k.ckpt")
+    options = ExportOptions(tmp_path / "k.ckpt", "onnx", int8=True, data_root=tmp_path / "nowhere")
+    with pytest.raises(DataError, match="nowhere"):
+        export(options, lambda _: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["k.ckpt"]
+
+
+def test_load_net__gives_back_the_pruned_network(checkpoint: Path, tmp_path: Path) -> None:
+    trained = load_net(checkpoint)
+    assert (trained.arch, trained.encoder, trained.image_size, trained.val_dice) == ("Unet", "resnet18", SIZE, None)
+    assert not trained.net.training
+    assert trained.data["data"] == "phantom"
+    again = load_net(save_checkpoint(trained.net, tmp_path / "again.ckpt"))
+    image = torch.rand(1, 3, SIZE, SIZE)
+    assert torch.equal(trained.net(image), again.net(image))

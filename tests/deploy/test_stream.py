@@ -1,0 +1,225 @@
+"""Streams end to end: real videos, a real model, and runners that are slow on purpose."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from small_models import Exported
+from small_videos import levels, picture, read_video, write_video
+
+from polyp_lightning.deploy import stream as module
+from polyp_lightning.deploy.overlay import CONTOUR
+from polyp_lightning.deploy.stream import StreamOptions, StreamReport, smoothed, stream
+from polyp_lightning.deploy.video import Shot
+from polyp_lightning.errors import ConfigError, DataError
+
+
+def quiet(options: StreamOptions) -> StreamReport:
+    return stream(options, lambda _: None)
+
+
+@pytest.fixture
+def model(exported: Exported) -> Path:
+    return exported("onnx")
+
+
+class Bright:
+    """A network that finds polyps where a frame is white, after a while."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.seen: list[NDArray[np.uint8]] = []
+
+    def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        time.sleep(self.seconds)
+        self.seen.append(frames)
+        return (frames[:, None, :, :, 0] > 250).astype(np.float32)
+
+
+@pytest.fixture
+def bright(monkeypatch: pytest.MonkeyPatch) -> Bright:
+    runner = Bright()
+    monkeypatch.setattr(module, "load", lambda *_: runner)
+    return runner
+
+
+@pytest.mark.parametrize("backend", [None, "openvino"])
+def test_stream__segments_every_frame_of_a_file(model: Path, tmp_path: Path, backend: str | None) -> None:
+    source = write_video(tmp_path / "in.mp4", 30, Fraction(30000, 1001))
+    report = quiet(StreamOptions(model, str(source), save=tmp_path / "out.mp4", backend=backend))
+    frames, facts = read_video(tmp_path / "out.mp4")
+    assert (report.frames, report.dropped, report.broken, len(frames)) == (30, 0, 0, 30)
+    assert facts["rate"] == Fraction(30000, 1001)
+    assert facts["seconds"] == pytest.approx(30 * 1001 / 30000, abs=0.04)
+    assert report.encoder == "libx264"
+    assert len(report.network) == 30
+
+
+def test_stream__draws_the_contour_where_the_network_says(model: Path, tmp_path: Path, bright: Bright) -> None:
+    source = write_video(tmp_path / "in.mp4", 5, size=(144, 192))
+    report = quiet(StreamOptions(model, str(source), save=tmp_path / "out.mp4"))
+    before, after = read_video(source)[0], read_video(tmp_path / "out.mp4")[0]
+    assert report.polyps == 5
+    changed = np.abs(after[2].astype(int) - before[2].astype(int)).sum(2) > 60
+    # The white stripe is 8 pixels wide; its right border is drawn, the rest of the lower half is left alone.
+    assert changed[72:, 2:12].any(1).all()
+    assert not changed[72:, 16:].any()
+    drawn = after[2][100, 5:10].astype(int)
+    assert (np.abs(drawn - CONTOUR).sum(1) < 200).any()
+    # The network sees the frame before anything is drawn on it.
+    assert levels([bright.seen[3][0]]) == [2]
+
+
+def test_stream__frames_reach_the_network_resized_as_in_training(model: Path, tmp_path: Path, bright: Bright) -> None:
+    from polyp_lightning.data.cache import resize
+
+    source = write_video(tmp_path / "in.mp4", 3, size=(96, 128))
+    quiet(StreamOptions(model, str(source)))
+    decoded = read_video(source)[0]
+    # The first call warms up.
+    assert all(np.array_equal(seen[0], resize(frame, 64)) for seen, frame in zip(bright.seen[1:], decoded, strict=True))
+
+
+class Paced:
+    """A live source: frames come at their own pace."""
+
+    rate, live, broken = Fraction(200), True, 0
+
+    def __init__(self, count: int, seconds: float, live: bool = True) -> None:
+        self.count, self.seconds, self.live = count, seconds, live
+        self.closed = False
+
+    def __iter__(self) -> Iterator[Shot]:
+        for index in range(self.count):
+            time.sleep(self.seconds)
+            yield Shot(picture(index), index / self.rate)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_stream__a_live_source_is_not_lagged_behind(
+    model: Path, bright: Bright, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Paced(60, 0.005)
+    monkeypatch.setattr(module, "open_source", lambda *_: source)
+    bright.seconds = 0.02
+    report = quiet(StreamOptions(model, "camera"))
+    assert report.frames + report.dropped == 60
+    assert 20 < report.dropped < 55
+    # No slower than the source by more than the last frames.
+    assert report.seconds < 60 * 0.02 * 0.75
+    assert levels([bright.seen[-1][0]]) == [19]
+    assert source.closed
+
+
+def test_stream__overlaps_its_three_parts(model: Path, bright: Bright, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "open_source", lambda *_: Paced(30, 0.02, live=False))
+    monkeypatch.setattr(module, "find", lambda *_: time.sleep(0.02) or module.Finding(False, 1.0))
+    bright.seconds = 0.02
+    report = quiet(StreamOptions(model, "film"))
+    assert report.frames == 30
+    # One after the other they would take 1.8 s.
+    assert report.seconds < 1.2
+
+
+def test_stream__smoothing_is_an_average_of_past_and_present(
+    model: Path, tmp_path: Path, bright: Bright, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps: list[NDArray[np.float32]] = []
+    real = module.find
+    monkeypatch.setattr(
+        module, "find", lambda probability, threshold: maps.append(probability) or real(probability, threshold)
+    )
+    monkeypatch.setattr(bright, "__class__", Alternating)
+    quiet(StreamOptions(model, str(write_video(tmp_path / "in.mp4", 4)), smooth=0.75))
+    # The warm-up call took the first 0: frames are 1, 0, 1, 0.
+    expected = [1.0]
+    for now in (0.0, 1.0, 0.0):
+        expected.append(0.75 * expected[-1] + 0.25 * now)
+    assert [float(one.max()) for one in maps] == pytest.approx(expected)
+
+
+class Alternating(Bright):
+    """Nothing and everything in turn."""
+
+    def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.seen.append(frames)
+        return np.full((1, 1, 64, 64), (len(self.seen) - 1) % 2, np.float32)
+
+
+def test_smoothed__by_hand() -> None:
+    past, now = np.full((2, 2), 0.8, np.float32), np.full((2, 2), 0.2, np.float32)
+    assert smoothed(past, now, 0.25) == pytest.approx(np.full((2, 2), 0.35))
+
+
+def test_stream__an_error_of_the_network_ends_it_and_keeps_what_is_written(
+    model: Path, tmp_path: Path, bright: Bright, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bright, "__class__", Failing)
+    source = write_video(tmp_path / "in.mp4", 30)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        quiet(StreamOptions(model, str(source), save=tmp_path / "out.mp4"))
+    assert 1 <= len(read_video(tmp_path / "out.mp4")[0]) <= 10
+
+
+class Failing(Bright):
+    """Works ten times."""
+
+    def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if len(self.seen) == 10:
+            raise RuntimeError("out of memory")
+        return super().__call__(frames)
+
+
+def test_stream__a_termination_finishes_the_file(model: Path, tmp_path: Path) -> None:
+    source, target = write_video(tmp_path / "in.mp4", 4000), tmp_path / "out.mp4"
+    command = [sys.executable, "-m", "polyp_lightning", "stream", "--model", str(model), "--source", str(source)]
+    process = subprocess.Popen([*command, "--save", str(target)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".out.*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 143, errors
+    assert 0 < len(read_video(target)[0]) < 4000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+
+
+@pytest.mark.parametrize("smooth", [-0.1, 1.0])
+def test_stream__refuses_a_weight(model: Path, smooth: float) -> None:
+    with pytest.raises(ConfigError, match=r"--smooth .* in \[0, 1\)"):
+        quiet(StreamOptions(model, "film.mp4", smooth=smooth))
+
+
+def test_stream__without_a_frame_is_an_error(model: Path, bright: Bright, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "open_source", lambda *_: Paced(0, 0.0))
+    with pytest.raises(DataError, match=r"no frame of --source camera could be decoded \(0 broken\)"):
+        quiet(StreamOptions(model, "camera"))
+
+
+def test_check_window__names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.cv2, "getBuildInformation", lambda: "  GUI:                           NONE\n")
+    with pytest.raises(ConfigError, match="pip uninstall opencv-python-headless && pip install opencv-python"):
+        module.check_window()
+    monkeypatch.setattr(module.cv2, "getBuildInformation", lambda: "  GUI:                           QT5\n")
+    module.check_window()
+
+
+def test_stream__shows_frames_until_q_is_pressed(
+    model: Path, tmp_path: Path, bright: Bright, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[NDArray[np.uint8]] = []
+    monkeypatch.setattr(module, "check_window", lambda: None)
+    monkeypatch.setattr(module.cv2, "imshow", lambda _, picture: shown.append(picture))
+    monkeypatch.setattr(module.cv2, "waitKey", lambda _: ord("q") if len(shown) == 3 else -1)
+    quiet(StreamOptions(model, str(write_video(tmp_path / "in.mp4", 20)), show=True))
+    assert len(shown) == 3

@@ -1,0 +1,63 @@
+"""Times of bare networks in the deployment backends."""
+
+import copy
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from small_models import lively_net
+from torch import Tensor, nn
+
+from polyp_lightning.deploy.timers import OnnxTimer, OpenVinoTimer, median_seconds, serialised
+
+QUICK = {"seconds": 0.05, "least": 3}
+
+
+@pytest.mark.parametrize(
+    "timer",
+    [OnnxTimer(**QUICK), OpenVinoTimer(**QUICK), OpenVinoTimer(**QUICK, precision="bf16")],
+)
+def test_timer__four_times_the_work_takes_longer(timer: OnnxTimer) -> None:
+    layers = [nn.Conv2d(width, width, 3, padding=1).eval() for width in (32, 128)]
+    little, much = (timer(layer, (1, layer.in_channels, 56, 56)) for layer in layers)
+    assert 0.0 < 3 * little < much < 1000.0
+
+
+def test_timer__leaves_the_network_alone() -> None:
+    net = lively_net()
+    before = copy.deepcopy(net.state_dict())
+    OnnxTimer(**QUICK)(net, (1, 3, 64, 64))
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    assert not net.training
+
+
+def test_timer__conditions_are_plain() -> None:
+    conditions = OpenVinoTimer(threads=2, precision="bf16").conditions
+    assert (conditions["backend"], conditions["threads"]) == ("openvino-bf16", 2)
+    assert OnnxTimer().conditions["version"] == onnxruntime.__version__
+    assert all(isinstance(value, str | int) for value in conditions.values())
+
+
+class Untraceable(nn.Module):
+    """What the tracing exporter has no operator for, and the other one does."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return torch.fft.fft(values.to(torch.complex64)).abs()
+
+
+@pytest.mark.parametrize("net", [nn.Linear(8, 4), nn.Conv2d(3, 4, 3), Untraceable()])
+def test_serialised__is_the_network(net: nn.Module) -> None:
+    shape = (2, 8) if isinstance(net, nn.Linear) else (2, 3, 8, 8)
+    session = onnxruntime.InferenceSession(serialised(net.eval(), shape), providers=["CPUExecutionProvider"])
+    values = np.random.default_rng(0).random(shape, np.float32)
+    found = session.run(None, {session.get_inputs()[0].name: values})[0]
+    assert np.abs(found - net(torch.from_numpy(values)).detach().numpy()).max() < 1e-4
+
+
+def test_median_seconds__ignores_the_warm_up_and_counts_at_least() -> None:
+    import time
+
+    pauses = iter([0.2, 0.2, 0.002, 0.002, 0.05])
+    assert 0.002 <= median_seconds(lambda: time.sleep(next(pauses)), 0.0, 3) < 0.02
+    assert next(pauses, None) is None
