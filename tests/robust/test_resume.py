@@ -3,7 +3,9 @@
 import multiprocessing
 import os
 import random
+import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,8 @@ FORK = multiprocessing.get_context("fork")
 def child(folder: Path, die_at: str, arguments: list[str]) -> None:
     os.chdir(folder)
     os.environ.update(DIE_AT=die_at, HOME=str(folder))
-    for stream in (1, 2):
-        os.dup2(os.open(folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    sys.stdout = sys.stderr = (folder / "output.txt").open("a", buffering=1)
+    warnings.simplefilter("ignore")  # pytest's filters came along
     torch.set_num_threads(1)
     use_small_net()
     announce(folder)
@@ -91,7 +93,13 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
+FAST = {"in an epoch", "in a cut", "in a checkpoint write", "in validation"}
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [pytest.param(m, id=name, marks=[] if name in FAST else pytest.mark.slow) for name, m in MOMENTS.items()],
+)
 def test_resume__killed_at_a_named_moment_ends_the_same(
     base: Path, undisturbed: tuple[dict[str, Any], float], moment: str
 ) -> None:
