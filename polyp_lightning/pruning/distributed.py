@@ -44,7 +44,7 @@ def reduce_scores(trainer: Trainer, criterion: Criterion) -> None:
         device = trainer.strategy.root_device
 
         def all_reduce_sum(values: Tensor) -> Tensor:
-            summed: Tensor = trainer.strategy.reduce(values.to(device), reduce_op="sum")  # type: ignore[assignment]
+            summed: Tensor = trainer.strategy.reduce(values.to(device), reduce_op="sum")
             return summed.cpu()
 
         criterion.reduce(all_reduce_sum)
