@@ -1,8 +1,10 @@
 """A real `fit` of a small network on phantoms, for processes that are killed: the command line's own parts."""
 
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -86,8 +88,25 @@ def announce(folder: Path) -> None:
     wrapped(Callback, "on_train_epoch_end", "epoch end")
 
 
+def keep_scores(folder: Path) -> None:
+    """Writes the importance of the first cut's components, as each process has it, into a file."""
+    from polyp_lightning.pruning.callback import TaylorFOPruning
+
+    choose = TaylorFOPruning._choose
+
+    def around(self: TaylorFOPruning, *args: Any) -> Any:
+        removed = choose(self, *args)
+        path = folder / f"scores{os.environ.get('LOCAL_RANK', '0')}.json"
+        if not path.exists():
+            path.write_text(json.dumps(self._criterion.importance(None, self._graph).tolist()))  # type: ignore[arg-type]
+        return removed
+
+    TaylorFOPruning._choose = around  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     use_small_net()
     announce(Path.cwd())
+    keep_scores(Path.cwd())
     sys.exit(main(sys.argv[1:]))

@@ -1,5 +1,6 @@
 """Two real processes on the CPU (gloo): one network, one choice, and no hang when one of them dies."""
 
+import json
 import os
 import re
 import subprocess
@@ -58,6 +59,13 @@ def test_ddp__removes_what_one_process_with_the_same_global_batch_removes(tmp_pa
     for name, more in (("two", [*TWO, "--data.batch_size", "2"]), ("one", ["--data.batch_size", "4"])):
         done = fit(tmp_path / name, *cut, *more, UNMIXED="1")
         assert done.returncode == 0, done.stderr[-3000:]
+    scores = [
+        json.loads((tmp_path / name / file).read_text())
+        for name, file in (("one", "scores0.json"), ("two", "scores0.json"), ("two", "scores1.json"))
+    ]
+    assert scores[1] == scores[2]
+    # Half of the frames alone are several per cent off.
+    assert scores[1] == pytest.approx(scores[0], rel=1e-2)
     two, one = last(tmp_path / "two"), last(tmp_path / "one")
     assert two["global_step"] == one["global_step"]
     assert two[KEY]["plan"] == one[KEY]["plan"]
