@@ -68,7 +68,7 @@ def best(run: Path, stage: int) -> Path:
 def test_fit__writes_what_it_promises(run: Path) -> None:
     names = {p.name for p in run.iterdir()}
     assert {"checkpoints", "config.yaml", "pareto.csv", "pareto.png", "wandb"} <= names
-    assert {p.name[:6] for p in (run / "checkpoints").iterdir()} == {"stage0", "stage1", "stage2", "last.c"}
+    assert {p.name[:6] for p in (run / "checkpoints").iterdir()} == {"stage0", "stage1", "stage2", "last.c", "pick.c"}
     rows = list(csv.DictReader((run / "pareto.csv").open()))
     assert [float(row["share"]) for row in rows][-1] == pytest.approx(0.4, abs=0.01)
     assert Image.open(run / "pareto.png").size[0] > 400
