@@ -108,7 +108,7 @@ def main(args: Sequence[str]) -> int:
     Raises:
         PolypError: a mistake in options, data or checkpoint.
     """
-    parser = ArgumentParser(prog="polyp_lightning prune", exit_on_error=False, description=prune.__doc__)
+    parser = ArgumentParser(prog="polyp_lightning prune", exit_on_error=False, description=_summary())
     parser.add_function_arguments(prune)
     try:
         options = parser.instantiate_classes(parser.parse_args(list(args)))
@@ -153,6 +153,11 @@ class _Cut:
             f"Fine-tune it: python -m polyp_lightning fit --model.init_from {goal} --pruning.target 1",
         ):
             _console().print(line, soft_wrap=True, highlight=False)
+
+
+def _summary() -> str:
+    """What the verb does, without the list of its options, which the parser shows by itself."""
+    return str(prune.__doc__).partition("Args:")[0]
 
 
 def _check(**counts: tuple[int, int]) -> None:

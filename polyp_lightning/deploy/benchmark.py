@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from polyp_lightning.data.cache import resize
 from polyp_lightning.data.phantom import draw_frame
 from polyp_lightning.deploy.bundle import THRESHOLD, read_bundle
-from polyp_lightning.deploy.machine import busy
 from polyp_lightning.deploy.overlay import mask_at
 from polyp_lightning.deploy.peak import peak_memory
 from polyp_lightning.deploy.runtime import BACKENDS, Runner, check_backend, load
 from polyp_lightning.deploy.saving import VideoWriter
 from polyp_lightning.deploy.video import Source, open_source
 from polyp_lightning.errors import ConfigError, DataError
+from polyp_lightning.machine import busy
 
 STAGES = ("decode", "preprocess", "network", "postprocess")
 WARM_UP = 5

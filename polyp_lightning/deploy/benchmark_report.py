@@ -9,8 +9,8 @@ from rich import box
 from rich.table import Table
 
 from polyp_lightning.deploy.benchmark import STAGES, Timing, ratio
-from polyp_lightning.deploy.machine import processor
 from polyp_lightning.files import written_beside
+from polyp_lightning.machine import processor
 
 COLUMNS = (
     "model", "backend", "precision", "threads", "processor", "image_size", "gmacs", "params", "test_dice",

@@ -17,8 +17,10 @@ from polyp_lightning.errors import ConfigError
 CONTAINERS = (".mp4", ".mkv", ".mov")
 # H.264 where the FFmpeg in PyAV's wheel can write it, else what every player has known for longer.
 _ENCODERS: tuple[tuple[str, dict[str, str]], ...] = (
-    # Without B-frames: with them, MP4's duration is wrong where frames are missing.
-    ("libx264", {"preset": "veryfast", "crf": "18", "bf": "0"}),
+    # Fast before small, so that a second core can decode, draw and encode at 120 frames per second: a 560×480 frame
+    # takes 2 ms, at the preset "veryfast" 6 ms for two thirds of the size. Without B-frames: with them, MP4's duration
+    # is wrong where frames are missing.
+    ("libx264", {"preset": "ultrafast", "crf": "18", "bf": "0"}),
     ("libopenh264", {}),
     ("mpeg4", {"qmin": "2", "qmax": "3"}),
 )

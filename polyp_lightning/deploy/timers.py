@@ -14,8 +14,8 @@ from torch import nn
 
 from polyp_lightning.deploy.extras import need
 from polyp_lightning.deploy.formats import quiet
-from polyp_lightning.deploy.machine import processor
 from polyp_lightning.deploy.runtime import onnx_session, openvino_request
+from polyp_lightning.machine import processor
 
 
 class _BackendTimer:

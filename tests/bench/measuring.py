@@ -5,9 +5,10 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
+
+from polyp_lightning.machine import cores, processor
 
 
 @dataclass(frozen=True)
@@ -120,12 +121,7 @@ def milliseconds(seconds: Sequence[float]) -> str:
 
 def machine() -> str:
     """Processor, cores, threads and versions: what the absolute times rest on."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        processor = f"{names[0]} × {len(names)}" if names else processor
     return (
-        f"{processor}; torch {torch.__version__} with {torch.get_num_threads()} threads; "
+        f"{processor()} × {cores()}; torch {torch.__version__} with {torch.get_num_threads()} threads; "
         f"Python {platform.python_version()} on {platform.system()}"
     )

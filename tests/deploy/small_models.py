@@ -59,7 +59,7 @@ def save_checkpoint(net: nn.Module, path: Path, encoder: str = ENCODER, arch: st
         {
             "state_dict": {f"net.{name}": value for name, value in net.state_dict().items()},
             "hyper_parameters": {"arch": arch, "encoder": encoder, "image_size": SIZE, "encoder_weights": None},
-            KEY: record(net, PhantomFacts(), None),
+            KEY: record(net, PhantomFacts(), {}, []),
             # What Lightning itself asks for.
             "pytorch-lightning_version": lightning.__version__,
         },

@@ -124,7 +124,7 @@ def test_stream__refuses_a_source(
         (["stream", "--model", "{onnx}", "--source", "{video}", "--threads", "0"], "--threads 0 must be at least 1"),
         (["stream", "--model", "{onnx}", "--source", "{video}", "--smooth", "2"], "--smooth 2.0 is the weight"),
         (["export", "--ckpt_path", "{onnx}", "--format", "onnx"], "is an exported model already"),
-        (["export", "--ckpt_path", "{video}", "--format", "onnx"], "can't be read as a checkpoint"),
+        (["export", "--ckpt_path", "{video}", "--format", "onnx"], "is not a checkpoint: it does not begin like one"),
         (["export", "--ckpt_path", "{ckpt}", "--image_size", "100"], "--image_size 100 must be a multiple of 32"),
         (["export", "--ckpt_path", "{ckpt}", "--format", "pt2", "--int8"], "--int8 goes with --format onnx"),
         (["benchmark", "--model", "{video}"], "is no exported model: its name ends in '.mp4'"),

@@ -44,6 +44,7 @@ def test_remove__is_masking_whatever_the_network_does(name: str) -> None:
     net = randomise(make()).double().eval()
     graph = trace(net, SHAPE)
     assert graph.size - 1 >= least
+    assert set(range(1, graph.size)) <= {c for consumer in graph.consumers for c in consumer.channels.tolist()}
     for share, seed in ((0.1, 0), (0.3, 1), (0.6, 2), (0.9, 3)):
         pruned = assert_cut_is_masking(net, graph, random_cut(graph, share, seed))
     again = trace(pruned, SHAPE)

@@ -1,5 +1,7 @@
 """Heads, queries and keys: what goes together, what a module remembers, and where it is scored."""
 
+from collections.abc import Callable
+
 import pytest
 import segmentation_models_pytorch as smp
 import torch
@@ -10,6 +12,8 @@ from timm.layers import Attention
 from torch import Tensor, nn
 
 from polyp_lightning import pruning
+from polyp_lightning.pruning.graph import Consumer
+from polyp_lightning.pruning.scores import ConsumerScores
 
 
 class OneBlock(nn.Module):
@@ -80,6 +84,46 @@ def test_trace__queries_and_keys_are_scored_once_where_one_is_made() -> None:
         net.q.weight.data[2] /= 1 - h
         net.q.bias.data[2] /= 1 - h
     assert (losses[1] - losses[0]) / 2e-5 == pytest.approx(float(score[component]), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["attention with a constant scale", "query used twice", "heads", "linear attention"])
+def test_scores__of_attention_are_the_derivative_of_a_gate(name: str) -> None:
+    # A gate on what is masked (producers), at 1, is the change that removal makes to first order; exact where every
+    # component is scored exactly once.
+    torch.manual_seed(0)
+    net = randomise(NETS[name][0]()).double().eval()
+    graph = pruning.trace(net, SHAPE)
+    got: list[Tensor] = []
+    with ConsumerScores(net, graph, lambda scores, _: got.append(scores.sum(0))):
+        net(images()).square().sum().backward()
+    gates = torch.ones(graph.size, dtype=torch.float64, requires_grad=True)
+    handles = [
+        layer.register_forward_pre_hook(gated_input(gates, consumer))
+        if consumer.side == "input"
+        else layer.register_forward_hook(gated_output(gates, consumer))
+        for consumer in graph.consumers
+        for layer in [net.get_submodule(consumer.weight.rpartition(".")[0])]
+    ]
+    net(images()).square().sum().backward()
+    for handle in handles:
+        handle.remove()
+    torch.testing.assert_close(got[0][1:], gates.grad[1:])
+    scored = set().union(*(set(consumer.channels) for consumer in graph.consumers)) - {0}
+    assert scored == set(range(1, graph.size))
+
+
+def gated_input(gates: Tensor, consumer: Consumer) -> Callable[..., tuple[Tensor]]:
+    return lambda module, args: (args[0] * gate_of(gates, consumer, module),)
+
+
+def gated_output(gates: Tensor, consumer: Consumer) -> Callable[..., Tensor]:
+    return lambda module, _, out: out * gate_of(gates, consumer, module)
+
+
+def gate_of(gates: Tensor, consumer: Consumer, module: nn.Module) -> Tensor:
+    channels = torch.as_tensor(consumer.channels)
+    gate = torch.where(channels > 0, gates[channels], 1.0)
+    return gate.view(-1, 1, 1) if isinstance(module, nn.Conv2d) else gate
 
 
 def test_trace__attention_of_manet_thins_out() -> None:

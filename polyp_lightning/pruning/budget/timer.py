@@ -1,15 +1,15 @@
 """How long a network takes on a machine."""
 
-import platform
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import nn
+
+from polyp_lightning.machine import processor
 
 Conditions = Mapping[str, str | int]
 """What a time depends on apart from the network: ``backend``, ``version``, ``threads``, ``machine`` …"""
@@ -48,7 +48,7 @@ class TorchTimer:
     @property
     def conditions(self) -> Conditions:
         """See :attr:`Timer.conditions`."""
-        return {"backend": "torch", "version": torch.__version__, "threads": self.threads, "machine": machine()}
+        return {"backend": "torch", "version": torch.__version__, "threads": self.threads, "machine": processor()}
 
     def __call__(self, net: nn.Module, input_shape: Sequence[int]) -> float:
         """See :meth:`Timer.__call__`."""
@@ -79,13 +79,3 @@ def _threads(number: int) -> Iterator[None]:
     torch.set_num_threads(number)
     yield
     torch.set_num_threads(before)
-
-
-def machine() -> str:
-    """The processor, as the system names it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        if names:
-            return names[0]
-    return platform.processor() or platform.machine()

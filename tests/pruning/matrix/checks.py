@@ -20,6 +20,7 @@ from polyp_lightning.pruning.graph import ChannelGraph, Removed
 
 SHARE = 0.3
 TOLERANCE = 1e-9
+DRAWS = 5
 # float32 in two run times whose convolutions add up in different orders.
 ONNX_TOLERANCE = 1e-3
 # Pools to 1, 2, 3 and 6 pixels. The exporter that can do so takes 5 to 20 s, hence only with a few encoders.
@@ -69,13 +70,28 @@ def check(cell: Cell, onnx: bool = True) -> Result:
     except Exception as error:
         result.status, result.reason = "refused", _first_line(error)
     else:
-        try:
-            _check(randomise(net), images, result, onnx=onnx)
-            result.status = "exact"
-        except Exception as error:
-            result.reason = _first_line(error)
+        _check_drawn(result, cell, images, onnx=onnx)
     result.seconds = time.perf_counter() - start
     return result
+
+
+def _check_drawn(result: Result, cell: Cell, images: Tensor, *, onnx: bool) -> None:
+    """With the first of a few draws of weights whose output says something even when a third of the network is gone."""
+    for draw in range(DRAWS):
+        torch.manual_seed(draw)
+        try:
+            _check(randomise(build(*cell).eval(), draw), images, result, onnx=onnx)
+        except Exception as error:
+            result.reason = _first_line(error)
+            if isinstance(error, Vacuous):
+                continue
+        else:
+            result.status, result.reason = "exact", ""
+        return
+
+
+class Vacuous(AssertionError):
+    """A comparison that could not fail: narrow random networks can be dead behind their activations."""
 
 
 def _first_line(error: Exception) -> str:
@@ -91,6 +107,8 @@ def _check(net: nn.Module, images: Tensor, result: Result, *, onnx: bool) -> Non
     parameters = executed_parameters(net, graph)
     result.frozen = graph.frozen_share(frozenset(parameters))
     macs = graph.total_macs()
+    scored = np.unique(np.concatenate([consumer.channels for consumer in graph.consumers]))
+    require(set(range(1, graph.size)) <= set(scored.tolist()), "a component has no layer at which it is scored")
     net.double()
     errors = []
     for seed in (0, 1):
@@ -170,9 +188,11 @@ def cut_and_compare(net: nn.Module, graph: ChannelGraph, removed: Removed, image
     )
     size = float(expected.abs().max())
     require(bool(removed.any()), "nothing can be removed")
-    require(float((dense - expected).abs().max()) > 1e-6 * size, "masking leaves the output as it was")
-    require(float(expected.std(dim=(2, 3)).min()) > 1e-6 * size, "the output is constant")
-    require(float((expected[0] - expected[1]).abs().max()) > 1e-6 * size, "the output does not depend on the image")
+    changes = (dense - expected, expected - expected.mean(dim=(2, 3), keepdim=True), expected[0] - expected[1])
+    for change, what in zip(changes, ("masking", "the place", "the image"), strict=True):
+        if float(change.abs().max()) <= 1e-6 * size:
+            msg = f"the output does not depend on {what}"
+            raise Vacuous(msg)
     return float((expected - got).abs().max()) / size
 
 
