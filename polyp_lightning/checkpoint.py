@@ -62,7 +62,8 @@ def record_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(found, dict) or "plan" not in found:
         msg = "the checkpoint was not written by polyp_lightning: it has no description of the network's shapes"
         raise ConfigError(msg)
-    if found.get("schema") != SCHEMA:
+    # By type first: a damaged file may hold a tensor there.
+    if type(found.get("schema")) is not int or found["schema"] != SCHEMA:
         versions = found.get("versions")
         writer = versions.get("polyp_lightning") if isinstance(versions, dict) else None
         msg = (

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from errno import EACCES, EDQUOT, EEXIST, EFBIG, ENOSPC, ENOTDIR, EPERM, EROFS
 
 from polyp_lightning.errors import PolypError
 
@@ -18,6 +19,9 @@ usage: python -m polyp_lightning VERB [options]      (VERB --help for the option
   stream     segment a video, camera or stream        --model FILE --source VIDEO
   data       fetch or verify a data set               data fetch kvasir | data verify kvasir
 """
+
+# A disk that is full, read-only, over its quota, not ours, or a file where a folder should be.
+_STORAGE = {ENOSPC, EROFS, EDQUOT, EFBIG, EACCES, EPERM, ENOTDIR, EEXIST}
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -37,6 +41,14 @@ def main(args: Sequence[str] | None = None) -> int:
         return _runner(arguments[0])(arguments)
     except PolypError as error:
         sys.stderr.write(f"error: {error}\n")
+        return 2
+    except OSError as error:
+        if error.errno not in _STORAGE:
+            raise
+        sys.stderr.write(
+            f"error: nothing can be written: {error}. Files written before are whole. Free some space, or name another "
+            "folder with --trainer.default_root_dir (the run), --data.cache_dir (decoded frames) or --masks.output\n"
+        )
         return 2
 
 

@@ -178,7 +178,17 @@ class PolypSegmenter(LightningModule):
         self.log("val/iou", self.val_iou, batch_size=size)
 
     def on_test_epoch_start(self) -> None:
-        """Sets up one collection of metrics for each test set."""
+        """Sets up one collection of metrics for each test set.
+
+        Raises:
+            ConfigError: there are several processes: the last batches are filled up, and images counted twice.
+        """
+        if self.trainer.world_size > 1:
+            msg = (
+                f"test counts each image once and so runs in one process, got {self.trainer.world_size}; set "
+                "--trainer.devices 1"
+            )
+            raise ConfigError(msg)
         self.test_names = set_names(self.trainer, self.trainer.test_dataloaders)
         self.test_scores = nn.ModuleList(evaluation_metrics() for _ in self.test_names).to(self.device)
 

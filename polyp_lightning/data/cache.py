@@ -6,9 +6,12 @@ it is checked against the checksums in its index, and built again where it fails
 """
 
 import json
+import os
+import re
 import shutil
 import sys
 import tempfile
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -26,6 +29,12 @@ from polyp_lightning.errors import DataError
 _VERSION = 1  # of the folder's format and of the resizing: another number makes other caches
 _INDEX = "index.json"
 _CHUNK = 1 << 22
+# A whole cache, or one that was being built.
+_CACHE_NAME = re.compile(r"[a-z]+-\d+-v\d+-[0-9a-f]{16}|\.[a-z]+-[a-z0-9_]{8}(-damaged)?")
+
+UNUSED_DAYS = 90
+"""After so many days without a run that opened it, a cache is deleted: longer than any run lasts, so that none loses
+the frames it trains on. It can be built again at any time."""
 
 
 class FrameStore:
@@ -98,8 +107,12 @@ def open_store(source: Source, size: int, cache_dir: Path) -> FrameStore:
         DataError: If a frame is unreadable, or the folder cannot be written.
     """
     final = cache_dir / cache_key(source, size)
-    if not is_whole(final):
+    if is_whole(final):
+        with suppress(OSError):  # a cache that others share may be read-only
+            os.utime(final / _INDEX)
+    else:
         try:
+            forget_unused(cache_dir)
             cache_dir.mkdir(parents=True, exist_ok=True)
             partial = Path(tempfile.mkdtemp(prefix=f".{source.key}-", dir=cache_dir))
             try:
@@ -111,6 +124,32 @@ def open_store(source: Source, size: int, cache_dir: Path) -> FrameStore:
             msg = f"cannot write the cache in {cache_dir}: {error}. Name another folder with --data.cache_dir."
             raise DataError(msg) from error
     return FrameStore(final, source)
+
+
+def forget_unused(cache_dir: Path, now: float | None = None) -> list[str]:
+    """Deletes caches that no run has opened for :data:`UNUSED_DAYS`, and what killed processes left half built.
+
+    It happens when another cache is about to be built, the moment at which space is needed. Nothing else in the folder
+    is touched: only folders named as caches are.
+
+    Args:
+        cache_dir: the folder of all caches.
+        now: seconds since the epoch; by default the present.
+
+    Returns:
+        The names of what was deleted.
+    """
+    oldest = (time.time() if now is None else now) - UNUSED_DAYS * 86400
+    names = []
+    for folder in cache_dir.iterdir() if cache_dir.is_dir() else []:
+        if not _CACHE_NAME.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
+            continue
+        with suppress(OSError):
+            index = folder / _INDEX
+            if (index if index.is_file() else folder).stat().st_mtime < oldest:
+                shutil.rmtree(folder)
+                names.append(folder.name)
+    return sorted(names)
 
 
 def is_whole(folder: Path) -> bool:

@@ -3,7 +3,7 @@
 The lists and what is known about them are in the package's folder ``data/splits``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ from polyp_lightning.data import layouts
 from polyp_lightning.data.layouts import Frame
 from polyp_lightning.data.sources import FileSource, PhantomSource, Source
 from polyp_lightning.data.splitting import CARVE_SEED, carve_out, check_parts, read_list, shipped_list
-from polyp_lightning.errors import ConfigError, DataError
+from polyp_lightning.errors import ConfigError, DataError, listed
 
 DatasetName = Literal["phantom", "kvasir", "clinicdb", "pranet", "folder"]
 
@@ -170,6 +170,7 @@ def _folder(root: Path, split: str | None) -> Dataset:
         split, protocol = "lists", f"the lists {', '.join(path.name for path in lists)} in the folder"
         parts = {path.stem: _stems(read_list(path), frames) for path in lists}
         check_parts(parts, source.names, str(root / "images"), "Correct the list, or add the images.")
+        _check_inside(parts, frames, root)
     elif source.has_masks:
         split = "80-10-10"
         protocol = (
@@ -182,6 +183,20 @@ def _folder(root: Path, split: str | None) -> Dataset:
     every = [("folder", name) for name in source.names]
     tests = {f"folder-{len(ids['test'])}": ids["test"]}
     return Dataset("folder", split, protocol, {"folder": source}, ids["train"], ids["val"], tests, ids["test"] or every)
+
+
+def _check_inside(parts: Mapping[str, Sequence[str]], frames: Sequence[Frame], root: Path) -> None:
+    """A list, perhaps a stranger's, must not reach files outside of the data set through links."""
+    home = root.resolve()
+    files = {frame.name: [path for path in (frame.image, frame.mask) if path is not None] for frame in frames}
+    for part, names in parts.items():
+        outside = [name for name in names if not all(path.resolve().is_relative_to(home) for path in files[name])]
+        if outside:
+            msg = (
+                f"the {part} list of {root} names images or masks that are links to files outside of it: "
+                f"{listed(outside)}. Put copies of the files there."
+            )
+            raise DataError(msg)
 
 
 def _tenths(names: Sequence[str], root: Path) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ from polyp_lightning.errors import ConfigError
 from polyp_lightning.pruning.budget import Allocation, Dense, Limits, check_reachable, chosen_target
 from polyp_lightning.pruning.choosing import Clock, Recipe
 from polyp_lightning.pruning.criteria import build_criterion
+from polyp_lightning.pruning.distributed import agreed, check_strategy, reduce_scores, unwrap, wrap
 from polyp_lightning.pruning.exactness import assert_exact
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 from polyp_lightning.pruning.optimizer_state import cut_optimizer_state
@@ -114,9 +115,7 @@ class TaylorFOPruning(Callback):
             self._criterion.reset(1)
         if self.target.is_everything:
             return
-        if trainer.world_size > 1:
-            msg = f"pruning runs in one process, got {trainer.world_size}; set --trainer.devices 1"
-            raise ConfigError(msg)
+        check_strategy(trainer)
         last, epochs = self.schedule.epochs[-1], trainer.max_epochs
         if not trainer.fast_dev_run and epochs not in (None, -1) and last >= epochs:  # type: ignore[attr-defined]
             msg = (
@@ -185,14 +184,16 @@ class TaylorFOPruning(Callback):
 
     def _cut(self, trainer: Trainer, pl_module: LightningModule, left: float) -> None:
         """The effect of a cut on the network, the optimizer and the records."""
-        net, removed = _net(pl_module), self._choose(trainer, pl_module, left)
+        net, removed = _net(pl_module), agreed(trainer, self._choose(trainer, pl_module, left))
         if self.check == "always" or (self.check == "first" and self.stage == 0):
             assert_exact(net, self._current_graph(), removed, noise(_image_size(pl_module)))
+        unwrap(trainer)
         cut_optimizer_state(trainer.optimizers, net, remove(net, self._current_graph(), removed))
         self._trace(pl_module)
         self._criterion.reset(self._current_graph().size)
         if self.recalibration_batches:
             recalibrate(trainer, pl_module, self.recalibration_batches)
+        wrap(trainer, net)
         record = self._record(pl_module, trainer.current_epoch)
         record.removed = int(removed.sum())
         record.dice_before = self.history[-1].dice_end
@@ -205,6 +206,7 @@ class TaylorFOPruning(Callback):
         net, graph = _net(pl_module), self._current_graph()
         if not self._criterion.rides_along:
             gather(trainer, pl_module, self._criterion, graph, self.scoring_batches)
+        reduce_scores(trainer, self._criterion)
         return self.recipe.choose(net, graph, self._criterion.importance(net, graph), self._dense, left)
 
     def _trace(self, pl_module: LightningModule) -> None:

@@ -55,7 +55,7 @@ def rebuild(net: nn.Module, plan: dict[str, Any]) -> nn.Module:
     """
     shapes, groups, sizes = _checked(plan)
     tensors = dict(named_tensors(net))
-    _check_fit(tensors, shapes, net, {*groups, *sizes})
+    _check_fit(tensors, shapes, net, groups, sizes)
     for name in tensors.keys() - shapes.keys():
         drop_tensor(net, name)
     for name, shape in shapes.items():
@@ -72,34 +72,52 @@ def rebuild(net: nn.Module, plan: dict[str, Any]) -> nn.Module:
 
 def _checked(plan: dict[str, Any]) -> tuple[dict[str, list[int]], dict[str, int], dict[str, dict[str, int]]]:
     schema = plan.get("schema") if isinstance(plan, dict) else None
-    if schema != SCHEMA:
+    # By type first: a damaged file may hold a tensor there.
+    if type(schema) is not int or schema != SCHEMA:
         msg = f"the checkpoint's architecture plan has schema {schema!r}; this version reads schema {SCHEMA}"
         raise PruningError(msg)
     # Plans written before modules' own numbers followed a cut have none.
     shapes, groups, sizes = plan.get("shapes"), plan.get("groups"), plan.get("sizes", {})
-    well = _are_shapes(shapes) and _are_numbers(groups) and isinstance(sizes, dict)
+    well = _are_shapes(shapes) and _are_numbers(groups) and _is_table(sizes)
     if not (well and all(_are_numbers(numbers) for numbers in sizes.values())):
         msg = "the checkpoint's architecture plan is damaged: shapes, groups and sizes must be tables of whole numbers"
         raise PruningError(msg)
     return plan["shapes"], plan["groups"], sizes
 
 
+def _is_number(module: nn.Module, attribute: str) -> bool:
+    return not attribute.startswith("_") and type(getattr(module, attribute, None)) is int
+
+
+def _is_table(values: Any) -> bool:
+    return isinstance(values, dict) and all(isinstance(name, str) for name in values)
+
+
 def _are_shapes(shapes: Any) -> bool:
-    return isinstance(shapes, dict) and all(
+    return _is_table(shapes) and all(
         isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape) for shape in shapes.values()
     )
 
 
 def _are_numbers(numbers: Any) -> bool:
-    return isinstance(numbers, dict) and all(type(number) is int and number > 0 for number in numbers.values())
+    return _is_table(numbers) and all(type(number) is int and number > 0 for number in numbers.values())
 
 
-def _check_fit(tensors: dict[str, Tensor], shapes: dict[str, list[int]], net: nn.Module, owners: set[str]) -> None:
+def _check_fit(
+    tensors: dict[str, Tensor],
+    shapes: dict[str, list[int]],
+    net: nn.Module,
+    groups: dict[str, int],
+    sizes: dict[str, dict[str, int]],
+) -> None:
     modules = dict(net.named_modules())
-    strangers = sorted(shapes.keys() - tensors.keys()) + sorted(owners - modules.keys())
+    strangers = sorted(shapes.keys() - tensors.keys()) + sorted({*groups, *sizes} - modules.keys())
     dropped = tensors.keys() - shapes.keys()
     used = {name.rpartition(".")[0] for name in shapes} & {name.rpartition(".")[0] for name in dropped}
     strangers += sorted(name for name in dropped if name.rpartition(".")[0] in used)
+    # A file may set numbers that are there, and nothing else.
+    known = sorted(sizes.keys() & modules.keys())
+    strangers += [f"{name}.{key}" for name in known for key in sizes[name] if not _is_number(modules[name], key)]
     if strangers:
         msg = f"the plan belongs to another architecture: it disagrees with the network about {listed(strangers)}"
         raise PruningError(msg)

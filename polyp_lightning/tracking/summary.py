@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from polyp_lightning.tracking.checkpoints import StageCheckpoint
+from polyp_lightning.tracking.checkpoints import PICK, StageCheckpoint
 from polyp_lightning.tracking.logger import RunLogger
 from polyp_lightning.tracking.picture import pareto_csv, pareto_png
 from polyp_lightning.tracking.table import facts_text, stage_table
@@ -52,6 +52,9 @@ def _checkpoint_files(trainer: Trainer) -> list[tuple[Path, str]]:
             for stage, path in callback.best_per_stage.items():
                 dice = callback.best_scores.get(stage, float("nan"))
                 files.append((Path(path), f"best of stage {stage}, val Dice {dice:.4f}"))
+            if callback.dirpath:
+                text = "the smallest network within 0.01 of the best Dice"
+                files.append((Path(callback.dirpath) / PICK, text))
             if callback.last_model_path:
                 files.append((Path(callback.last_model_path), "the last epoch, to resume from"))
     return files

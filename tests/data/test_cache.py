@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import pickle
+import time
 from pathlib import Path
 
 import numpy as np
@@ -183,3 +184,23 @@ def test_default_cache_dir__is_the_users(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_file_digest__unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read .*gone\.jpg"):
         sources.file_digest(tmp_path / "gone.jpg")
+
+
+def test_forget_unused__deletes_old_caches_and_half_built_ones_and_nothing_else(
+    source: FileSource, tmp_path: Path
+) -> None:
+    folder, now = tmp_path / "caches", time.time()
+    used = cache.open_store(source, 16, folder).folder
+    (folder / ".folder-ab12_x9z").mkdir()
+    for name in ("notes-1", "kvasir-64-v1-mine", "folder-16-v1-0123"):
+        (folder / name).mkdir()
+    (folder / "outside").mkdir()
+    (folder / ("a-1-v1-" + "0" * 16)).symlink_to(folder / "outside")
+    others = {path.name for path in folder.iterdir()} - {used.name, ".folder-ab12_x9z"}
+    assert cache.forget_unused(folder, now + 89 * 86400) == []
+    os.utime(used / "index.json", (now, now - 89 * 86400))
+    cache.open_store(source, 16, folder)  # opening counts as use
+    assert cache.forget_unused(folder, now + 89 * 86400) == []
+    assert cache.forget_unused(folder, now + 91 * 86400) == sorted([".folder-ab12_x9z", used.name])
+    assert {path.name for path in folder.iterdir()} == others
+    assert cache.forget_unused(tmp_path / "nowhere") == []

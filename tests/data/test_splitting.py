@@ -1,3 +1,4 @@
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,18 @@ def test_read_list__refuses_what_is_no_text(tmp_path: Path) -> None:
 def test_check_parts__refuses(parts: dict[str, list[str]], message: str) -> None:
     with pytest.raises(DataError, match=message):
         check_parts(parts, ["a", "b"], "here", "Do this.")
+
+
+@given(st.lists(st.text(min_size=1, max_size=12), max_size=12))
+def test_read_list__any_text_is_read_or_refused_and_never_leads_out(lines: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "train.txt"
+        path.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
+        try:
+            names = read_list(path)
+        except DataError as error:
+            assert str(path) in str(error)  # noqa: PT017 (either way is right)
+            return
+        for name in names:
+            assert name == name.strip()
+            assert (Path(folder) / name).parent == Path(folder)

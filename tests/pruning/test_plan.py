@@ -59,3 +59,9 @@ def test_rebuild__wider_than_dense_is_refused() -> None:
     bad["shapes"]["stem.0.weight"] = [64, 3, 3, 3]  # type: ignore[index]
     with pytest.raises(PruningError, match="exceed"):
         pruning.rebuild(Depthwise(), bad)
+
+
+@pytest.mark.parametrize("key", ["_parameters", "training", "forward", "nowhere"])
+def test_rebuild__sets_no_attribute_that_is_no_number(key: str) -> None:
+    with pytest.raises(PruningError, match=rf"stem\.0\.{key}"):
+        pruning.rebuild(Depthwise(), plan(sizes={"stem.0": {key: 2}}))

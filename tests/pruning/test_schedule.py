@@ -1,4 +1,8 @@
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from polyp_lightning.errors import ConfigError
 from polyp_lightning.pruning.schedule import Schedule
@@ -41,3 +45,15 @@ def test_schedule__an_end_between_cuts_reaches_the_target_at_the_last_cut() -> N
 def test_schedule__nonsense_is_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Schedule(**{"start": 2, "end": 4, **options})
+
+
+@given(st.integers(1, 40), st.integers(0, 40), st.integers(1, 7), st.sampled_from(["linear", "cubic", "one_shot"]))
+def test_schedule__falls_strictly_to_the_target_within_its_epochs(
+    start: int, length: int, every: int, shape: Any
+) -> None:
+    schedule = Schedule(start, start + length, every, shape)
+    left = [schedule.left_at(epoch) for epoch in schedule.epochs]
+    assert left == sorted(set(left), reverse=True)  # type: ignore[type-var]
+    assert left[-1] == 0
+    assert left[0] < 1  # type: ignore[operator]
+    assert start == schedule.epochs[0] <= schedule.epochs[-1] <= start + length

@@ -47,8 +47,8 @@ def test_stage_summary__names_files_that_exist_and_the_next_command(
         assert Path(path).exists(), path
     names = [Path(path).name for path in written]
     assert names[:3] == ["pareto.png", "pareto.csv", "stage0-epoch01-dice0.9000.ckpt"]
-    assert names[5:7] == ["last.ckpt", "config.yaml"]
-    assert names[7].startswith("offline-run-")
+    assert names[5:8] == ["pick.ckpt", "last.ckpt", "config.yaml"]
+    assert names[8].startswith("offline-run-")
     command = shlex.split(lines[-1])
     assert command[:5] == ["python", "-m", "polyp_lightning", "test", "--ckpt_path"]
     assert command[5] == "a run/checkpoints/stage2-epoch04-dice0.4000.ckpt"

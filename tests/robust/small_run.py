@@ -1,0 +1,112 @@
+"""A real `fit` of a small network on phantoms, for processes that are killed: the command line's own parts."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from polyp_lightning import segmenter
+from polyp_lightning.cli import main
+
+OPTIONS = [
+    *("--data.phantom_frames", "28", "--data.image_size", "64", "--data.batch_size", "4", "--data.num_workers", "0"),
+    *("--trainer.max_epochs", "6", "--trainer.accelerator", "cpu", "--trainer.logger", "false"),
+    *("--trainer.enable_progress_bar", "false", "--pruning.target", "0.5", "--pruning.start", "2"),
+    *("--pruning.end", "3", "--pruning.recalibration_batches", "2"),
+]
+
+
+class SmallNet(nn.Module):
+    """Skip, concatenation, batch norm and dropout (which draws random numbers) in few parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.deep = nn.Sequential(nn.Conv2d(8, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.Dropout(0.2))
+        self.wide = nn.Sequential(nn.Conv2d(24, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU())
+        self.head = nn.Conv2d(12, 1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (N, 1, H, W)."""
+        skip = self.encoder(x)
+        deep = nn.functional.interpolate(self.deep(skip), scale_factor=2.0)
+        return nn.functional.interpolate(self.head(self.wide(torch.cat([skip, deep], 1))), scale_factor=2.0)
+
+
+def unmixed(net: nn.Module) -> nn.Module:
+    """Without layers in which images mix or chance enters: the same whatever batch an image is in."""
+    for name, layer in net.named_children():
+        if isinstance(layer, (nn.BatchNorm2d, nn.Dropout)):
+            setattr(net, name, nn.Identity())
+        unmixed(layer)
+    return net
+
+
+def use_small_net() -> None:
+    """The segmenter builds a :class:`SmallNet` whatever it is asked for; UNMIXED takes its batch norm away."""
+    make = (lambda *_: unmixed(SmallNet())) if os.environ.get("UNMIXED") else (lambda *_: SmallNet())
+    segmenter.build_net = make  # type: ignore[assignment]
+
+
+def announce(folder: Path) -> None:
+    """Writes the moments of a run into a file, for whoever wants to kill it in the middle of one."""
+    from lightning.pytorch import Callback
+
+    from polyp_lightning import checkpoint_file
+    from polyp_lightning.pruning import callback
+    from polyp_lightning.pruning.callback import TaylorFOPruning
+
+    die_at = os.environ.get("DIE_AT", "")
+
+    def moment(name: str) -> None:
+        # RANK_DIES: only that process of a distributed training.
+        if name == die_at and os.environ.get("RANK_DIES", "0") == os.environ.get("LOCAL_RANK", "0"):
+            os.kill(os.getpid(), 9)
+
+    def wrapped(owner: type | object, name: str, label: str) -> None:
+        original = getattr(owner, name)
+        count = 0
+
+        def around(*args: object, **kwargs: object) -> object:
+            nonlocal count
+            result = original(*args, **kwargs)
+            moment(f"{label}:{count}")
+            count += 1
+            return result
+
+        setattr(owner, name, around)
+
+    wrapped(segmenter.PolypSegmenter, "training_step", "step")
+    wrapped(segmenter.PolypSegmenter, "validation_step", "validation")
+    wrapped(callback, "remove", "cut")
+    wrapped(checkpoint_file.os, "fsync", "write")
+    wrapped(TaylorFOPruning, "on_train_epoch_start", "epoch start")
+    wrapped(Callback, "on_train_epoch_end", "epoch end")
+
+
+def keep_scores(folder: Path) -> None:
+    """Writes the importance of the first cut's components, as each process has it, into a file."""
+    from polyp_lightning.pruning.callback import TaylorFOPruning
+
+    choose = TaylorFOPruning._choose
+
+    def around(self: TaylorFOPruning, *args: Any) -> Any:
+        removed = choose(self, *args)
+        path = folder / f"scores{os.environ.get('LOCAL_RANK', '0')}.json"
+        if not path.exists():
+            path.write_text(json.dumps(self._criterion.importance(None, self._graph).tolist()))  # type: ignore[arg-type]
+        return removed
+
+    TaylorFOPruning._choose = around  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    use_small_net()
+    announce(Path.cwd())
+    keep_scores(Path.cwd())
+    sys.exit(main(sys.argv[1:]))

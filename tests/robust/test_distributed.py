@@ -1,0 +1,134 @@
+"""Two real processes on the CPU (gloo): one network, one choice, and no hang when one of them dies."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy
+from small_run import OPTIONS
+
+from polyp_lightning.checkpoint import KEY
+from polyp_lightning.checkpoint_file import read
+from polyp_lightning.errors import ConfigError
+from polyp_lightning.pruning.distributed import check_strategy, digest
+
+SCRIPT = str(Path(__file__).parent / "small_run.py")
+TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+
+
+def fit(folder: Path, *more: str, limit: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
+    folders = ["--trainer.default_root_dir", "run", "--data.cache_dir", str(folder.parent / "cache")]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(folder), **environment}
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, SCRIPT, "fit", *OPTIONS, *folders, *more]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=limit)
+
+
+def last(folder: Path) -> dict[str, Any]:
+    return read(folder / "run" / "checkpoints" / "last.ckpt")
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    (state,) = (v for k, v in last(folder)["callbacks"].items() if "Pruning" in k)
+    rows: list[dict[str, Any]] = state["history"]
+    return rows
+
+
+@pytest.mark.slow
+def test_ddp__trains_and_cuts_to_the_end_with_equal_ranks(tmp_path: Path) -> None:
+    done = fit(tmp_path / "two", *TWO, "--data.batch_size", "2")
+    assert done.returncode == 0, done.stderr[-3000:]
+    hashes = re.findall(r"the same in all 2 processes: SHA-256 ([0-9a-f]{16})", done.stdout + done.stderr)
+    assert len(set(hashes)) == 2, "two cuts, two different networks"
+    assert [row["stage"] for row in history(tmp_path / "two")] == [0, 1, 2]
+    print(hashes)
+
+
+@pytest.mark.slow
+def test_ddp__removes_what_one_process_with_the_same_global_batch_removes(tmp_path: Path) -> None:
+    cut = ["--pruning.end", "2", "--trainer.max_epochs", "3", "--pruning.recalibration_batches", "0"]
+    for name, more in (("two", [*TWO, "--data.batch_size", "2"]), ("one", ["--data.batch_size", "4"])):
+        done = fit(tmp_path / name, *cut, *more, UNMIXED="1")
+        assert done.returncode == 0, done.stderr[-3000:]
+    scores = [
+        json.loads((tmp_path / name / file).read_text())
+        for name, file in (("one", "scores0.json"), ("two", "scores0.json"), ("two", "scores1.json"))
+    ]
+    assert scores[1] == scores[2]
+    # Half of the frames alone are several per cent off.
+    assert scores[1] == pytest.approx(scores[0], rel=1e-2)
+    two, one = last(tmp_path / "two"), last(tmp_path / "one")
+    assert two["global_step"] == one["global_step"]
+    assert two[KEY]["plan"] == one[KEY]["plan"]
+    for name, value in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][name], value, atol=2e-3, rtol=1e-2)
+
+
+def working_in(folder: Path) -> list[str]:
+    """Processes with this working folder (Linux)."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            found += [process.name] if (process / "cwd").resolve() == folder.resolve() else []
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_ddp__a_rank_that_dies_ends_the_job(tmp_path: Path, rank: str) -> None:
+    begun = time.monotonic()
+    done = fit(tmp_path / "two", *TWO, "--data.batch_size", "2", DIE_AT="step:7", RANK_DIES=rank, limit=150)
+    assert done.returncode != 0
+    assert time.monotonic() - begun < 150
+    assert not working_in(tmp_path / "two"), "a process is left behind"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strategy": "ddp_spawn", "devices": 2}, "DDP started by spawn can't prune.*set --trainer.strategy ddp"),
+        ({"strategy": DDPStrategy(start_method="fork"), "devices": 2}, "DDP started by fork can't prune"),
+    ],
+)
+def test_check_strategy__names_what_works(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, **options)
+    with pytest.raises(ConfigError, match=message):
+        check_strategy(trainer)
+
+
+@pytest.mark.parametrize("name", ["FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy"])
+def test_check_strategy__refuses_spread_weights(name: str) -> None:
+    class Strategy:
+        pass
+
+    Strategy.__name__ = name
+    trainer = type("Trainer", (), {"strategy": Strategy()})()
+    with pytest.raises(ConfigError, match=f"{name.removesuffix('Strategy')} can't prune"):
+        check_strategy(trainer)
+
+
+@pytest.mark.parametrize("options", [{"devices": 1}, {"strategy": "ddp", "devices": 2}])
+def test_check_strategy__allows_one_device_and_ddp(tmp_path: Path, options: dict[str, Any]) -> None:
+    check_strategy(Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, **options))
+
+
+def test_digest__changes_with_any_bit_shape_and_name() -> None:
+    tensors = {"a": torch.arange(6.0), "n": torch.tensor(3)}
+    found = {
+        digest(tensors),
+        digest({**tensors, "n": torch.tensor(4)}),
+        digest({**tensors, "a": torch.arange(6.0).view(2, 3)}),
+        digest({"b": tensors["a"], "n": tensors["n"]}),
+        digest({**tensors, "a": torch.nextafter(tensors["a"], torch.tensor(9.0))}),
+    }
+    assert len(found) == 5
+    assert digest({"a": torch.ones(2, 3).t()}) == digest({"a": torch.ones(3, 2)})
