@@ -19,6 +19,7 @@ EXPORTED = ("resnet18", "timm-tf_efficientnet_lite0", "timm-skresnet18", "mit_b0
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_matrix__every_cell_that_runs_is_pruned_exactly(arch: str) -> None:
     cells = [cell for cell in CELLS if cell[0] == arch]
