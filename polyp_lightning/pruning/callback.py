@@ -15,7 +15,7 @@ from polyp_lightning.pruning.criteria import build_criterion
 from polyp_lightning.pruning.distributed import agreed, check_strategy, reduce_scores, unwrap, wrap
 from polyp_lightning.pruning.exactness import assert_exact
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
-from polyp_lightning.pruning.optimizer_state import cut_optimizer_state
+from polyp_lightning.pruning.optimizer_state import cut_optimizer_state, forget_plateaus
 from polyp_lightning.pruning.passes import gather, noise, recalibrate, validation_dice
 from polyp_lightning.pruning.schedule import Schedule, Shape
 from polyp_lightning.pruning.stages import StageRecord
@@ -105,6 +105,10 @@ class TaylorFOPruning(Callback):
         """Share of the way to the target that is still to go after the cut at ``epoch``; None where there is none."""
         return None if self.target.is_everything else self.schedule.left_at(epoch)
 
+    def cuts_after(self, epoch: int) -> bool:
+        """Whether a cut is still to come after ``epoch``."""
+        return not self.target.is_everything and self.schedule.epochs[-1] > epoch
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what cannot work before anything is trained."""
         if stage != "fit":
@@ -189,6 +193,7 @@ class TaylorFOPruning(Callback):
             assert_exact(net, self._current_graph(), removed, noise(_image_size(pl_module)))
         unwrap(trainer)
         cut_optimizer_state(trainer.optimizers, net, remove(net, self._current_graph(), removed))
+        forget_plateaus(config.scheduler for config in trainer.lr_scheduler_configs)
         self._trace(pl_module)
         self._criterion.reset(self._current_graph().size)
         if self.recalibration_batches:
