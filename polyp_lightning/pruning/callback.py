@@ -12,6 +12,7 @@ from polyp_lightning.errors import ConfigError
 from polyp_lightning.pruning.averaging import averages, check_averaging
 from polyp_lightning.pruning.budget import Allocation, Dense, Limits, check_reachable, chosen_target
 from polyp_lightning.pruning.choosing import Clock, Recipe
+from polyp_lightning.pruning.compiling import forget_compiled
 from polyp_lightning.pruning.criteria import build_criterion
 from polyp_lightning.pruning.distributed import agreed, check_strategy, reduce_scores, share_buffers, unwrap, wrap
 from polyp_lightning.pruning.exactness import assert_exact
@@ -198,6 +199,7 @@ class TaylorFOPruning(Callback):
         for copy in copies:
             remove(_net(copy), self._current_graph(), removed)
         cut_optimizer_state(trainer.optimizers, net, remove(net, self._current_graph(), removed))
+        forget_compiled(net)
         forget_plateaus(config.scheduler for config in trainer.lr_scheduler_configs)
         self._trace(pl_module)
         self._criterion.reset(self._current_graph().size)
