@@ -43,6 +43,8 @@ class PolypSegmenter(LightningModule):
         optimizer: makes the optimizer from the parameters; its learning rate is then set to ``lr``.
         lr_scheduler: makes a scheduler, stepped once an epoch, from the optimizer; null for one cycle over all steps.
         image_size: side of the square images in pixels, a multiple of 32; the same as the data's.
+        compile_net: backend of ``torch.compile`` for the fit, such as inductor; null runs the network as it is. The
+            epochs that are scored run uncompiled, see :mod:`polyp_lightning.pruning.compiling`.
 
     Attributes:
         net: the network: normalised float images (N, 3, S, S) to logits (N, 1, S, S). A cut changes it in place.
@@ -66,12 +68,13 @@ class PolypSegmenter(LightningModule):
         image_size: int = 128,
         init_from: str | None = None,
         resume_optimizer: bool = True,
+        compile_net: str | None = None,
     ) -> None:
         super().__init__()
         _check(lr, image_size)
         # Callables don't load with weights_only=True, and where a run started from matters to that run alone.
-        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "init_from", "resume_optimizer"])
-        self.init_from, self.resume_optimizer = init_from, resume_optimizer
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "init_from", "resume_optimizer", "compile_net"])
+        self.init_from, self.resume_optimizer, self.compile_net = init_from, resume_optimizer, compile_net
         self._resumed: dict[str, Any] = {}
         self.arch, self.encoder, self.lr, self.image_size = arch, encoder, lr, image_size
         self.loss = build_loss(loss)
@@ -136,6 +139,11 @@ class PolypSegmenter(LightningModule):
     def _steps_done(self) -> int:
         """Steps of a resumed run that a fresh schedule does not cover."""
         return 0 if self.resume_optimizer else int(self._resumed.get("global_step", 0))
+
+    def on_fit_start(self) -> None:
+        """Compiles the network, which a checkpoint may have replaced until now."""
+        if self.compile_net is not None:
+            self.net.compile(backend=self.compile_net)
 
     def on_train_start(self) -> None:
         """Takes up the random numbers; refuses to go on beyond the end of a checkpoint's one-cycle schedule.

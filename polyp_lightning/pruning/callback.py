@@ -9,13 +9,15 @@ from torch import nn
 
 from polyp_lightning.complexity import measure
 from polyp_lightning.errors import ConfigError
+from polyp_lightning.pruning.averaging import averages, check_averaging
 from polyp_lightning.pruning.budget import Allocation, Dense, Limits, check_reachable, chosen_target
 from polyp_lightning.pruning.choosing import Clock, Recipe
+from polyp_lightning.pruning.compiling import forget_compiled
 from polyp_lightning.pruning.criteria import build_criterion
-from polyp_lightning.pruning.distributed import agreed, check_strategy, reduce_scores, unwrap, wrap
+from polyp_lightning.pruning.distributed import agreed, check_strategy, reduce_scores, share_buffers, unwrap, wrap
 from polyp_lightning.pruning.exactness import assert_exact
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
-from polyp_lightning.pruning.optimizer_state import cut_optimizer_state
+from polyp_lightning.pruning.optimizer_state import cut_optimizer_state, forget_plateaus
 from polyp_lightning.pruning.passes import gather, noise, recalibrate, validation_dice
 from polyp_lightning.pruning.schedule import Schedule, Shape
 from polyp_lightning.pruning.stages import StageRecord
@@ -105,6 +107,10 @@ class TaylorFOPruning(Callback):
         """Share of the way to the target that is still to go after the cut at ``epoch``; None where there is none."""
         return None if self.target.is_everything else self.schedule.left_at(epoch)
 
+    def cuts_after(self, epoch: int) -> bool:
+        """Whether a cut is still to come after ``epoch``."""
+        return not self.target.is_everything and self.schedule.epochs[-1] > epoch
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what cannot work before anything is trained."""
         if stage != "fit":
@@ -116,6 +122,7 @@ class TaylorFOPruning(Callback):
         if self.target.is_everything:
             return
         check_strategy(trainer)
+        check_averaging(trainer)
         last, epochs = self.schedule.epochs[-1], trainer.max_epochs
         if not trainer.fast_dev_run and epochs not in (None, -1) and last >= epochs:  # type: ignore[attr-defined]
             msg = (
@@ -188,16 +195,25 @@ class TaylorFOPruning(Callback):
         if self.check == "always" or (self.check == "first" and self.stage == 0):
             assert_exact(net, self._current_graph(), removed, noise(_image_size(pl_module)))
         unwrap(trainer)
+        copies = averages(trainer)
+        for copy in copies:
+            remove(_net(copy), self._current_graph(), removed)
         cut_optimizer_state(trainer.optimizers, net, remove(net, self._current_graph(), removed))
+        forget_compiled(net)
+        forget_plateaus(config.scheduler for config in trainer.lr_scheduler_configs)
         self._trace(pl_module)
         self._criterion.reset(self._current_graph().size)
-        if self.recalibration_batches:
-            recalibrate(trainer, pl_module, self.recalibration_batches)
+        for module in (pl_module, *copies):
+            if self.recalibration_batches:
+                recalibrate(trainer, module, self.recalibration_batches)
         wrap(trainer, net)
+        for copy in copies:
+            share_buffers(trainer, copy)
         record = self._record(pl_module, trainer.current_epoch)
         record.removed = int(removed.sum())
         record.dice_before = self.history[-1].dice_end
-        record.dice_after = validation_dice(trainer, pl_module)
+        # Of the weights that Lightning validates.
+        record.dice_after = validation_dice(trainer, copies[0] if copies else pl_module)
         self.history.append(record)
 
     def _choose(self, trainer: Trainer, pl_module: LightningModule, left: float) -> Removed:

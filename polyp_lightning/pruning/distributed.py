@@ -78,6 +78,13 @@ def wrap(trainer: Trainer, net: nn.Module) -> None:
     rank_zero_info(f"The cut network is the same in all {trainer.world_size} processes: SHA-256 {own[:16]}")
 
 
+def share_buffers(trainer: Trainer, module: nn.Module) -> None:
+    """Give all processes rank 0's buffers, as wrapping does for the module that is trained."""
+    if trainer.world_size > 1:
+        for buffer in module.buffers():
+            torch.distributed.broadcast(buffer, 0)
+
+
 def digest(tensors: dict[str, Tensor]) -> str:
     """SHA-256 over names, shapes and bytes."""
     total = hashlib.sha256()

@@ -1,12 +1,14 @@
-"""An optimizer's state after a cut."""
+"""What an optimizer and its learning-rate scheduler remember, after a cut."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from polyp_lightning.errors import PruningError, listed
 from polyp_lightning.pruning.surgery import Cut
@@ -35,6 +37,16 @@ def cut_optimizer_state(optimizers: Iterable[Optimizer], net: nn.Module, cut: Cu
                 if torch.is_tensor(value) and value.ndim == parameter.ndim:
                     state[key] = _kept(value, dims, parameter)
     _assert_all_trained(optimizers, parameters)
+
+
+def forget_plateaus(schedulers: Iterable[Any]) -> None:
+    """Let every ``ReduceLROnPlateau`` begin anew: what the larger network reached is no measure for the cut one.
+
+    Otherwise the epochs that the cut network needs to recover count as a plateau. The learning rate stays as it is.
+    """
+    for scheduler in schedulers:
+        if isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.best, scheduler.num_bad_epochs = scheduler.mode_worse, 0
 
 
 def _kept(value: torch.Tensor, dims: Mapping[int, npt.NDArray[np.intp]], parameter: torch.Tensor) -> torch.Tensor:

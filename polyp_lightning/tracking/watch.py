@@ -26,6 +26,12 @@ def current_stage(trainer: Trainer) -> int:
     return int(getattr(pruning_callback(trainer), "stage", 0))
 
 
+def cuts_to_come(trainer: Trainer) -> bool:
+    """Whether the network will be cut after the current epoch; False where nothing prunes."""
+    cuts_after = getattr(pruning_callback(trainer), "cuts_after", None)
+    return bool(cuts_after(trainer.current_epoch)) if callable(cuts_after) else False
+
+
 def data_facts(trainer: Trainer) -> dict[str, Any]:
     """What the DataModule says of the data in use (name, split, protocol, counts, size); empty if it says nothing."""
     describe = getattr(getattr(trainer, "datamodule", None), "describe", None)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from polyp_lightning.errors import PruningError
+from polyp_lightning.pruning.compiling import uncompiled
 from polyp_lightning.pruning.graph import ChannelGraph
 
 Importance = npt.NDArray[np.float64]
@@ -151,7 +152,7 @@ class WatchingCriterion(MeanCriterion):
 
     def __init__(self) -> None:
         super().__init__()
-        self._unwatch: Callable[[], None] | None = None
+        self._unwatch: list[Callable[[], None]] = []
 
     @property
     def rides_along(self) -> bool:
@@ -167,13 +168,13 @@ class WatchingCriterion(MeanCriterion):
         self.detach()
         if len(self.total) != graph.size:
             self.reset(graph.size)
-        self._unwatch = self._watch(net, graph)
+        self._unwatch = [self._watch(net, graph), uncompiled(net)]
 
     def detach(self) -> None:
         """Stop to watch and leave no hook behind; may be called at any time."""
-        if self._unwatch is not None:
-            self._unwatch()
-            self._unwatch = None
+        for undo in self._unwatch:
+            undo()
+        self._unwatch = []
 
     def gather(self, net: nn.Module, graph: ChannelGraph, batches: Batches, loss: Loss) -> None:
         """One forward and backward pass for each batch."""
