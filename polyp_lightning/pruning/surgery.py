@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from polyp_lightning.errors import PruningError, listed
+from polyp_lightning.pruning.ghosts import runs
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
-from polyp_lightning.pruning.stage import runs
 
 Cut = dict[str, dict[int, npt.NDArray[np.intp]]]
 """Per tensor that shrank, per dimension, the indices that were kept."""
