@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from polyp_lightning.pruning.labels import Atoms, Ties
+from polyp_lightning.pruning.shapes import call
 from polyp_lightning.pruning.sites import Site, SizeRecord
 
 # Operations whose numbers are values: one that changes with a width (a scale of 1/√width) is seen by a trial cut.
@@ -109,7 +110,7 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         """Run the operation and note it."""
         kwargs = kwargs or {}
-        out = func(*args, **kwargs)
+        out = call(func, args, kwargs)
         if func.namespace != "prim":
             name = func.overloadpacket.__name__
             self.operations.append((name, first_shape(out), numbers_of(name, args, kwargs)))

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from polyp_lightning.errors import PruningError
 from polyp_lightning.pruning.labels import Atoms, Labels
 from polyp_lightning.pruning.recording import Operation, Pass, Trace, numbers_of
+from polyp_lightning.pruning.shapes import call
 from polyp_lightning.pruning.sites import Choices, Frame, Site, SizeRecord
 
 T = TypeVar("T")
@@ -194,7 +195,7 @@ class Tracer(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         """Run the operation on fake tensors, then label its results."""
         kwargs = kwargs or {}
-        out = func(*args, **kwargs)
+        out = call(func, args, kwargs)
         if func.namespace == "prim":
             return out
         name = func.overloadpacket.__name__

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from polyp_lightning.errors import PruningError
 from polyp_lightning.pruning import rules  # noqa: F401  registers what operations do to labels
 from polyp_lightning.pruning.assembling import assemble
-from polyp_lightning.pruning.ghosts import FakeStage, MetaStage, Stage
+from polyp_lightning.pruning.ghosts import FakeGhosts, Ghosts, MetaGhosts
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 from polyp_lightning.pruning.labels import Atoms
 from polyp_lightning.pruning.recording import Pass, Trace, run_recorded
@@ -56,37 +56,37 @@ def trace(net: nn.Module, input_shape: Sequence[int], *, inexact: Sequence[str] 
         raise PruningError(msg)
     # Meta tensors are several times faster; fake ones also run what makes tensors on the CPU.
     try:
-        return _trace(net, input_shape, frozenset(inexact), MetaStage())
+        return _trace(net, input_shape, frozenset(inexact), MetaGhosts())
     except PruningError:
-        return _trace(net, input_shape, frozenset(inexact), FakeStage())
+        return _trace(net, input_shape, frozenset(inexact), FakeGhosts())
 
 
-def _trace(net: nn.Module, shape: Sequence[int], inexact: frozenset[str], stage: Stage) -> ChannelGraph:
+def _trace(net: nn.Module, shape: Sequence[int], inexact: frozenset[str], ghosts: Ghosts) -> ChannelGraph:
     choices, training = Choices(), True
     for _ in range(_TRIALS):
-        record = _run(net, shape, choices, inexact, stage, training=training)
+        record = _run(net, shape, choices, inexact, ghosts, training=training)
         graph, component = assemble(record, net, shape)
-        fault = _fault(net, graph, record, component, stage)
+        fault = _fault(net, graph, record, component, ghosts)
         if fault is None and not _whole_groups_instead(choices, record, component):
             if training:
-                return _with_needed_sizes(net, graph, record, component, stage)
+                return _with_needed_sizes(net, graph, record, component, ghosts)
             training = True
         elif fault is not None:
             training = False  # can wait until eval mode is in order
             if not _mend(choices, record, fault):
                 break
     if not training:
-        record = _run(net, shape, choices, inexact, stage, training=True)
-    return _without_culprits(net, record, shape, stage)
+        record = _run(net, shape, choices, inexact, ghosts, training=True)
+    return _without_culprits(net, record, shape, ghosts)
 
 
 def _run(
-    net: nn.Module, shape: Sequence[int], choices: Choices, inexact: frozenset[str], stage: Stage, *, training: bool
+    net: nn.Module, shape: Sequence[int], choices: Choices, inexact: frozenset[str], ghosts: Ghosts, *, training: bool
 ) -> Trace:
-    fake = _copied(net, stage)
+    fake = _copied(net, ghosts)
     try:
-        with stage.set():
-            record = run_traced(fake, (stage.example(net, shape),), Tracer(fake, shape[0], choices, inexact=inexact))
+        with ghosts.running():
+            record = run_traced(fake, (ghosts.example(net, shape),), Tracer(fake, shape[0], choices, inexact=inexact))
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         msg = f"the network's code decides by the values of tensors, which a trace cannot follow: {error}"
         raise PruningError(msg) from error
@@ -94,14 +94,14 @@ def _run(
         msg = f"the network does not run on an input of shape {tuple(shape)}: {error}"
         raise PruningError(msg) from error
     if training:
-        _trace_training(net, fake, record, shape, choices, inexact, stage)
+        _trace_training(net, fake, record, shape, choices, inexact, ghosts)
     freeze_what_cannot_be_cut(record)
     return record
 
 
-def _copied(net: nn.Module, stage: Stage) -> nn.Module:
+def _copied(net: nn.Module, ghosts: Ghosts) -> nn.Module:
     try:
-        return stage.copy(net)
+        return ghosts.copy(net)
     except Exception as error:
         msg = f"the network cannot be copied, which a trace needs: {error}"
         raise PruningError(msg) from error
@@ -114,19 +114,19 @@ def _trace_training(
     shape: Sequence[int],
     choices: Choices,
     inexact: frozenset[str],
-    stage: Stage,
+    ghosts: Ghosts,
 ) -> None:
     """Follow the training mode as well if it does anything that the eval mode does not."""
-    with stage.set():
-        light, error = run_recorded(used.train(), (stage.example(net, shape),))
+    with ghosts.running():
+        light, error = run_recorded(used.train(), (ghosts.example(net, shape),))
     record.training_known = error is None
     names = [name for name, size, _ in light.operations if (name, size) != ("add_", ())]  # batch norm's counter
     if error is not None or names == [operation.name for operation in record.passes[0].operations]:
         return
-    fake = stage.copy(net).train()
+    fake = ghosts.copy(net).train()
     try:
-        with stage.set():
-            run_traced(fake, (stage.example(net, shape),), Tracer(fake, shape[0], choices, record, inexact))
+        with ghosts.running():
+            run_traced(fake, (ghosts.example(net, shape),), Tracer(fake, shape[0], choices, record, inexact))
     except PruningError:
         record.passes.pop()  # returns nothing that a removal could change
 
@@ -146,9 +146,9 @@ def _trial_cut(graph: ChannelGraph, seed: int = 0) -> Removed:
     return removed
 
 
-def _fault(net: nn.Module, graph: ChannelGraph, record: Trace, component: Atoms, stage: Stage) -> Place | None:
+def _fault(net: nn.Module, graph: ChannelGraph, record: Trace, component: Atoms, ghosts: Ghosts) -> Place | None:
     """Where a cut network does not do as expected."""
-    faults = (_trial(net, graph, record, component, removed, stage) for removed in _trial_cuts(graph))
+    faults = (_trial(net, graph, record, component, removed, ghosts) for removed in _trial_cuts(graph))
     return next((fault for fault in faults if fault is not None), None)
 
 
@@ -158,22 +158,22 @@ def _trial_cuts(graph: ChannelGraph) -> list[Removed]:
 
 
 def _trial(
-    net: nn.Module, graph: ChannelGraph, record: Trace, component: Atoms, removed: Removed, stage: Stage
+    net: nn.Module, graph: ChannelGraph, record: Trace, component: Atoms, removed: Removed, ghosts: Ghosts
 ) -> Place | None:
     """The first operation that a cut network does not do as expected; None if all are as expected."""
     contradiction = _contradiction(record, component)
     if contradiction is not None:
         return contradiction
-    fake = stage.copy(net)
+    fake = ghosts.copy(net)
     try:
-        with torch.no_grad(), stage.set():
+        with torch.no_grad(), ghosts.running():
             cut(fake, graph, removed)
     except Exception:
         return 0, len(record.passes[0].operations)
     gone = removed[component]
     for number, expected in enumerate(record.passes):
-        with stage.set():
-            light, error = run_recorded(fake.train(number > 0), (stage.example(net, graph.input_shape),))
+        with ghosts.running():
+            light, error = run_recorded(fake.train(number > 0), (ghosts.example(net, graph.input_shape),))
         fault = _first_difference(expected, light.operations, gone)
         if fault is None and error is not None:
             fault = len(expected.operations)
@@ -193,14 +193,14 @@ def _contradiction(record: Trace, component: Atoms) -> Place | None:
 
 
 def _with_needed_sizes(
-    net: nn.Module, graph: ChannelGraph, record: Trace, component: Atoms, stage: Stage
+    net: nn.Module, graph: ChannelGraph, record: Trace, component: Atoms, ghosts: Ghosts
 ) -> ChannelGraph:
     """Without the numbers that equal a width by chance: the code runs on a cut network if they stay as they are."""
     classes = {name: type(module).__qualname__ for name, module in net.named_modules()}
     for kind in {(classes[size.module], size.attribute) for size in graph.sizes}:
         rest = tuple(size for size in graph.sizes if (classes[size.module], size.attribute) != kind)
         fewer = dataclasses.replace(graph, sizes=rest)
-        if _fault(net, fewer, record, component, stage) is None:
+        if _fault(net, fewer, record, component, ghosts) is None:
             graph = fewer
     return graph
 
@@ -255,13 +255,13 @@ def _whole_groups_instead(choices: Choices, record: Trace, component: Atoms) -> 
     return bool(stuck)
 
 
-def _without_culprits(net: nn.Module, record: Trace, shape: Sequence[int], stage: Stage) -> ChannelGraph:
+def _without_culprits(net: nn.Module, record: Trace, shape: Sequence[int], ghosts: Ghosts) -> ChannelGraph:
     """Freeze the groups whose cut the code does not bear, found by halving; no number follows a cut."""
     record.size_records.clear()
     for _ in range(_TRIALS):
         graph, component = assemble(record, net, shape)
         cuts = _trial_cuts(graph)
-        faulty = [one for one in cuts if _trial(net, graph, record, component, one, stage) is not None]
+        faulty = [one for one in cuts if _trial(net, graph, record, component, one, ghosts) is not None]
         if not faulty:
             return graph
         culprits = [group.components for group in graph.groups]
@@ -269,7 +269,7 @@ def _without_culprits(net: nn.Module, record: Trace, shape: Sequence[int], stage
             half = np.concatenate(culprits[: len(culprits) // 2])
             removed = graph.nothing()
             removed[half] = faulty[0][half]
-            in_half = _trial(net, graph, record, component, removed, stage) is not None
+            in_half = _trial(net, graph, record, component, removed, ghosts) is not None
             culprits = culprits[: len(culprits) // 2] if in_half else culprits[len(culprits) // 2 :]
         if not culprits:
             break
