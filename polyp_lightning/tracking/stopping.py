@@ -20,9 +20,7 @@ class TailEarlyStopping(EarlyStopping):
         min_delta: by how much a value has to be better to count.
     """
 
-    def __init__(
-        self, monitor: str = "val/dice", mode: str = "max", patience: int = 3, min_delta: float = 0.0
-    ) -> None:
+    def __init__(self, monitor: str = "val/dice", mode: str = "max", patience: int = 3, min_delta: float = 0.0) -> None:
         super().__init__(monitor, mode=mode, patience=patience, min_delta=min_delta)
 
     def _run_early_stopping_check(self, trainer: Trainer) -> None:

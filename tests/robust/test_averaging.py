@@ -99,9 +99,7 @@ def test_prunable_ema__a_resumed_run_ends_the_same(tmp_path: Path, monkeypatch: 
     stored = read(last)
     names = [k for k, v in stored["state_dict"].items() if v.is_floating_point() and v.ndim == 4]
     assert not any(torch.equal(stored["state_dict"][k], stored["current_model_state"][k]) for k in names)
-    again, trainer = fitted(
-        tmp_path, monkeypatch, [PrunableEMA(DECAY), StageCheckpoint()], ckpt_path=last, **options
-    )
+    again, trainer = fitted(tmp_path, monkeypatch, [PrunableEMA(DECAY), StageCheckpoint()], ckpt_path=last, **options)
     assert [row.epoch for row in trainer.callbacks[-2].history] == [0, 1, 2]  # type: ignore[attr-defined]
     for name, value in whole.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
@@ -114,7 +112,7 @@ def test_prunable_ema__a_resumed_run_ends_the_same(tmp_path: Path, monkeypatch: 
 def test_check_averaging__refuses_averages_that_keep_their_shapes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, averaging: Callback
 ) -> None:
-    with pytest.raises(ConfigError, match="fails after the first cut; take polyp_lightning.*PrunableEMA"):
+    with pytest.raises(ConfigError, match=r"fails after the first cut; take polyp_lightning.*PrunableEMA"):
         fitted(tmp_path, monkeypatch, [averaging])
     dense = TaylorFOPruning(target=1.0)
     fitted(tmp_path, monkeypatch, [copy.deepcopy(averaging)], pruning=dense, max_epochs=1)

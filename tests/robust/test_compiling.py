@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from polyp_lightning.pruning import trace
-from polyp_lightning.pruning.criteria import build_criterion
 from polyp_lightning.pruning.callback import TaylorFOPruning
+from polyp_lightning.pruning.criteria import build_criterion
 
 # So few filters that no choice meets a target exactly.
 pytestmark = pytest.mark.filterwarnings("ignore:the nearest to a budget")

@@ -28,8 +28,6 @@ class Scripted(PolypSegmenter):
         self.log("val/dice", torch.tensor(DICE[self.trainer.current_epoch]), batch_size=1)
 
 
-
-
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, *callbacks: Any, target: float = 0.5, **options: Any) -> Any:
     pruning = TaylorFOPruning(target, 2, 4, 2, recalibration_batches=0)
     options = {"max_epochs": len(DICE), "num_sanity_val_steps": 0, "limit_train_batches": 1, **options}
