@@ -142,14 +142,15 @@ class PolypDataModule(LightningDataModule):
             DataError: there are more processes than frames.
         """
         frames = self._frames(self.dataset.val, "val")
-        processes = getattr(self.trainer, "world_size", 1)
-        if processes == 1:
+        trainer = self.trainer
+        processes = 1 if trainer is None else trainer.world_size
+        if trainer is None or processes == 1:
             return self._loader(frames)
         if len(frames) < processes:
             msg = f"{processes} processes share {len(frames)} validation frames; lower --trainer.devices"
             raise DataError(msg)
         # Lightning's own sampler for this would repeat frames until all processes have as many.
-        share = UnrepeatedDistributedSampler(frames, processes, self.trainer.global_rank, shuffle=False)
+        share = UnrepeatedDistributedSampler(frames, processes, trainer.global_rank, shuffle=False)
         return self._loader(frames, sampler=share)
 
     def test_dataloader(self) -> list[DataLoader[dict[str, Any]]]:
@@ -171,7 +172,7 @@ class PolypDataModule(LightningDataModule):
         return FrameDataset([(self.stores[key], numbers[key][name]) for key, name in ids], augment, originals)
 
     def _loader(
-        self, frames: FrameDataset, sampler: Sampler[int] | None = None, drop_last: bool = False
+        self, frames: FrameDataset, sampler: Sampler[Any] | None = None, drop_last: bool = False
     ) -> DataLoader[dict[str, Any]]:
         workers = min(self.num_workers, len(frames))
         return DataLoader(

@@ -31,7 +31,10 @@ class PrunableEMA(EMAWeightAveraging):
     @property
     def average(self) -> LightningModule | None:
         """The module with the averaged weights; None outside a fit."""
-        return None if self._average_model is None else self._average_model.module
+        if self._average_model is None:
+            return None
+        module: Any = self._average_model.module
+        return module  # type: ignore[no-any-return]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Follow the module to its device and precision, which it has only now."""
