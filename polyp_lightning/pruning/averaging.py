@@ -31,10 +31,8 @@ class PrunableEMA(EMAWeightAveraging):
     @property
     def average(self) -> LightningModule | None:
         """The module with the averaged weights; None outside a fit."""
-        if self._average_model is None:
-            return None
-        module: Any = self._average_model.module
-        return module  # type: ignore[no-any-return]
+        averaged: Any = self._average_model
+        return None if averaged is None else averaged.module
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Follow the module to its device and precision, which it has only now."""

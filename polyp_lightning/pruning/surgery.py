@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from polyp_lightning.errors import PruningError, listed
+from polyp_lightning.pruning.ghosts import runs
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
-from polyp_lightning.pruning.stage import runs
 
 Cut = dict[str, dict[int, npt.NDArray[np.intp]]]
 """Per tensor that shrank, per dimension, the indices that were kept."""
@@ -101,8 +101,7 @@ def drop_dead(net: nn.Module, graph: ChannelGraph) -> tuple[str, ...]:
         drop_tensor(net, name)
     if tensors and not runs(net, graph.input_shape):
         for name, tensor in tensors.items():
-            module, _, key = name.rpartition(".")
-            setattr(net.get_submodule(module), key, tensor)
+            put_tensor(net, name, tensor)
         msg = f"the network's code asks for parameters that it does not use, among {listed(list(tensors))}; keep them"
         raise PruningError(msg)
     return tuple(tensors)
@@ -110,8 +109,17 @@ def drop_dead(net: nn.Module, graph: ChannelGraph) -> tuple[str, ...]:
 
 def drop_tensor(net: nn.Module, name: str) -> None:
     """Put None in the place of a parameter or buffer."""
+    put_tensor(net, name, None)
+
+
+def put_tensor(net: nn.Module, name: str, tensor: Tensor | None) -> None:
+    """Put a tensor, or None, in the place of a parameter or buffer."""
     module, _, key = name.rpartition(".")
-    setattr(net.get_submodule(module), key, None)
+    owner = net.get_submodule(module)
+    setattr(owner, key, tensor)
+    if isinstance(owner, nn.modules.batchnorm._BatchNorm) and key == "running_mean":
+        # Whoever renews the statistics of all norms asks this first.
+        owner.track_running_stats = tensor is not None
 
 
 _SIZES = "_polyp_sizes"

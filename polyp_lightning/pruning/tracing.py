@@ -11,11 +11,11 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from polyp_lightning.errors import PruningError
 from polyp_lightning.pruning import rules  # noqa: F401  registers what operations do to labels
 from polyp_lightning.pruning.assembling import assemble
+from polyp_lightning.pruning.ghosts import FakeStage, MetaStage, Stage
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 from polyp_lightning.pruning.labels import Atoms
 from polyp_lightning.pruning.recording import Pass, Trace, run_recorded
 from polyp_lightning.pruning.sites import Choices, Place
-from polyp_lightning.pruning.stage import FakeStage, MetaStage, Stage
 from polyp_lightning.pruning.surgery import cut
 from polyp_lightning.pruning.tracer import Tracer, freeze_what_cannot_be_cut, run_traced
 

@@ -38,7 +38,7 @@ class SetPoint:
         components: how many are removed.
         macs: share of the network's MACs that goes with them.
         measured: mean change of the loss over images.
-        predicted: the sum of the importances, which is a change of the loss for the signed, unnormalised TaylorFO.
+        predicted: the sum of the changes that the components were predicted to make alone.
     """
 
     components: int
@@ -98,19 +98,19 @@ def growing_sets(graph: ChannelGraph, importance: Importance, shares: Sequence[f
 
 
 def set_points(
-    graph: ChannelGraph, sets: Sequence[Components], importance: Importance, changes: Values
+    graph: ChannelGraph, sets: Sequence[Components], per_component: Importance, changes: Values
 ) -> list[SetPoint]:
     """What is drawn of growing sets.
 
     Args:
         graph: the network's.
         sets: the components of each.
-        importance: by the criterion that ordered them.
+        per_component: the predicted change of the loss, by which none of the sets need be ordered.
         changes: (sets, N), as measured.
     """
     dense = graph.total_macs()
     shares = [1 - graph.total_macs(together(graph, components)) / dense for components in sets]
-    predicted = [float(importance[components].sum()) for components in sets]
+    predicted = [float(per_component[components].sum()) for components in sets]
     return [
         SetPoint(len(components), share, float(change.mean()), guess)
         for components, share, change, guess in zip(sets, shares, changes, predicted, strict=True)

@@ -45,6 +45,9 @@ from polyp_lightning.study.taylor_picture import draw
 IN_UNITS_OF_LOSS = "taylor signed, not normalised"
 """The criterion whose importances are changes of the loss."""
 
+SUMMED = "taylor"
+"""The criterion for whose growing sets the sum of predicted changes is drawn."""
+
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     IN_UNITS_OF_LOSS: ("taylor", {"reduction": "signed", "normalise": False}),
     "taylor": ("taylor", {}),
@@ -61,7 +64,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """What is compared: criteria with their options, by the name in the picture."""
 
-SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 # Long enough for a net that has learnt, short enough to wait for.
 _EPOCHS, _SIDE = 12, 64
 
@@ -100,10 +103,11 @@ def _check(options: argparse.Namespace) -> None:
     changes = measured_changes(module.net, graph, alone(graph, components), *frames, module.loss)
     predicted = {name: importance[components] for name, importance in importances.items()}
     correlations = {name: correlation(values, changes) for name, values in predicted.items()}
-    sets = {name: measured_sets(module, graph, importance, frames) for name, importance in importances.items()}
+    per_component = importances[IN_UNITS_OF_LOSS]
+    sets = {name: measured_sets(module, graph, one, per_component, frames) for name, one in importances.items()}
     caption = _caption(module, data, frames, len(components), graph)
     picture = out / "taylor-check.png"
-    draw(picture, caption, predicted, changes, correlations, sets, IN_UNITS_OF_LOSS)
+    draw(picture, caption, predicted, changes, correlations, sets, IN_UNITS_OF_LOSS, SUMMED)
     written = [picture, *_write(out, graph, components, predicted, changes, correlations, sets)]
     console.print(table(correlations, caption))
     console.print("\n".join(f"wrote {path}" for path in written), highlight=False, soft_wrap=True)
@@ -183,13 +187,13 @@ def scored(module: PolypSegmenter, graph: ChannelGraph, frames: Frames) -> dict[
 
 
 def measured_sets(
-    module: PolypSegmenter, graph: ChannelGraph, importance: Importance, frames: Frames
+    module: PolypSegmenter, graph: ChannelGraph, importance: Importance, per_component: Importance, frames: Frames
 ) -> list[SetPoint]:
-    """Growing sets of the least important components, removed together."""
+    """Growing sets of the least important components, removed together; predicted is the sum of ``per_component``."""
     sets = growing_sets(graph, importance, SHARES)
     removals = [together(graph, components) for components in sets]
     changes = measured_changes(module.net, graph, removals, *frames, module.loss)
-    return set_points(graph, sets, importance, changes)
+    return set_points(graph, sets, per_component, changes)
 
 
 def table(correlations: Mapping[str, Correlation], caption: str) -> Table:
@@ -198,7 +202,7 @@ def table(correlations: Mapping[str, Correlation], caption: str) -> Table:
     lines.add_column("criterion")
     lines.add_column("change", justify="right")
     lines.add_column("its size", justify="right")
-    for name, rho in sorted(correlations.items(), key=lambda item: -item[1].signed):
+    for name, rho in sorted(correlations.items(), key=lambda item: -max(item[1].signed, item[1].absolute)):
         lines.add_row(name, f"{rho.signed:.3f}", f"{rho.absolute:.3f}")
     return lines
 
@@ -236,7 +240,7 @@ def _write(
         _csv(out / "components.csv", ["component", "layer", "change", "mean_size", *predicted], by_component),
         _csv(
             out / "sets.csv",
-            ["criterion", "components", "macs_removed", "change", "sum_of_importances"],
+            ["criterion", "components", "macs_removed", "change", "predicted_change"],
             ([name, p.components, p.macs, p.measured, p.predicted] for name, ps in sets.items() for p in ps),
         ),
     ]

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec
 
 from polyp_lightning.files import written_beside
 from polyp_lightning.study.loss_changes import Correlation, SetPoint, Values
@@ -27,12 +26,14 @@ def draw(
     correlations: Mapping[str, Correlation],
     sets: Mapping[str, Sequence[SetPoint]],
     in_units_of_loss: str,
+    summed: str,
 ) -> None:
     """Writes the PNG.
 
-    One panel for each criterion: what it says of a component against the measured change of the loss when that
-    component alone is removed. Below them, growing sets: the measured change by criterion against the share of MACs
-    removed, and predicted against measured for the criterion that predicts in units of the loss.
+    One panel for each criterion: what it says of a component against what is measured when that component alone is
+    removed. That is the mean change of the loss for the criterion in units of the loss, and for the others, which
+    predict a size, the mean size of the change. Below them, growing sets: the measured change by criterion against the
+    share of MACs removed; and for one criterion's sets, measured against the sum of predicted changes.
 
     Args:
         path: the PNG.
@@ -41,27 +42,40 @@ def draw(
         changes: (components, N), as measured.
         correlations: by criterion.
         sets: by criterion.
-        in_units_of_loss: the criterion of which the last panel is.
+        in_units_of_loss: the criterion that predicts changes of the loss.
+        summed: the criterion whose sets the last panel shows.
     """
     rows = -(-len(predicted) // _COLUMNS)
     figure = Figure(figsize=(2.7 * _COLUMNS, 2.45 * rows + 3.6), dpi=130, layout="constrained")
     grid = figure.add_gridspec(rows + 1, _COLUMNS, height_ratios=[*[1.0] * rows, 1.35])
-    measured = changes.mean(1)
+    change, size = changes.mean(1), np.abs(changes).mean(1)
     for number, (name, values) in enumerate(predicted.items()):
         axes = figure.add_subplot(grid[number // _COLUMNS, number % _COLUMNS])
-        _components(axes, name, values, measured, correlations[name], identity=name == in_units_of_loss)
+        rho = correlations[name]
+        if name == in_units_of_loss:
+            _components(axes, f"{name}\nchange of the loss, ρ = {rho.signed:.3f}", values, change, identity=True)
+        else:
+            _components(axes, f"{name}\nsize of the change, ρ = {rho.absolute:.3f}", values, size, identity=False)
         if number % _COLUMNS == 0:
-            axes.set_ylabel("measured change of loss", fontsize=8)
-    _sets(figure, grid, sets, in_units_of_loss)
+            axes.set_ylabel("measured", fontsize=8)
+    lines = figure.add_subplot(grid[-1, :3])
+    _sets(lines, sets)
+    # Many lines: their names fill the cells that the criteria leave empty, or cover some of the lines.
+    used = len(predicted) % _COLUMNS
+    place = figure.add_subplot(grid[rows - 1, used:]) if used else lines
+    if used:
+        place.axis("off")
+    handles, labels = lines.get_legend_handles_labels()
+    place.legend(handles, labels, ncols=2, fontsize=8, frameon=False, loc="center", title="growing sets, ordered by")
+    _predicted_sets(figure.add_subplot(grid[-1, 3:]), sets[summed], summed)
     figure.suptitle("Predicted against measured change of the loss when components are removed", fontsize=13)
     figure.supxlabel(caption, fontsize=8)
     with written_beside(path) as beside:
         figure.savefig(beside, format="png")
 
 
-def _components(axes: Axes, name: str, values: Values, measured: Values, rho: Correlation, *, identity: bool) -> None:
+def _components(axes: Axes, title: str, values: Values, measured: Values, *, identity: bool) -> None:
     axes.plot(values, measured, linestyle="", marker="o", markersize=3, alpha=0.55, color=_BLUE, markeredgewidth=0)
-    axes.axhline(0, color=_GREY, linewidth=0.6)
     axes.ticklabel_format(useOffset=False)
     axes.margins(0.07)
     linear = _spread(axes.set_xscale, values), _spread(axes.set_yscale, measured)
@@ -72,7 +86,8 @@ def _components(axes: Axes, name: str, values: Values, measured: Values, rho: Co
         line = line[(line >= ends[0]) & (line <= ends[1])]
         axes.plot(line, line, color=_GREY, linewidth=0.8, linestyle="--", label="equal")
         axes.legend(fontsize=7, frameon=False, loc="lower right")
-    axes.set_title(f"{name}\nρ = {rho.signed:.2f}  (of size: {rho.absolute:.2f})", fontsize=8.5)
+        axes.axhline(0, color=_GREY, linewidth=0.6)
+    axes.set_title(title, fontsize=8.5)
     axes.tick_params(labelsize=6)
 
 
@@ -93,8 +108,7 @@ def _spread(set_scale: Callable[..., None], values: Values) -> float:
     return linear
 
 
-def _sets(figure: Figure, grid: GridSpec, sets: Mapping[str, Sequence[SetPoint]], in_units_of_loss: str) -> None:
-    axes = figure.add_subplot(grid[-1, :3])
+def _sets(axes: Axes, sets: Mapping[str, Sequence[SetPoint]]) -> None:
     for number, (name, points) in enumerate(sets.items()):
         axes.plot(
             [100 * point.macs for point in points],
@@ -111,9 +125,8 @@ def _sets(figure: Figure, grid: GridSpec, sets: Mapping[str, Sequence[SetPoint]]
     axes.set_ylabel("measured change of loss", fontsize=8)
     axes.set_title("growing sets, without training in between", fontsize=9)
     axes.tick_params(labelsize=7)
-    # Beside the lines, of which there are many.
-    axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    _predicted_sets(figure.add_subplot(grid[-1, 3:]), sets[in_units_of_loss], in_units_of_loss)
+    # The small changes are those that matter when a share of the network is to go.
+    axes.set_yscale("symlog", linthresh=0.01)
 
 
 def _predicted_sets(axes: Axes, points: Sequence[SetPoint], name: str) -> None:
@@ -124,7 +137,8 @@ def _predicted_sets(axes: Axes, points: Sequence[SetPoint], name: str) -> None:
         shares, predicted, color=_BLUE, marker="o", markersize=4, linestyle="--", label="predicted: sum of changes"
     )
     axes.axhline(0, color=_GREY, linewidth=0.6)
+    axes.set_yscale("symlog", linthresh=0.01)
     axes.set_xlabel("% of MACs removed", fontsize=8)
-    axes.set_title(f"growing sets by {name}", fontsize=9)
+    axes.set_title(f"growing sets by {name}: the sum of predicted changes", fontsize=9)
     axes.tick_params(labelsize=7)
     axes.legend(fontsize=7, frameon=False)

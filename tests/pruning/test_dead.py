@@ -55,6 +55,17 @@ def test_drop_dead__with_a_removal_plan_and_training() -> None:
     assert pruning.describe(again) == pruning.describe(net)
 
 
+def test_drop_dead__batch_norm_statistics_can_still_be_renewed() -> None:
+    net = smp.Unet("timm-tf_efficientnet_lite0", encoder_weights=None)
+    assert any("bn" in name for name in pruning.drop_dead(net, pruning.trace(net, (2, 3, 64, 64))))
+    for one in (
+        net,
+        pruning.rebuild(smp.Unet("timm-tf_efficientnet_lite0", encoder_weights=None), pruning.describe(net)),
+    ):
+        torch.optim.swa_utils.update_bn([torch.randn(2, 3, 64, 64)], one)
+        assert all(p.isfinite().all() for p in one.buffers())
+
+
 def test_drop_dead__what_only_training_uses_stays() -> None:
     net = Auxiliary()
     pruning.drop_dead(net, pruning.trace(net, (2, 3, 16, 16)))

@@ -54,6 +54,7 @@ class Gauge(Callback):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_fit__two_hundred_epochs_with_forty_cuts_grow_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segmenter, "build_net", lambda *_: Wide())
     torch.set_num_threads(1)

@@ -17,7 +17,9 @@ from polyp_lightning.checkpoint_file import read
 from polyp_lightning.cli import main
 
 LAST = Path("run") / "checkpoints" / "last.ckpt"
-FORK = multiprocessing.get_context("fork")
+# A server that has imported everything and computed nothing: autograd's threads do not survive a fork.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["polyp_lightning.training_cli", "small_run"])
 
 
 def child(folder: Path, die_at: str, arguments: list[str]) -> None:
@@ -35,7 +37,7 @@ def run(folder: Path, *more: str, die_at: str = "", kill_after: float | None = N
     """One process in a folder; returns its exit code, -9 if it was killed."""
     start = ["--ckpt_path", str(LAST)] if (folder / LAST).is_file() else OPTIONS
     folders = ["--trainer.default_root_dir", "run", "--data.cache_dir", str(folder.parent / "cache")]
-    process = FORK.Process(target=child, args=(folder, die_at, ["fit", *start, *folders, *more]))
+    process = SERVER.Process(target=child, args=(folder, die_at, ["fit", *start, *folders, *more]))
     process.start()
     process.join(kill_after)
     if process.is_alive():
