@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from torch.utils.data import DataLoader, Sampler
 
 from polyp_lightning.data.cache import FrameStore, default_cache_dir, open_store
 from polyp_lightning.data.datasets import Dataset, DatasetName, FrameId, check_choice, load_dataset
@@ -135,8 +136,22 @@ class PolypDataModule(LightningDataModule):
         return self._loader(frames, sampler=SeededSampler(frames, self.seed), drop_last=drop_last)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """The validation frames, in order."""
-        return self._loader(self._frames(self.dataset.val, "val"))
+        """The validation frames, in order; of several processes each has its share, and every frame counts once.
+
+        Raises:
+            DataError: there are more processes than frames.
+        """
+        frames = self._frames(self.dataset.val, "val")
+        trainer = self.trainer
+        processes = 1 if trainer is None else trainer.world_size
+        if trainer is None or processes == 1:
+            return self._loader(frames)
+        if len(frames) < processes:
+            msg = f"{processes} processes share {len(frames)} validation frames; lower --trainer.devices"
+            raise DataError(msg)
+        # Lightning's own sampler for this would repeat frames until all processes have as many.
+        share = UnrepeatedDistributedSampler(frames, processes, trainer.global_rank, shuffle=False)
+        return self._loader(frames, sampler=share)
 
     def test_dataloader(self) -> list[DataLoader[dict[str, Any]]]:
         """One loader for each of `test_names`, in order, with masks at the original resolution."""
@@ -157,7 +172,7 @@ class PolypDataModule(LightningDataModule):
         return FrameDataset([(self.stores[key], numbers[key][name]) for key, name in ids], augment, originals)
 
     def _loader(
-        self, frames: FrameDataset, sampler: SeededSampler | None = None, drop_last: bool = False
+        self, frames: FrameDataset, sampler: Sampler[Any] | None = None, drop_last: bool = False
     ) -> DataLoader[dict[str, Any]]:
         workers = min(self.num_workers, len(frames))
         return DataLoader(

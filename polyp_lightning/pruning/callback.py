@@ -176,7 +176,11 @@ class TaylorFOPruning(Callback):
             now.dice_best = max(now.dice_end, now.dice_best or 0.0)
 
     def state_dict(self) -> dict[str, Any]:
-        """History and scores as plain values and tensors."""
+        """History and scores as plain values and tensors.
+
+        Of several processes only rank 0's scores are stored, those of its own frames: a run that is resumed between
+        scoring and cut counts them once for each process, and chooses by that share of the frames alone.
+        """
         return {
             "history": [record.as_dict() for record in self.history],
             "dense": self._dense.as_dict() if self._dense else None,
