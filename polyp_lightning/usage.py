@@ -22,7 +22,7 @@ def explained(complaint: str, options: Collection[str]) -> str:
         complaint: its text.
         options: the names of all options, without dashes.
 
-    >>> explained("unrecognized arguments: --data.nmae kvasir", ["data.name", "trainer.max_epochs"])
+    >>> explained("unrecognized arguments: --data.nmae kvasir", ["data.name", "seed_everything"])
     '--data.nmae is no option. Did you mean --data.name?'
     """
     if unknown := _UNKNOWN.search(complaint):
