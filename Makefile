@@ -10,11 +10,11 @@ DATASETS ?= $(or $(POLYP_DATA),datasets)
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-install: .venv/installed ## set up .venv with the pinned packages (about 6 GB, once)
+install: .venv/installed ## set up .venv with the pinned packages (about 7 GB, once)
 
 .venv/installed: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 …")'
-	@echo "Installing the pinned packages into .venv (about 6 GB with torch; a few minutes)"
+	@echo "Installing the pinned packages into .venv (about 7 GB with torch; a few minutes)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
