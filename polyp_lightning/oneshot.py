@@ -21,6 +21,7 @@ from polyp_lightning.pruning.choosing import Clock, Recipe
 from polyp_lightning.pruning.criteria import Importance, build_criterion
 from polyp_lightning.pruning.graph import Removed
 from polyp_lightning.timers import build_timer
+from polyp_lightning.tracking.terminal import show_text
 from polyp_lightning.usage import explained
 
 _NO_LIMITS = Limits()
@@ -129,7 +130,8 @@ class _Cut:
 
     def show(self, milliseconds: Cost | None) -> None:
         """Print what would be cut."""
-        console = _console()
+        # A pipe has no width of its own; 80 columns would squeeze the names of layers.
+        console = Console(width=None if sys.stdout.isatty() else 140)
         console.print(preview_table(preview(self.graph, self.scores, self.removed, milliseconds)))
         console.print("Predicted change: sum of the removed scores, in the criterion's own unit. Nothing was written.")
 
@@ -152,7 +154,7 @@ class _Cut:
             f"Checkpoint: {goal}",
             f"Fine-tune it: python -m polyp_lightning fit --model.init_from {goal} --pruning.target 1",
         ):
-            _console().print(line, soft_wrap=True, highlight=False)
+            show_text(line)
 
 
 def _summary() -> str:
@@ -165,8 +167,3 @@ def _check(**counts: tuple[int, int]) -> None:
         if value < least:
             msg = f"--{name} {value} is too small: at least {least}"
             raise ConfigError(msg)
-
-
-def _console() -> Console:
-    # A pipe has no width of its own; 80 columns would squeeze the names of layers.
-    return Console(width=None if sys.stdout.isatty() else 140)

@@ -13,7 +13,7 @@ Components that a criterion cannot see are **never removed before those it sees*
 every other.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -70,6 +70,15 @@ def made(graph: ChannelGraph, name: str) -> int | None:
     axes, consumed = graph.axes.get(name, ()), graph.consumed.get(name, ())
     dims = (d for d, (axis, read) in enumerate(zip(axes, consumed, strict=True)) if not read and (axis != FROZEN).any())
     return next(dims, None)
+
+
+def made_along(graph: ChannelGraph, places: Iterable[tuple[str, int]]) -> npt.NDArray[np.bool_]:
+    """Which components are made along the given dimensions of parameters, (size,)."""
+    seen = graph.nothing()
+    for name, dim in places:
+        seen[graph.axes[name][dim]] = True
+    seen[FROZEN] = False
+    return seen
 
 
 def mean_per_component(layers: Iterator[tuple[Atoms, Values]], size: int) -> tuple[Importance, npt.NDArray[np.bool_]]:

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from polyp_lightning.pruning.criteria.base import Batches, Importance, Loss, WatchingCriterion
-from polyp_lightning.pruning.criteria.filters import makers, unseen_last
+from polyp_lightning.pruning.criteria.filters import made_along, makers, unseen_last
 from polyp_lightning.pruning.graph import ChannelGraph
-from polyp_lightning.pruning.labels import FROZEN
 from polyp_lightning.pruning.scores import EPSILON, LayerScores, contract
 
 
@@ -63,10 +62,7 @@ class TaylorFilter(WatchingCriterion):
     def importance(self, net: nn.Module, graph: ChannelGraph) -> Importance:
         """The mean, normalised per layer if asked for."""
         mean = super().importance(net, graph)
-        seen = graph.nothing()
-        for _, name, dim in makers(net, graph):
-            seen[graph.axes[name][dim]] = True
-        seen[FROZEN] = False
+        seen = made_along(graph, ((name, dim) for _, name, dim in makers(net, graph)))
         return unseen_last(layer_l2(mean, graph) if self.layer_norm else mean, seen, self.name)
 
 

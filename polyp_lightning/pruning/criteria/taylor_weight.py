@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from polyp_lightning.pruning.criteria.base import Importance, WatchingCriterion
-from polyp_lightning.pruning.criteria.filters import made, unseen_last
+from polyp_lightning.pruning.criteria.filters import made, made_along, unseen_last
 from polyp_lightning.pruning.graph import ChannelGraph
-from polyp_lightning.pruning.labels import FROZEN
 from polyp_lightning.pruning.scores import wide
 
 
@@ -62,10 +61,7 @@ class TaylorWeight(WatchingCriterion):
     def importance(self, net: nn.Module, graph: ChannelGraph) -> Importance:
         """The mean, of components with a trainable parameter."""
         mean = super().importance(net, graph)
-        seen = graph.nothing()
-        for name, _, dim in _parameters(net, graph):
-            seen[graph.axes[name][dim]] = True
-        seen[FROZEN] = False
+        seen = made_along(graph, ((name, dim) for name, _, dim in _parameters(net, graph)))
         return unseen_last(mean, seen, self.name)
 
 
