@@ -33,6 +33,9 @@ EPSILON = 1e-12
 # memory that has to be asked from the system first, which takes ten times as long as reading x and its gradient.
 _PIECE = 2**19
 
+# Values of x from which a kernel of its own for each image is faster.
+_LARGE = 2**20
+
 
 def contract(x: Tensor, gradient: Tensor, channel_dim: int) -> Tensor:
     """Σ_space x · gradient per image and channel.
@@ -46,6 +49,8 @@ def contract(x: Tensor, gradient: Tensor, channel_dim: int) -> Tensor:
         (N, C), float32 or wider.
     """
     dtype = wide(x)
+    if channel_dim == 1 and x.ndim == 4 and x.is_cpu and x.dtype == gradient.dtype and x.numel() >= _LARGE:
+        return _contract_images(x, gradient).to(dtype)
     space = [d for d in range(1, x.ndim) if d != channel_dim % x.ndim]
     if not space:
         return x.to(dtype) * gradient.to(dtype)
@@ -53,6 +58,21 @@ def contract(x: Tensor, gradient: Tensor, channel_dim: int) -> Tensor:
     pairs = zip(x.split(rows, space[0]), gradient.split(rows, space[0]), strict=True)
     parts = [(a.to(dtype) * b.to(dtype)).sum(space) for a, b in pairs]
     return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+
+
+def _contract_images(x: Tensor, gradient: Tensor) -> Tensor:
+    """:func:`contract` image by image, as the gradient of a batch norm's scale at mean 0 and deviation 1.
+
+    That kernel reads both once and writes nothing else, which on a processor takes two thirds of the time.
+    """
+    mean = x.new_zeros(x.shape[1], dtype=wide(x))
+    deviation = torch.ones_like(mean)
+    backward = torch.ops.aten.native_batch_norm_backward
+    each = [
+        backward(g, image, deviation, None, None, mean, deviation, True, 0.0, [False, True, False])[1]
+        for image, g in zip(x.split(1), gradient.split(1), strict=True)
+    ]
+    return torch.stack(each)
 
 
 def wide(tensor: Tensor) -> torch.dtype:
@@ -78,7 +98,9 @@ class ForwardPass:
 
     def add(self, s: Tensor, channels: Tensor) -> None:
         """Numbers per channel of one layer: (N, C), or (N · windows, C) where windows are folded into the batch."""
-        self.parts.append((s.reshape(self.images, -1, s.shape[-1]).sum(1), channels))
+        if len(s) != self.images:
+            s = s.reshape(self.images, -1, s.shape[-1]).sum(1)
+        self.parts.append((s, channels))
 
     def add_output(self, gradient: Tensor) -> None:
         """The gradient at one output."""
