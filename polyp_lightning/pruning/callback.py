@@ -18,7 +18,7 @@ from polyp_lightning.pruning.distributed import agreed, check_strategy, reduce_s
 from polyp_lightning.pruning.exactness import assert_exact
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 from polyp_lightning.pruning.optimizer_state import cut_optimizer_state, forget_plateaus
-from polyp_lightning.pruning.passes import gather, noise, recalibrate, validation_dice
+from polyp_lightning.pruning.passes import gather, loss_scale, noise, recalibrate, validation_dice
 from polyp_lightning.pruning.schedule import Schedule, Shape
 from polyp_lightning.pruning.stages import StageRecord
 from polyp_lightning.pruning.surgery import remove
@@ -97,6 +97,7 @@ class TaylorFOPruning(Callback):
         self._criterion = build_criterion(criterion, **(options or {}))
         self._dense: Dense | None = None
         self._graph: ChannelGraph | None = None
+        self._steps = 0
 
     @property
     def stage(self) -> int:
@@ -152,9 +153,27 @@ class TaylorFOPruning(Callback):
         if self.left_at(epoch + 1) is not None and self._criterion.rides_along:
             self._criterion.attach(_net(pl_module), self._current_graph())
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Tell the criterion what a gradient scaler (16-mixed) multiplies the loss with."""
+        self._steps, self._criterion.loss_scale = trainer.global_step, loss_scale(trainer)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Take back what was scored for a step that a gradient scaler skipped: nothing was learnt from its images.
+
+        Gradients have been averaged over all processes by then, so that all of them skip the same steps.
+        """
+        if trainer.global_step > self._steps:
+            # It lowers its factor after a step that it skipped, and after no other.
+            skipped = loss_scale(trainer) < self._criterion.loss_scale
+            self._criterion.take_back() if skipped else self._criterion.keep()
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop watching."""
         self._criterion.detach()
+        # Passes of a criterion's own are not scaled.
+        self._criterion.loss_scale = 1.0
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave no hook behind."""
