@@ -14,7 +14,15 @@ from polyp_lightning.pruning.budget import Allocation, Dense, Limits, check_reac
 from polyp_lightning.pruning.choosing import Clock, Recipe
 from polyp_lightning.pruning.compiling import forget_compiled
 from polyp_lightning.pruning.criteria import build_criterion
-from polyp_lightning.pruning.distributed import agreed, check_strategy, reduce_scores, share_buffers, unwrap, wrap
+from polyp_lightning.pruning.distributed import (
+    agreed,
+    check_strategy,
+    reduce_scores,
+    share_buffers,
+    summed_scores,
+    unwrap,
+    wrap,
+)
 from polyp_lightning.pruning.exactness import assert_exact
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 from polyp_lightning.pruning.optimizer_state import cut_optimizer_state, forget_plateaus
@@ -98,6 +106,7 @@ class TaylorFOPruning(Callback):
         self._dense: Dense | None = None
         self._graph: ChannelGraph | None = None
         self._steps = 0
+        self._scores_of_all = False
 
     @property
     def stage(self) -> int:
@@ -135,6 +144,10 @@ class TaylorFOPruning(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Trace the network: the dense one, or in a resumed run the pruned one."""
         self._trace(pl_module)
+        if self._scores_of_all and not trainer.is_global_zero:
+            # They are added up again before the cut, so that one process may have them only.
+            self._criterion.reset(self._current_graph().size)
+        self._scores_of_all = False
         if not self.history:
             self._dense = self.recipe.dense(_net(pl_module), self._current_graph())
             self.history.append(self._record(pl_module, trainer.current_epoch))
@@ -195,11 +208,7 @@ class TaylorFOPruning(Callback):
             now.dice_best = max(now.dice_end, now.dice_best or 0.0)
 
     def state_dict(self) -> dict[str, Any]:
-        """History and scores as plain values and tensors.
-
-        Of several processes only rank 0's scores are stored, those of its own frames: a run that is resumed between
-        scoring and cut counts them once for each process, and chooses by that share of the frames alone.
-        """
+        """History and scores as plain values and tensors."""
         return {
             "history": [record.as_dict() for record in self.history],
             "dense": self._dense.as_dict() if self._dense else None,
@@ -211,6 +220,11 @@ class TaylorFOPruning(Callback):
         self.history = [StageRecord.from_dict(values) for values in state_dict["history"]]
         self._dense = Dense.from_dict(state_dict["dense"]) if state_dict["dense"] else None
         self._criterion.load_state_dict(state_dict["criterion"])
+        self._scores_of_all = True
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Store what all processes have scored; every one of them gets here."""
+        checkpoint["callbacks"][self.state_key]["criterion"] = summed_scores(trainer, self._criterion)
 
     def _cut(self, trainer: Trainer, pl_module: LightningModule, left: float) -> None:
         """The effect of a cut on the network, the optimizer and the records."""

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -64,7 +64,7 @@ def announce(folder: Path) -> None:
 
     def moment(name: str) -> None:
         # RANK_DIES: only that process of a distributed training.
-        if name == die_at and os.environ.get("RANK_DIES", "0") == os.environ.get("LOCAL_RANK", "0"):
+        if name == die_at and os.environ.get("RANK_DIES", "0") == rank():
             os.kill(os.getpid(), 9)
 
     def wrapped(owner: type | object, name: str, label: str) -> None:
@@ -88,6 +88,37 @@ def announce(folder: Path) -> None:
     wrapped(Callback, "on_train_epoch_end", "epoch end")
 
 
+def rank() -> str:
+    return os.environ.get("LOCAL_RANK", "0")
+
+
+def keep_validated(folder: Path) -> None:
+    """Writes the names of the frames that each process validates into a file, a line for each batch."""
+    step = segmenter.PolypSegmenter.validation_step
+
+    def around(self: segmenter.PolypSegmenter, batch: dict[str, Any], batch_idx: int) -> None:
+        with (folder / f"validated{rank()}.txt").open("a") as file:
+            file.write(" ".join(batch["name"]) + "\n")
+        step(self, batch, batch_idx)
+
+    segmenter.PolypSegmenter.validation_step = around  # type: ignore[method-assign]
+
+
+def overflow() -> None:
+    """In step OVERFLOW of rank 1 a gradient is beyond half precision, before the processes' gradients are averaged."""
+    step = segmenter.PolypSegmenter.training_step
+
+    def around(self: segmenter.PolypSegmenter, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
+        loss = step(self, batch, batch_idx)
+        if rank() == "1" and self.global_step == int(os.environ["OVERFLOW"]):
+            parameter = next(self.net.parameters())
+            handle = parameter.register_hook(lambda g: (handle.remove(), torch.full_like(g, torch.inf))[1])
+        return loss
+
+    if "OVERFLOW" in os.environ:
+        segmenter.PolypSegmenter.training_step = around  # type: ignore[method-assign]
+
+
 def keep_scores(folder: Path) -> None:
     """Writes the importance of the first cut's components, as each process has it, into a file."""
     from polyp_lightning.pruning.callback import TaylorFOPruning
@@ -96,9 +127,10 @@ def keep_scores(folder: Path) -> None:
 
     def around(self: TaylorFOPruning, *args: Any) -> Any:
         removed = choose(self, *args)
-        path = folder / f"scores{os.environ.get('LOCAL_RANK', '0')}.json"
+        path, criterion = folder / f"scores{rank()}.json", cast("Any", self._criterion)
         if not path.exists():
-            path.write_text(json.dumps(self._criterion.importance(None, self._graph).tolist()))  # type: ignore[arg-type]
+            path.write_text(json.dumps(criterion.importance(None, self._graph).tolist()))
+            path.with_name(f"images{rank()}.json").write_text(json.dumps(criterion.count))
         return removed
 
     TaylorFOPruning._choose = around  # type: ignore[method-assign]
@@ -109,4 +141,6 @@ if __name__ == "__main__":
     use_small_net()
     announce(Path.cwd())
     keep_scores(Path.cwd())
+    keep_validated(Path.cwd())
+    overflow()
     sys.exit(main(sys.argv[1:]))
