@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
 from polyp_lightning.complexity import measure
@@ -50,7 +52,8 @@ class TaylorFOPruning(Callback):
     the metric of another.
 
     Args:
-        target: share of the dense MACs to keep in the end; 1 trains the dense network.
+        target: share of the dense MACs to keep in the end; 1 trains the dense network. Dense is the network that the
+            run begins with: after ``--model.init_from`` that of the checkpoint, pruned or not.
         start: epoch (from 0) of the first cut.
         end: epoch of the last cut.
         every: epochs between cuts.
@@ -133,6 +136,7 @@ class TaylorFOPruning(Callback):
             return
         check_strategy(trainer)
         check_averaging(trainer)
+        _warn_of_early_stopping(trainer)
         last, epochs = self.schedule.epochs[-1], trainer.max_epochs
         if not trainer.fast_dev_run and epochs not in (None, -1) and last >= epochs:  # type: ignore[attr-defined]
             msg = (
@@ -151,6 +155,7 @@ class TaylorFOPruning(Callback):
         if not self.history:
             self._dense = self.recipe.dense(_net(pl_module), self._current_graph())
             self.history.append(self._record(pl_module, trainer.current_epoch))
+            self._tell_reference(pl_module)
             if not self.target.is_everything and self.target.unit != "ms":
                 check_reachable(self._current_graph(), self.target, limits=self.recipe.limits)
         if trainer.fit_loop.restarted_mid_epoch:
@@ -262,6 +267,15 @@ class TaylorFOPruning(Callback):
         reduce_scores(trainer, self._criterion)
         return self.recipe.choose(net, graph, self._criterion.importance(net, graph), self._dense, left)
 
+    def _tell_reference(self, pl_module: LightningModule) -> None:
+        """Say what the target is a share of, where a run begins with a network that may have been pruned before."""
+        if getattr(pl_module, "init_from", None) and self.target.is_share and not self.target.is_everything:
+            now = self.history[0]
+            rank_zero_info(
+                f"The network of --model.init_from has {now.gmacs:.3f} GMACs and {now.params:,} parameters in use: "
+                f"{self.target} means of these, not of the network it was once cut from"
+            )
+
     def _trace(self, pl_module: LightningModule) -> None:
         size = _image_size(pl_module)
         self._graph = trace(_net(pl_module), (2, 3, size, size))
@@ -291,6 +305,16 @@ def _check_options(scoring: int, recalibration: int, check: str) -> None:
         if wrong:
             msg = f"--pruning.{what}"
             raise ConfigError(msg)
+
+
+def _warn_of_early_stopping(trainer: Trainer) -> None:
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        # Not its subclasses: one of them counts in the tail only.
+        if type(callback) is EarlyStopping:
+            rank_zero_warn(
+                "EarlyStopping takes the dip after a cut for the end, and may stop before the last cut; take "
+                "polyp_lightning.tracking.TailEarlyStopping (--trainer.callbacks), which counts after it"
+            )
 
 
 def _is_of_the_fit(trainer: Trainer) -> bool:
