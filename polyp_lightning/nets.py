@@ -12,6 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from polyp_lightning.checkpoint_file import fault, is_archive
 from polyp_lightning.errors import ConfigError, listed
 
 Triple = tuple[float, float, float]
@@ -171,6 +172,11 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         )
         raise ConfigError(msg)
     try:
+        # The older format has no checksums.
+        damage = fault(path) if is_archive(path) else None
+        if damage:
+            msg = f"encoder_weights={str(path)!r} {damage}"
+            raise ConfigError(msg)
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).split("\n", maxsplit=1)[0]

@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -136,6 +138,35 @@ def keep_scores(folder: Path) -> None:
     TaylorFOPruning._choose = around  # type: ignore[method-assign]
 
 
+def signal_service() -> None:
+    """SERVICE_GETS=signal:epoch sends W&B's service a signal at the start of an epoch, after SERVICE_LIVES seconds."""
+    from polyp_lightning.pruning.callback import TaylorFOPruning
+    from polyp_lightning.tracking import logger
+
+    number, _, epoch = os.environ.get("SERVICE_GETS", "0:-1").partition(":")
+    start = TaylorFOPruning.on_train_epoch_start
+    logger.FINISH_TIMEOUT = 5.0
+
+    def around(self: TaylorFOPruning, trainer: Any, *rest: Any) -> None:
+        if trainer.current_epoch == int(epoch):
+            time.sleep(float(os.environ["SERVICE_LIVES"]))
+            for service in services():
+                os.kill(service, int(number))
+        start(self, trainer, *rest)
+
+    TaylorFOPruning.on_train_epoch_start = around  # type: ignore[method-assign]
+
+
+def services() -> list[int]:
+    """Processes of W&B's that this one has started (Linux)."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            name, _, rest = stat.read_text().partition(")")
+            found += [int(stat.parent.name)] if "wandb" in name and int(rest.split()[1]) == os.getpid() else []
+    return found
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     use_small_net()
@@ -143,4 +174,5 @@ if __name__ == "__main__":
     keep_scores(Path.cwd())
     keep_validated(Path.cwd())
     overflow()
+    signal_service()
     sys.exit(main(sys.argv[1:]))
