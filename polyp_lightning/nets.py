@@ -12,7 +12,6 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from polyp_lightning.checkpoint_file import fault, is_archive
 from polyp_lightning.errors import ConfigError, listed
 
 Triple = tuple[float, float, float]
@@ -165,6 +164,9 @@ def _pretrained(arch: str, encoder: str) -> nn.Module:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
+    # Imported here: it takes Lightning along, which verbs that only need names of networks do without.
+    from polyp_lightning.checkpoint_file import fault, is_archive
+
     if not path.is_file():
         msg = (
             f"encoder_weights={str(path)!r} is neither 'imagenet', nor null, nor an existing file "

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.plugins import DoublePrecision
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -269,7 +270,10 @@ class PolypSegmenter(LightningModule):
         self._check_same_net(checkpoint)
         net = with_weights(build_net(self.arch, self.encoder, None), checkpoint)
         like = next(self.net.parameters())
-        self.net = _channels_last(net.to(device=like.device, dtype=like.dtype)).train(self.net.training)
+        # Lightning loads the weights before it makes the module double, which would round them.
+        double = self._trainer is not None and isinstance(self._trainer.precision_plugin, DoublePrecision)
+        dtype = torch.float64 if double else like.dtype
+        self.net = _channels_last(net.to(device=like.device, dtype=dtype)).train(self.net.training)
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             self._prepare_resume(checkpoint)
 

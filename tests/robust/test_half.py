@@ -1,4 +1,4 @@
-"""16-mixed: scores are free of the gradient scaler's factor, and of the steps that it skipped."""
+"""16-mixed: scores are free of the gradient scaler's factor, and of the steps that it skipped. 64-true: resume."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from lightning.pytorch.plugins import MixedPrecision
 from small_run import SmallNet, unmixed
 from torch import Tensor
 
+from polyp_lightning.checkpoint_file import read
 from polyp_lightning.pruning.callback import TaylorFOPruning
+from polyp_lightning.tracking import StageCheckpoint
 
 # So few filters that no choice meets a target exactly.
 pytestmark = pytest.mark.filterwarnings("ignore:the nearest to a budget")
@@ -117,3 +119,25 @@ def test_half__of_accumulated_batches_all_or_none_count(tmp_path: Path, monkeypa
     assert watch.scales[:5] == [8192.0] * 4 + [4096.0]
     assert torch.equal(watch.sums[5], watch.sums[4])
     assert not torch.equal(watch.sums[4], watch.sums[2])
+
+
+def test_double__a_resumed_run_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stop(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            if trainer.current_epoch == 2:
+                raise KeyError
+
+    double: dict[str, Any] = {"precision": "64-true"}
+    whole, _ = fitted(tmp_path / "whole", monkeypatch, [], **double)
+    double |= {"enable_checkpointing": True}
+    with pytest.raises(KeyError):
+        # Stopped between scoring and cut, and between the two cuts.
+        fitted(tmp_path, monkeypatch, [Stop(), StageCheckpoint()], **double)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    (state,) = (v for k, v in read(last)["callbacks"].items() if "Pruning" in k)
+    assert state["criterion"]["images"] == 20
+    assert state["criterion"]["total"].dtype == torch.float64
+    again, _ = fitted(tmp_path, monkeypatch, [StageCheckpoint()], ckpt_path=last, **double)
+    for name, value in whole.state_dict().items():
+        assert value.dtype in (torch.float64, torch.int64), name
+        assert torch.equal(again.state_dict()[name], value), name
