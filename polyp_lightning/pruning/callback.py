@@ -150,7 +150,7 @@ class TaylorFOPruning(Callback):
         self._trace(pl_module)
         if self._scores_of_all and not trainer.is_global_zero:
             # They are added up again before the cut, so that one process may have them only.
-            self._criterion.reset(self._current_graph().size)
+            self._criterion.clear()
         self._scores_of_all = False
         if not self.history:
             self._dense = self.recipe.dense(_net(pl_module), self._current_graph())

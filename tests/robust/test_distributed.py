@@ -74,14 +74,18 @@ def test_ddp__removes_what_one_process_with_the_same_global_batch_removes(tmp_pa
 
 
 @pytest.mark.slow
-def test_ddp__resumed_between_scoring_and_cut_removes_the_same(tmp_path: Path) -> None:
-    options = [*TWO, "--data.batch_size", "2"]
+@pytest.mark.parametrize(
+    ("start", "die_at", "epoch"),
+    [pytest.param("2", "cut:0", 1, id="between scoring and cut"), pytest.param("3", "step:6", 0, id="before scoring")],
+)
+def test_ddp__resumed_run_removes_the_same(tmp_path: Path, start: str, die_at: str, epoch: int) -> None:
+    options = [*TWO, "--data.batch_size", "2", "--pruning.start", start]
     done = fit(tmp_path / "whole", *options, UNMIXED="1")
     assert done.returncode == 0, done.stderr[-3000:]
     folder = tmp_path / "two"
-    killed = fit(folder, *options, UNMIXED="1", DIE_AT="cut:0", RANK_DIES="1")
+    killed = fit(folder, *options, UNMIXED="1", DIE_AT=die_at, RANK_DIES="1")
     assert killed.returncode != 0
-    assert last(folder)["epoch"] == 1, "the cut is at the start of epoch 2"
+    assert last(folder)["epoch"] == epoch
     for scores in folder.glob("scores*.json"):
         scores.unlink()
     done = fit(folder, *options, "--ckpt_path", "run/checkpoints/last.ckpt", UNMIXED="1")

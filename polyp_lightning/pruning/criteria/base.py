@@ -78,6 +78,9 @@ class Criterion(ABC):
     def reset(self, size: int) -> None:
         """Forget what was gathered; from now on for a graph with ``size`` components."""
 
+    def clear(self) -> None:
+        """Forget what was gathered; from now on for a graph of the same size."""
+
     def keep(self) -> None:
         """What was gathered until now counts."""
 
@@ -142,6 +145,10 @@ class MeanCriterion(Criterion):
         self.total = torch.zeros(size, dtype=torch.float64)
         self.count = 0
         self.keep()
+
+    def clear(self) -> None:
+        """Forget what was gathered; from now on for a graph of the same size."""
+        self.reset(len(self.total))
 
     def keep(self) -> None:
         """What was gathered until now counts."""
