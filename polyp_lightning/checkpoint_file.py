@@ -87,12 +87,12 @@ def read(path: Path, flag: str = "--ckpt_path") -> dict[str, Any]:
         msg = f"{name} is not a file; give a checkpoint that `fit` has written (runs/*/checkpoints)"
         raise ConfigError(msg)
     try:
-        fault = _fault(path)
+        damage = fault(path)
     except OSError as error:
         msg = f"{name} can't be read: {error}"
         raise ConfigError(msg) from error
-    if fault:
-        msg = f"{name} {fault}"
+    if damage:
+        msg = f"{name} {damage}"
         raise ConfigError(msg)
     stored = _load(path, name)
     if not isinstance(stored, dict) or not all(isinstance(key, str) for key in stored):
@@ -101,12 +101,17 @@ def read(path: Path, flag: str = "--ckpt_path") -> dict[str, Any]:
     return stored
 
 
-def _fault(path: Path) -> str | None:
+def is_archive(path: Path) -> bool:
+    """Whether a file begins like one of PyTorch's archives; those of before 2020 have another format."""
+    with path.open("rb") as file:
+        return file.read(len(_ZIP)) == _ZIP
+
+
+def fault(path: Path) -> str | None:
     """What is wrong with a file as an archive; None for one that is intact to the byte."""
     size = path.stat().st_size
-    with path.open("rb") as file:
-        if file.read(len(_ZIP)) != _ZIP:
-            return "is empty" if not size else "is not a checkpoint: it does not begin like one"
+    if not is_archive(path):
+        return "is empty" if not size else "is not a checkpoint: it does not begin like one"
     try:
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()

@@ -164,6 +164,9 @@ def _pretrained(arch: str, encoder: str) -> nn.Module:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
+    # Imported here: it takes Lightning along, which verbs that only need names of networks do without.
+    from polyp_lightning.checkpoint_file import fault, is_archive
+
     if not path.is_file():
         msg = (
             f"encoder_weights={str(path)!r} is neither 'imagenet', nor null, nor an existing file "
@@ -171,6 +174,11 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         )
         raise ConfigError(msg)
     try:
+        # The older format has no checksums.
+        damage = fault(path) if is_archive(path) else None
+        if damage:
+            msg = f"encoder_weights={str(path)!r} {damage}"
+            raise ConfigError(msg)
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).split("\n", maxsplit=1)[0]

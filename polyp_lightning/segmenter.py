@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.plugins import DoublePrecision
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -40,7 +41,8 @@ class PolypSegmenter(LightningModule):
             both start afresh, the schedule over the steps that are left.
         loss: one of dice_bce, tversky, focal, structure.
         lr: the learning rate; without a scheduler of your own, the peak of the one-cycle schedule.
-        optimizer: makes the optimizer from the parameters; its learning rate is then set to ``lr``.
+        optimizer: makes the optimizer from the parameters; its learning rate is then set to ``lr``, except in groups
+            of parameters that have one of their own.
         lr_scheduler: makes a scheduler, stepped once an epoch, from the optimizer; null for one cycle over all steps.
         image_size: side of the square images in pixels, a multiple of 32; the same as the data's.
         compile_net: backend of ``torch.compile`` for the fit, such as inductor; null runs the network as it is. The
@@ -108,10 +110,13 @@ class PolypSegmenter(LightningModule):
         return (image - 255 * self.mean) / (255 * self.std)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer with learning rate ``lr``, and its schedule."""
+        """The optimizer with learning rate ``lr``, and its schedule.
+
+        A group of parameters to which the optimizer's maker gave a learning rate of its own keeps it.
+        """
         optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
         for group in optimizer.param_groups:
-            group["lr"] = self.lr
+            group["lr"] = self.lr if group["lr"] == optimizer.defaults["lr"] else group["lr"]
         self._check_same_optimizer(optimizer)
         if self.make_lr_scheduler is None:
             cycle = self._one_cycle(optimizer)
@@ -134,7 +139,8 @@ class PolypSegmenter(LightningModule):
             raise ConfigError(msg)
         steps -= self._steps_done()
         cycled = "momentum" in optimizer.defaults or "betas" in optimizer.defaults
-        return OneCycleLR(optimizer, max_lr=self.lr, total_steps=max(int(steps), 1), cycle_momentum=cycled)
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        return OneCycleLR(optimizer, max_lr=peaks, total_steps=max(int(steps), 1), cycle_momentum=cycled)
 
     def _steps_done(self) -> int:
         """Steps of a resumed run that a fresh schedule does not cover."""
@@ -264,7 +270,10 @@ class PolypSegmenter(LightningModule):
         self._check_same_net(checkpoint)
         net = with_weights(build_net(self.arch, self.encoder, None), checkpoint)
         like = next(self.net.parameters())
-        self.net = _channels_last(net.to(device=like.device, dtype=like.dtype)).train(self.net.training)
+        # Lightning loads the weights before it makes the module double, which would round them.
+        double = self._trainer is not None and isinstance(self._trainer.precision_plugin, DoublePrecision)
+        dtype = torch.float64 if double else like.dtype
+        self.net = _channels_last(net.to(device=like.device, dtype=dtype)).train(self.net.training)
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             self._prepare_resume(checkpoint)
 

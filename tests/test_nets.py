@@ -66,6 +66,23 @@ def test_build_net__file_that_does_not_serve(tmp_path: Path, content: object, me
         build_net("Unet", "resnet18", str(path))
 
 
+def test_build_net__damaged_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    state = smp.encoders.get_encoder("resnet18", weights=None).state_dict()
+    torch.save(state, path)
+    whole = path.read_bytes()
+    for damaged, message in (
+        (whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 1]) + whole[len(whole) // 2 + 1 :], "its checksum"),
+        (whole[:-1000], "ends too early"),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(ConfigError, match=rf"encoder_weights='.*weights.pth' .*{message}"):
+            build_net("Unet", "resnet18", str(path))
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    encoder = build_net("Unet", "resnet18", str(path)).get_submodule("encoder")
+    assert torch.equal(encoder.state_dict()["conv1.weight"], state["conv1.weight"])
+
+
 def test_build_net__file_with_code_is_not_executed(tmp_path: Path) -> None:
     torch.save(smp.Unet("resnet18", encoder_weights=None), tmp_path / "module.pth")
     with pytest.raises(ConfigError, match="can't be read"):

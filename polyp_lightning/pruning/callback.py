@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
 from polyp_lightning.complexity import measure
@@ -14,11 +16,19 @@ from polyp_lightning.pruning.budget import Allocation, Dense, Limits, check_reac
 from polyp_lightning.pruning.choosing import Clock, Recipe
 from polyp_lightning.pruning.compiling import forget_compiled
 from polyp_lightning.pruning.criteria import build_criterion
-from polyp_lightning.pruning.distributed import agreed, check_strategy, reduce_scores, share_buffers, unwrap, wrap
+from polyp_lightning.pruning.distributed import (
+    agreed,
+    check_strategy,
+    reduce_scores,
+    share_buffers,
+    summed_scores,
+    unwrap,
+    wrap,
+)
 from polyp_lightning.pruning.exactness import assert_exact
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 from polyp_lightning.pruning.optimizer_state import cut_optimizer_state, forget_plateaus
-from polyp_lightning.pruning.passes import gather, noise, recalibrate, validation_dice
+from polyp_lightning.pruning.passes import gather, loss_scale, noise, recalibrate, validation_dice
 from polyp_lightning.pruning.schedule import Schedule, Shape
 from polyp_lightning.pruning.stages import StageRecord
 from polyp_lightning.pruning.surgery import remove
@@ -42,7 +52,8 @@ class TaylorFOPruning(Callback):
     the metric of another.
 
     Args:
-        target: share of the dense MACs to keep in the end; 1 trains the dense network.
+        target: share of the dense MACs to keep in the end; 1 trains the dense network. Dense is the network that the
+            run begins with: after ``--model.init_from`` that of the checkpoint, pruned or not.
         start: epoch (from 0) of the first cut.
         end: epoch of the last cut.
         every: epochs between cuts.
@@ -97,6 +108,8 @@ class TaylorFOPruning(Callback):
         self._criterion = build_criterion(criterion, **(options or {}))
         self._dense: Dense | None = None
         self._graph: ChannelGraph | None = None
+        self._steps = 0
+        self._scores_of_all = False
 
     @property
     def stage(self) -> int:
@@ -123,6 +136,7 @@ class TaylorFOPruning(Callback):
             return
         check_strategy(trainer)
         check_averaging(trainer)
+        _warn_of_early_stopping(trainer)
         last, epochs = self.schedule.epochs[-1], trainer.max_epochs
         if not trainer.fast_dev_run and epochs not in (None, -1) and last >= epochs:  # type: ignore[attr-defined]
             msg = (
@@ -134,9 +148,14 @@ class TaylorFOPruning(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Trace the network: the dense one, or in a resumed run the pruned one."""
         self._trace(pl_module)
+        if self._scores_of_all and not trainer.is_global_zero:
+            # They are added up again before the cut, so that one process may have them only.
+            self._criterion.clear()
+        self._scores_of_all = False
         if not self.history:
             self._dense = self.recipe.dense(_net(pl_module), self._current_graph())
             self.history.append(self._record(pl_module, trainer.current_epoch))
+            self._tell_reference(pl_module)
             if not self.target.is_everything and self.target.unit != "ms":
                 check_reachable(self._current_graph(), self.target, limits=self.recipe.limits)
         if trainer.fit_loop.restarted_mid_epoch:
@@ -152,9 +171,27 @@ class TaylorFOPruning(Callback):
         if self.left_at(epoch + 1) is not None and self._criterion.rides_along:
             self._criterion.attach(_net(pl_module), self._current_graph())
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Tell the criterion what a gradient scaler (16-mixed) multiplies the loss with."""
+        self._steps, self._criterion.loss_scale = trainer.global_step, loss_scale(trainer)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Take back what was scored for a step that a gradient scaler skipped: nothing was learnt from its images.
+
+        Gradients have been averaged over all processes by then, so that all of them skip the same steps.
+        """
+        if trainer.global_step > self._steps:
+            # It lowers its factor after a step that it skipped, and after no other.
+            skipped = loss_scale(trainer) < self._criterion.loss_scale
+            self._criterion.take_back() if skipped else self._criterion.keep()
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop watching."""
         self._criterion.detach()
+        # Passes of a criterion's own are not scaled.
+        self._criterion.loss_scale = 1.0
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave no hook behind."""
@@ -176,11 +213,7 @@ class TaylorFOPruning(Callback):
             now.dice_best = max(now.dice_end, now.dice_best or 0.0)
 
     def state_dict(self) -> dict[str, Any]:
-        """History and scores as plain values and tensors.
-
-        Of several processes only rank 0's scores are stored, those of its own frames: a run that is resumed between
-        scoring and cut counts them once for each process, and chooses by that share of the frames alone.
-        """
+        """History and scores as plain values and tensors."""
         return {
             "history": [record.as_dict() for record in self.history],
             "dense": self._dense.as_dict() if self._dense else None,
@@ -192,6 +225,11 @@ class TaylorFOPruning(Callback):
         self.history = [StageRecord.from_dict(values) for values in state_dict["history"]]
         self._dense = Dense.from_dict(state_dict["dense"]) if state_dict["dense"] else None
         self._criterion.load_state_dict(state_dict["criterion"])
+        self._scores_of_all = True
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Store what all processes have scored; every one of them gets here."""
+        checkpoint["callbacks"][self.state_key]["criterion"] = summed_scores(trainer, self._criterion)
 
     def _cut(self, trainer: Trainer, pl_module: LightningModule, left: float) -> None:
         """The effect of a cut on the network, the optimizer and the records."""
@@ -229,6 +267,15 @@ class TaylorFOPruning(Callback):
         reduce_scores(trainer, self._criterion)
         return self.recipe.choose(net, graph, self._criterion.importance(net, graph), self._dense, left)
 
+    def _tell_reference(self, pl_module: LightningModule) -> None:
+        """Say what the target is a share of, where a run begins with a network that may have been pruned before."""
+        if getattr(pl_module, "init_from", None) and self.target.is_share and not self.target.is_everything:
+            now = self.history[0]
+            rank_zero_info(
+                f"The network of --model.init_from has {now.gmacs:.3f} GMACs and {now.params:,} parameters in use: "
+                f"{self.target} means of these, not of the network it was once cut from"
+            )
+
     def _trace(self, pl_module: LightningModule) -> None:
         size = _image_size(pl_module)
         self._graph = trace(_net(pl_module), (2, 3, size, size))
@@ -258,6 +305,16 @@ def _check_options(scoring: int, recalibration: int, check: str) -> None:
         if wrong:
             msg = f"--pruning.{what}"
             raise ConfigError(msg)
+
+
+def _warn_of_early_stopping(trainer: Trainer) -> None:
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        # Not its subclasses: one of them counts in the tail only.
+        if type(callback) is EarlyStopping:
+            rank_zero_warn(
+                "EarlyStopping takes the dip after a cut for the end, and may stop before the last cut; take "
+                "polyp_lightning.tracking.TailEarlyStopping (--trainer.callbacks), which counts after it"
+            )
 
 
 def _is_of_the_fit(trainer: Trainer) -> bool:

@@ -6,6 +6,7 @@ same cut, and the network is wrapped anew: DistributedDataParallel keeps buffers
 
 import gc
 import hashlib
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
@@ -48,6 +49,15 @@ def reduce_scores(trainer: Trainer, criterion: Criterion) -> None:
             return summed.cpu()
 
         criterion.reduce(all_reduce_sum)
+
+
+def summed_scores(trainer: Trainer, criterion: Criterion) -> dict[str, Any]:
+    """The state of a criterion that had seen what all processes have; each keeps its own."""
+    own = criterion.state_dict()
+    reduce_scores(trainer, criterion)
+    summed = criterion.state_dict()
+    criterion.load_state_dict(own)
+    return summed
 
 
 def agreed(trainer: Trainer, removed: Removed) -> Removed:

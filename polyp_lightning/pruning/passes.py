@@ -64,6 +64,12 @@ def validation_dice(trainer: Trainer, module: LightningModule) -> float | None:
     return float(metric.compute())
 
 
+def loss_scale(trainer: Trainer) -> float:
+    """What the loss is multiplied with before it is propagated: the factor of a gradient scaler, else 1."""
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    return 1.0 if scaler is None else float(scaler.get_scale())
+
+
 def noise(image_size: int) -> Tensor:
     """One image for the exactness check; a generator of its own leaves the training's random numbers alone."""
     return torch.randn(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))

@@ -7,16 +7,17 @@ import shutil
 import uuid
 import warnings
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.fabric.loggers.logger import _DummyExperiment, rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from polyp_lightning.files import without_home
+from polyp_lightning.tracking.service import CALL_TIMEOUT, FINISH_TIMEOUT, is_of_the_service, stop_service, within
 
 INIT_TIMEOUT = 10.0
 """Seconds that a logged-in user waits for the service before the run goes offline."""
@@ -92,8 +93,10 @@ class RunLogger(WandbLogger):
     The run is offline unless the user is logged in (``WANDB_API_KEY`` or netrc). ``WANDB_MODE`` is honoured, and so are
     ``WANDB_ENTITY``, ``WANDB_RUN_GROUP`` and the like. Where the service cannot be reached within
     ``INIT_TIMEOUT`` seconds, or refuses the key, the run goes on offline with a warning; ``wandb sync`` uploads it
-    later. Nothing is opened before the first use, so that a logger can be built, copied and pickled freely. The run is
-    closed when the trainer is done, so that a second run of the same process gets a folder of its own.
+    later. Where the service dies or hangs in the middle of a run, training goes on without it, again with a warning,
+    and what it had written by then (it does so every 15 seconds) is kept. Nothing is opened before the first use, so
+    that a logger can be built, copied and pickled freely. The run is closed when the trainer is done, so that a second
+    run of the same process gets a folder of its own.
 
     Args:
         save_dir: the run's folder, in which ``wandb/`` is made; None until :meth:`use_folder` names it.
@@ -118,6 +121,7 @@ class RunLogger(WandbLogger):
             offline=False,
         )
         self._wish = offline
+        self._lost = False
 
     def use_folder(self, folder: str | Path) -> None:
         """Names the run's folder, unless one was given to the constructor; has no effect on an opened run."""
@@ -151,7 +155,40 @@ class RunLogger(WandbLogger):
         """Notes the options of the module, paths without the home folder; see :class:`WandbLogger`."""
         values = dict(vars(params) if isinstance(params, Namespace) else params)
         shown = {key: without_home(value) if isinstance(value, str) else value for key, value in values.items()}
-        super().log_hyperparams(shown, *args, **kwargs)
+        self.attempt(lambda _: super(RunLogger, self).log_hyperparams(shown, *args, **kwargs))
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Logs a row; see :class:`WandbLogger`."""
+        self.attempt(lambda _: super(RunLogger, self).log_metrics(metrics, step))
+
+    def attempt(self, call: Callable[[Any], object], seconds: float = CALL_TIMEOUT) -> None:
+        """Does something with the W&B run; if its service fails, this and all that follows is not done.
+
+        Args:
+            call: takes the run.
+            seconds: how long it may take.
+        """
+        run = self.experiment
+        if self._lost:
+            return
+        try:
+            within(seconds, lambda: call(run))
+        except Exception as error:
+            if not is_of_the_service(error):
+                raise
+            self._go_on_without(error)
+
+    def _go_on_without(self, error: Exception) -> None:
+        reason = str(error).split("\n", maxsplit=1)[0] or type(error).__name__
+        warnings.warn(
+            f"W&B has failed: {reason}. Training goes on without it; what was logged, but for the last 15 s or so, is "
+            f"in {self.run_folder}, and `wandb sync` uploads it.",
+            stacklevel=4,
+        )
+        nothing: Any = _DummyExperiment()
+        self._lost, self._experiment = True, nothing
+        stop_service()
 
     def _open(self) -> None:
         import wandb
@@ -200,8 +237,8 @@ class RunLogger(WandbLogger):
         super().finalize(status)
         if self._experiment is not None:
             folder = self.run_folder
-            self._experiment.finish(exit_code=0 if status == "success" else 1)
-            self._experiment = None
+            self.attempt(lambda run: run.finish(exit_code=0 if status == "success" else 1), FINISH_TIMEOUT)
+            self._experiment, self._lost = None, False
             # A link to the service's log in the user's home.
             for link in folder.glob("logs/*") if folder else []:
                 if link.is_symlink():

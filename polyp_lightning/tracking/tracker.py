@@ -1,6 +1,6 @@
 """What a W&B run holds beyond the logged metrics: stages, layer widths, the chart, overlays, config."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
 from polyp_lightning.pruning.stages import StageRecord
+from polyp_lightning.tracking.logger import RunLogger
 from polyp_lightning.tracking.overlays import Overlay, predicted_overlays, wandb_images
 from polyp_lightning.tracking.watch import data_facts, run_folder, stage_history
 
@@ -94,7 +95,8 @@ class RunTracker(Callback):
                 "run_config": _saved_config(run_folder(trainer) / "config.yaml"),
                 "data_facts": data_facts(trainer),
             }
-            logger.experiment.config.update({k: v for k, v in config.items() if v}, allow_val_change=True)
+            known = {k: v for k, v in config.items() if v}
+            _attempt(logger, lambda run: run.config.update(known, allow_val_change=True))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the end of the last stage and the widths of a new one, where the pruning callback has just cut."""
@@ -128,7 +130,7 @@ class RunTracker(Callback):
             self._log_overlays(logger, trainer, stage=0)
         if any(row.dice_best is not None for row in history):
             _log(logger, trainer, {"dice_against_gmacs": curve(history)})
-        logger.experiment.summary.update(summary_values(history))
+        _attempt(logger, lambda run: run.summary.update(summary_values(history)))
 
     def _log_widths(self, logger: WandbLogger, trainer: Trainer, history: list[StageRecord]) -> None:
         import wandb
@@ -157,6 +159,14 @@ def _wandb_logger(trainer: Trainer) -> WandbLogger | None:
     """The W&B logger, on rank zero only."""
     found = (logger for logger in trainer.loggers if isinstance(logger, WandbLogger))
     return next(found, None) if trainer.is_global_zero else None
+
+
+def _attempt(logger: WandbLogger, call: Callable[[Any], object]) -> None:
+    """Ours goes on where W&B's service fails."""
+    if isinstance(logger, RunLogger):
+        logger.attempt(call)
+    else:
+        call(logger.experiment)
 
 
 def _log(logger: WandbLogger, trainer: Trainer, values: dict[str, Any]) -> None:

@@ -79,6 +79,21 @@ def test_per_image_dice_and_iou__equal_a_loop_over_pixels(density: float) -> Non
     np.testing.assert_allclose(iou, [loop_iou(a, b) for a, b in zip(p, t, strict=True)], rtol=1e-6)
 
 
+@settings(deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 6)] * 3), seed=st.integers(0, 2**32), densities=st.tuples(*[st.floats(0, 1)] * 2)
+)
+def test_per_image_dice_and_iou__equal_a_loop_for_any_masks(
+    shape: tuple[int, int, int], seed: int, densities: tuple[float, float]
+) -> None:
+    rng = np.random.default_rng(seed)
+    predicted, true = (rng.random(shape) < density for density in densities)
+    for ours, loop in ((per_image_dice, loop_dice), (per_image_iou, loop_iou)):
+        found = ours(torch.from_numpy(predicted), torch.from_numpy(true)).numpy()
+        assert ((found >= 0) & (found <= 1)).all()
+        np.testing.assert_allclose(found, [loop(p, t) for p, t in zip(predicted, true, strict=True)], rtol=1e-6)
+
+
 def test_per_image_dice__degenerate_pairs() -> None:
     full, empty = torch.ones(1, 4, 4, dtype=torch.bool), torch.zeros(1, 4, 4, dtype=torch.bool)
     for function in (per_image_dice, per_image_iou):

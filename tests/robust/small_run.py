@@ -3,8 +3,10 @@
 import json
 import os
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -64,7 +66,7 @@ def announce(folder: Path) -> None:
 
     def moment(name: str) -> None:
         # RANK_DIES: only that process of a distributed training.
-        if name == die_at and os.environ.get("RANK_DIES", "0") == os.environ.get("LOCAL_RANK", "0"):
+        if name == die_at and os.environ.get("RANK_DIES", "0") == rank():
             os.kill(os.getpid(), 9)
 
     def wrapped(owner: type | object, name: str, label: str) -> None:
@@ -88,6 +90,37 @@ def announce(folder: Path) -> None:
     wrapped(Callback, "on_train_epoch_end", "epoch end")
 
 
+def rank() -> str:
+    return os.environ.get("LOCAL_RANK", "0")
+
+
+def keep_validated(folder: Path) -> None:
+    """Writes the names of the frames that each process validates into a file, a line for each batch."""
+    step = segmenter.PolypSegmenter.validation_step
+
+    def around(self: segmenter.PolypSegmenter, batch: dict[str, Any], batch_idx: int) -> None:
+        with (folder / f"validated{rank()}.txt").open("a") as file:
+            file.write(" ".join(batch["name"]) + "\n")
+        step(self, batch, batch_idx)
+
+    segmenter.PolypSegmenter.validation_step = around  # type: ignore[method-assign]
+
+
+def overflow() -> None:
+    """In step OVERFLOW of rank 1 a gradient is beyond half precision, before the processes' gradients are averaged."""
+    step = segmenter.PolypSegmenter.training_step
+
+    def around(self: segmenter.PolypSegmenter, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
+        loss = step(self, batch, batch_idx)
+        if rank() == "1" and self.global_step == int(os.environ["OVERFLOW"]):
+            parameter = next(self.net.parameters())
+            handle = parameter.register_hook(lambda g: (handle.remove(), torch.full_like(g, torch.inf))[1])
+        return loss
+
+    if "OVERFLOW" in os.environ:
+        segmenter.PolypSegmenter.training_step = around  # type: ignore[method-assign]
+
+
 def keep_scores(folder: Path) -> None:
     """Writes the importance of the first cut's components, as each process has it, into a file."""
     from polyp_lightning.pruning.callback import TaylorFOPruning
@@ -96,12 +129,42 @@ def keep_scores(folder: Path) -> None:
 
     def around(self: TaylorFOPruning, *args: Any) -> Any:
         removed = choose(self, *args)
-        path = folder / f"scores{os.environ.get('LOCAL_RANK', '0')}.json"
+        path, criterion = folder / f"scores{rank()}.json", cast("Any", self._criterion)
         if not path.exists():
-            path.write_text(json.dumps(self._criterion.importance(None, self._graph).tolist()))  # type: ignore[arg-type]
+            path.write_text(json.dumps(criterion.importance(None, self._graph).tolist()))
+            path.with_name(f"images{rank()}.json").write_text(json.dumps(criterion.count))
         return removed
 
     TaylorFOPruning._choose = around  # type: ignore[method-assign]
+
+
+def signal_service() -> None:
+    """SERVICE_GETS=signal:epoch sends W&B's service a signal at the start of an epoch, after SERVICE_LIVES seconds."""
+    from polyp_lightning.pruning.callback import TaylorFOPruning
+    from polyp_lightning.tracking import logger
+
+    number, _, epoch = os.environ.get("SERVICE_GETS", "0:-1").partition(":")
+    start = TaylorFOPruning.on_train_epoch_start
+    logger.FINISH_TIMEOUT = 5.0
+
+    def around(self: TaylorFOPruning, trainer: Any, *rest: Any) -> None:
+        if trainer.current_epoch == int(epoch):
+            time.sleep(float(os.environ["SERVICE_LIVES"]))
+            for service in services():
+                os.kill(service, int(number))
+        start(self, trainer, *rest)
+
+    TaylorFOPruning.on_train_epoch_start = around  # type: ignore[method-assign]
+
+
+def services() -> list[int]:
+    """Processes of W&B's that this one has started (Linux)."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            name, _, rest = stat.read_text().partition(")")
+            found += [int(stat.parent.name)] if "wandb" in name and int(rest.split()[1]) == os.getpid() else []
+    return found
 
 
 if __name__ == "__main__":
@@ -109,4 +172,7 @@ if __name__ == "__main__":
     use_small_net()
     announce(Path.cwd())
     keep_scores(Path.cwd())
+    keep_validated(Path.cwd())
+    overflow()
+    signal_service()
     sys.exit(main(sys.argv[1:]))

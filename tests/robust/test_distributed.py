@@ -73,6 +73,82 @@ def test_ddp__removes_what_one_process_with_the_same_global_batch_removes(tmp_pa
         torch.testing.assert_close(two["state_dict"][name], value, atol=2e-3, rtol=1e-2)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("start", "die_at", "epoch"),
+    [pytest.param("2", "cut:0", 1, id="between scoring and cut"), pytest.param("3", "step:6", 0, id="before scoring")],
+)
+def test_ddp__resumed_run_removes_the_same(tmp_path: Path, start: str, die_at: str, epoch: int) -> None:
+    options = [*TWO, "--data.batch_size", "2", "--pruning.start", start]
+    done = fit(tmp_path / "whole", *options, UNMIXED="1")
+    assert done.returncode == 0, done.stderr[-3000:]
+    folder = tmp_path / "two"
+    killed = fit(folder, *options, UNMIXED="1", DIE_AT=die_at, RANK_DIES="1")
+    assert killed.returncode != 0
+    assert last(folder)["epoch"] == epoch
+    for scores in folder.glob("scores*.json"):
+        scores.unlink()
+    done = fit(folder, *options, "--ckpt_path", "run/checkpoints/last.ckpt", UNMIXED="1")
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = [json.loads((folder / f"scores{rank}.json").read_text()) for rank in (0, 1)]
+    assert found[0] == found[1]
+    assert found[0] == pytest.approx(json.loads((tmp_path / "whole" / "scores0.json").read_text()), rel=1e-9)
+    assert json.loads((folder / "images1.json").read_text()) == 20
+    whole, resumed = last(tmp_path / "whole"), last(folder)
+    assert resumed[KEY]["plan"] == whole[KEY]["plan"]
+    for name, value in whole["state_dict"].items():
+        torch.testing.assert_close(resumed["state_dict"][name], value)
+
+
+HALF = "{class_path: lightning.pytorch.plugins.MixedPrecision, init_args: {precision: 16-mixed, device: cpu}}"
+
+
+@pytest.mark.slow
+def test_ddp__a_step_skipped_for_one_process_counts_for_none(tmp_path: Path) -> None:
+    options = [*TWO, "--data.batch_size", "2", "--trainer.plugins+", HALF]
+    done = fit(tmp_path / "two", *options, OVERFLOW="7")
+    assert done.returncode == 0, done.stderr[-3000:]
+    scores = [json.loads((tmp_path / "two" / f"scores{rank}.json").read_text()) for rank in (0, 1)]
+    assert scores[0] == scores[1]
+    # Steps 5 to 9 of 2 · 2 images each are scored.
+    assert [json.loads((tmp_path / "two" / f"images{rank}.json").read_text()) for rank in (0, 1)] == [16, 16]
+
+
+def validated(folder: Path, rank: int, epochs: int) -> list[str]:
+    """Names of the frames validated in an epoch; the sanity check comes before the first."""
+    lines = (folder / f"validated{rank}.txt").read_text().splitlines()
+    return " ".join(lines[-(len(lines) // (epochs + 1)) :]).split()
+
+
+@pytest.mark.slow
+def test_ddp__validates_an_odd_number_of_frames_as_one_process_does(tmp_path: Path) -> None:
+    options = ["--data.phantom_frames", "35", "--trainer.max_epochs", "2", "--model.lr", "1e-12"]
+    options += ["--pruning.start", "1", "--pruning.end", "1", "--pruning.recalibration_batches", "0"]
+    for name, more in (("two", [*TWO, "--data.batch_size", "2"]), ("one", ["--data.batch_size", "4"])):
+        done = fit(tmp_path / name, *options, *more, UNMIXED="1")
+        assert done.returncode == 0, done.stderr[-3000:]
+    keys = ("dice_after", "dice_end", "dice_best")
+    found, expected = ([[row[key] for key in keys] for row in history(tmp_path / name)] for name in ("two", "one"))
+    assert 0 < expected[0][1] < 1
+    assert expected[1][0] is not None
+    for row, other in zip(found, expected, strict=True):
+        assert row == pytest.approx(other, abs=1e-6)
+    whole = validated(tmp_path / "one", 0, 2)
+    assert len(set(whole)) == 5
+    assert sorted(validated(tmp_path / "two", 0, 2) + validated(tmp_path / "two", 1, 2)) == sorted(whole)
+
+    # The metrics of `test` are of each image once: it refuses to run in two processes, and does not hang.
+    script = [sys.executable, SCRIPT, "test", "--ckpt_path", "run/checkpoints/last.ckpt", *TWO]
+    more = ["--data.num_workers", "0", "--data.cache_dir", str(tmp_path / "cache"), "--trainer.logger", "false"]
+    more += ["--data.phantom_frames", "35", "--trainer.accelerator", "cpu"]
+    env = {**os.environ, "HOME": str(tmp_path), "UNMIXED": "1"}
+    refused = subprocess.run(
+        [*script, *more], cwd=tmp_path / "two", env=env, capture_output=True, text=True, timeout=200
+    )
+    assert refused.returncode == 2
+    assert "test counts each image once and so runs in one process, got 2" in refused.stderr
+
+
 def working_in(folder: Path) -> list[str]:
     """Processes with this working folder (Linux)."""
     found = []

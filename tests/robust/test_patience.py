@@ -15,7 +15,7 @@ from polyp_lightning.segmenter import PolypSegmenter
 from polyp_lightning.tracking import TailEarlyStopping
 
 # So few filters that no choice meets a target exactly.
-pytestmark = pytest.mark.filterwarnings("ignore:the nearest to a budget")
+pytestmark = pytest.mark.filterwarnings("ignore:the nearest to a budget", "default:EarlyStopping takes the dip")
 
 # By epoch. The cuts at the starts of epochs 2 and 4 cost Dice; from epoch 6 on nothing gets better.
 DICE = [0.70, 0.80, 0.40, 0.45, 0.30, 0.35, 0.50, 0.50, 0.49, 0.50, 0.50, 0.50]
@@ -46,6 +46,20 @@ def test_early_stopping__goes_on_through_the_dips_and_stops_in_the_tail(
     assert trainer.callbacks[-1].stage == 2
     # The best of the tail is that of epoch 6; epochs 7, 8 and 9 are no better.
     assert (ours.stopped_epoch, float(ours.best_score)) == (9, pytest.approx(0.5))
+
+
+def test_early_stopping__lightnings_own_beside_cuts_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    def warned(callback: Any, **options: Any) -> int:
+        recwarn.clear()
+        run(tmp_path, monkeypatch, callback, **options)
+        return sum("take polyp_lightning.tracking.TailEarlyStopping" in str(w.message) for w in recwarn.list)
+
+    plain = EarlyStopping("val/dice", mode="max", patience=3)
+    assert warned(plain) == 1
+    assert warned(TailEarlyStopping()) == 0
+    assert warned(EarlyStopping("val/dice", mode="max", patience=3), target=1.0) == 0
 
 
 def test_early_stopping__counts_from_the_first_epoch_of_a_run_without_cuts(

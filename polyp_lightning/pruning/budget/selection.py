@@ -157,7 +157,10 @@ def _posed(
 
 def _check_reachable(graph: ChannelGraph, search: Search, target: Target, limits: Limits, dense: Dense) -> None:
     if not graph.groups:
-        msg = f"nothing in this network can be removed; operations not understood: {graph.not_understood or 'none'}"
+        msg = (
+            f"nothing in this network can be removed (operations not understood: {graph.not_understood or 'none'}); "
+            "take another --model.arch or --model.encoder, or train it as it is with --pruning.target 1"
+        )
         raise PruningError(msg)
     budget, tolerance = target.budget(dense), TOLERANCE * dense.cost(target.unit)
     least, most = search.total(search.steps.length), search.total(search.steps.forced)

@@ -37,9 +37,12 @@ class Criterion(ABC):
 
     Attributes:
         name: what it is called on the command line.
+        loss_scale: what the loss is multiplied with before a backward pass that it watches, and all gradients with it
+            (a gradient scaler does so); importances are free of it.
     """
 
     name: ClassVar[str]
+    loss_scale: float = 1.0
 
     @property
     def rides_along(self) -> bool:
@@ -74,6 +77,15 @@ class Criterion(ABC):
 
     def reset(self, size: int) -> None:
         """Forget what was gathered; from now on for a graph with ``size`` components."""
+
+    def clear(self) -> None:
+        """Forget what was gathered; from now on for a graph of the same size."""
+
+    def keep(self) -> None:
+        """What was gathered until now counts."""
+
+    def take_back(self) -> None:
+        """Forget what was gathered since the last :meth:`keep`."""
 
     def reduce(self, all_reduce_sum: Callable[[Tensor], Tensor]) -> None:
         """Add up what the processes of a distributed training gathered; once, before :meth:`importance`.
@@ -132,6 +144,19 @@ class MeanCriterion(Criterion):
         """Forget what was gathered; from now on for a graph with ``size`` components."""
         self.total = torch.zeros(size, dtype=torch.float64)
         self.count = 0
+        self.keep()
+
+    def clear(self) -> None:
+        """Forget what was gathered; from now on for a graph of the same size."""
+        self.reset(len(self.total))
+
+    def keep(self) -> None:
+        """What was gathered until now counts."""
+        self._kept = self.total.clone(), self.count
+
+    def take_back(self) -> None:
+        """Forget what was gathered since the last :meth:`keep`."""
+        self.total, self.count = self._kept[0].clone(), self._kept[1]
 
     def reduce(self, all_reduce_sum: Callable[[Tensor], Tensor]) -> None:
         """Add up sums and counts of all processes, in one call."""
@@ -145,6 +170,7 @@ class MeanCriterion(Criterion):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.total, self.count = state["total"].clone(), int(state[self.counted])
+        self.keep()
 
 
 class WatchingCriterion(MeanCriterion):

@@ -93,8 +93,7 @@ class TaylorFO(WatchingCriterion):
             s: (N, size), first-order changes.
             norm: (N,), gradient norms at the output.
         """
-        if self.normalise:
-            s = s / (norm[:, None] + EPSILON)
+        s = s / (norm[:, None] + EPSILON if self.normalise else self.loss_scale)
         if self.reduction == "abs":
             s = s.abs()
         elif self.reduction == "square":

@@ -46,7 +46,7 @@ class TaylorFilter(WatchingCriterion):
 
     def _scores(self, net: nn.Module, graph: ChannelGraph) -> LayerScores:
         def add(s: Tensor, norm: Tensor) -> None:
-            self._add(s.sum(0, dtype=torch.float64), len(s))
+            self._add(s.sum(0, dtype=torch.float64) / self.loss_scale, len(s))
 
         return FilterScores(net, graph, add, self._overwritten)
 

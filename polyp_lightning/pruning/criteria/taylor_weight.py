@@ -22,7 +22,6 @@ class TaylorWeight(WatchingCriterion):
     together. Behind a batch norm in training mode a filter's weights add nothing, because its scale does not matter;
     what is left is γ·∂L/∂γ + β·∂L/∂β, their variant "Taylor-FO-BN".
 
-    The scale of the gradients enters squared: with a gradient scaler that changes its factor, passes weigh unequally.
     Components without a trainable parameter come last.
     """
 
@@ -40,7 +39,7 @@ class TaylorWeight(WatchingCriterion):
             places = torch.cat([components[number] for number in seen])
             change = torch.zeros(graph.size, dtype=torch.float64).index_add_(0, places, products)
             seen.clear()
-            self._add(change.square(), 1)
+            self._add((change / self.loss_scale).square(), 1)
 
         def add(number: int, parameter: Tensor, dim: int, gradient: Tensor) -> None:
             if not seen:
