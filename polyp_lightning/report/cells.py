@@ -29,6 +29,7 @@ class Setting:
         return f"{self.arch} {self.encoder}"
 
     def __str__(self) -> str:
+        """One line."""
         return f"{self.net}, trained on {self.data} ({self.split}), tested on {self.test_set}, {self.image_size}²"
 
 

@@ -22,10 +22,7 @@ def dice_against(cost: str, unit: str, cells: Sequence[Cell], name: str, note: s
         name: the picture's.
         note: what the reader has to know beside.
     """
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        if not math.isnan(cell.mean(cost)) and not math.isnan(cell.mean("dice")):
-            groups.setdefault(cell.method, []).append(cell)
+    groups = _lines([cell for cell in cells if not math.isnan(cell.mean(cost)) and not math.isnan(cell.mean("dice"))])
     with drawing(8.2, 4.4) as figure:
         axes = figure.add_subplot()
         for method, look in looks(list(groups)).items():
@@ -36,10 +33,22 @@ def dice_against(cost: str, unit: str, cells: Sequence[Cell], name: str, note: s
         return picture(figure, name, _words(groups, cost, unit), note)
 
 
+def _lines(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """The cells of each line: a method's, apart by epochs where they differ."""
+    epochs: dict[str, set[int]] = {}
+    for cell in cells:
+        epochs.setdefault(cell.method, set()).add(cell.epochs)
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        several = f", {cell.epochs} epochs" if len(epochs[cell.method]) > 1 else ""
+        groups.setdefault(cell.method + several, []).append(cell)
+    return groups
+
+
 def _series(axes: Axes, method: str, look: Look, own: Sequence[Cell], cost: str) -> None:
     x, y = [cell.mean(cost) for cell in own], [cell.mean("dice") for cell in own]
     half = [0.0 if math.isnan(sd := cell.deviation("dice")) else sd for cell in own]
-    if method == DENSE:
+    if own[0].method == DENSE:
         axes.axhline(max(y), color=look.colour, linewidth=0.7, linestyle=":")
     label = f"{shown(method)} (n = {_counts(own)})"
     axes.plot(
