@@ -21,7 +21,7 @@ from polyp_lightning.prediction import MaskWriter
 from polyp_lightning.pruning.callback import TaylorFOPruning
 from polyp_lightning.segmenter import PolypSegmenter
 from polyp_lightning.starts import CONFIG_FILE, disagreements, flat, started
-from polyp_lightning.tracking import ProgressBar, RunLogger, RunTracker, StageCheckpoint, StageSummary
+from polyp_lightning.tracking import ProgressBar, RunLogger, RunTracker, ScoreWriter, StageCheckpoint, StageSummary
 from polyp_lightning.usage import explained
 
 _STRICT = {"exit_on_error": False, "allow_abbrev": False}
@@ -48,7 +48,7 @@ def run(arguments: Sequence[str]) -> int:
             "logger": {"class_path": f"{RunLogger.__module__}.{RunLogger.__name__}"},
             # Lightning's own counts no MACs here: its column says 0.
             "enable_model_summary": False,
-            "callbacks": [StageCheckpoint(), RunTracker(), StageSummary(), ProgressBar()],
+            "callbacks": [StageCheckpoint(), RunTracker(), StageSummary(), ScoreWriter(), ProgressBar()],
         },
         seed_everything_default=0,
         # Built at parse time it would hold the dense network's parameters, and a resumed pruned one would never move.

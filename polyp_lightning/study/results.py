@@ -1,16 +1,28 @@
 """What a study leaves on disk: ``results.csv``, one row for each run and test set, and the values of single images."""
 
-import csv
 import fcntl
-import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-from polyp_lightning.errors import DataError
-from polyp_lightning.files import written_beside
+from polyp_lightning.scored import IMAGES, ImageScore, read_images, write_images
+from polyp_lightning.tables import read_rows, write_rows
+
+__all__ = [
+    "IMAGES",
+    "RESULTS",
+    "RUNS",
+    "ImageScore",
+    "Kind",
+    "Result",
+    "append_result",
+    "exclusively",
+    "read_images",
+    "read_results",
+    "write_images",
+]
 
 RESULTS = "results.csv"
 """The table's name in a study's folder."""
@@ -18,11 +30,7 @@ RESULTS = "results.csv"
 RUNS = "runs"
 """Where each run has a folder of its own, named by its id."""
 
-IMAGES = "test_images.csv"
-"""The values of single images, in a run's folder."""
-
 Kind = Literal["dense", "pruned", "scratch"]
-Row = TypeVar("Row", "Result", "ImageScore")
 
 
 @dataclass(frozen=True)
@@ -102,17 +110,6 @@ class Result:
     date: str
 
 
-@dataclass(frozen=True)
-class ImageScore:
-    """One test image at its original size; ``hd95`` in pixels, NaN where prediction or mask is empty."""
-
-    test_set: str
-    name: str
-    dice: float
-    iou: float
-    hd95: float
-
-
 def read_results(path: Path) -> list[Result]:
     """The rows of a results.csv.
 
@@ -122,24 +119,7 @@ def read_results(path: Path) -> list[Result]:
     Raises:
         DataError: there is no such file, or it is not one of a study.
     """
-    return _read(path / RESULTS if path.is_dir() else path, Result)
-
-
-def read_images(path: Path) -> list[ImageScore]:
-    """The rows of a test_images.csv.
-
-    Args:
-        path: the file, or the run's folder.
-
-    Raises:
-        DataError: there is no such file, or it holds something else.
-    """
-    return _read(path / IMAGES if path.is_dir() else path, ImageScore)
-
-
-def write_images(path: Path, rows: Iterable[ImageScore]) -> None:
-    """Writes a test_images.csv."""
-    _write(path, ImageScore, rows)
+    return read_rows(path / RESULTS if path.is_dir() else path, Result)
 
 
 def append_result(path: Path, result: Result) -> None:
@@ -153,9 +133,9 @@ def append_result(path: Path, result: Result) -> None:
         DataError: the file is none of a study.
     """
     with exclusively(path):
-        old = _read(path, Result) if path.is_file() else []
+        old = read_rows(path, Result) if path.is_file() else []
         own = (result.run, result.test_set)
-        _write(path, Result, [*(row for row in old if (row.run, row.test_set) != own), result])
+        write_rows(path, Result, [*(row for row in old if (row.run, row.test_set) != own), result])
 
 
 @contextmanager
@@ -165,52 +145,3 @@ def exclusively(path: Path) -> Iterator[None]:
     with path.with_name(f".{path.name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _read(path: Path, kind: type[Row]) -> list[Row]:
-    names = [field.name for field in fields(kind)]
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            header = list(reader.fieldnames or [])
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        msg = f"{path} can't be read: {error}; give a folder that `study` or `test` has written"
-        raise DataError(msg) from error
-    missing = [name for name in names if name not in header]
-    if missing:
-        msg = f"{path} has no column {', '.join(missing)}; give a file that `study` or `test` has written"
-        raise DataError(msg)
-    return [_row(path, line, kind, row) for line, row in enumerate(rows, 2)]
-
-
-def _row(path: Path, line: int, kind: type[Row], texts: dict[str, Any]) -> Row:
-    values: dict[str, Any] = {}
-    for field in fields(kind):
-        text = texts[field.name]
-        try:
-            values[field.name] = _parsed(field.type, text)
-        except (TypeError, ValueError) as error:
-            msg = f"{path}, line {line}: {field.name} is {text!r}, not a number; remove the line and run it again"
-            raise DataError(msg) from error
-    return kind(**values)
-
-
-def _parsed(kind: Any, text: str | None) -> str | int | float:
-    if text is None:
-        raise ValueError
-    if kind is int:
-        return int(text)
-    if kind is float:
-        return float(text) if text else float("nan")
-    return text
-
-
-def _write(path: Path, kind: type[Any], rows: Iterable[Any]) -> None:
-    content = io.StringIO()
-    writer = csv.writer(content, lineterminator="\n")
-    writer.writerow([field.name for field in fields(kind)])
-    # NaN is an empty cell: every program reads it as missing.
-    writer.writerows([["" if value != value else value for value in astuple(row)] for row in rows])
-    with written_beside(path) as beside:
-        beside.write_text(content.getvalue(), encoding="utf-8", newline="")
