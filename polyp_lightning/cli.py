@@ -17,6 +17,8 @@ usage: python -m polyp_lightning VERB [options]      (VERB --help for the option
   export     write a model that runs on its own       --ckpt_path FILE --format onnx
   benchmark  measure frames per second                --model FILE
   stream     segment a video, camera or stream        --model FILE --source VIDEO
+  report     one page about runs or a study           report RUNS… -o report.html
+  dashboard  build a W&B workspace                    --entity E --project P
   data       fetch or verify a data set               data fetch kvasir | data verify kvasir
 """
 
@@ -66,6 +68,14 @@ def _runner(verb: str) -> Callable[[Sequence[str]], int]:
         from polyp_lightning import oneshot
 
         return lambda arguments: oneshot.main(arguments[1:])
+    if verb == "report":
+        from polyp_lightning.report import commands as report
+
+        return lambda arguments: report.main(arguments[1:])
+    if verb == "dashboard":
+        from polyp_lightning.tracking import dashboard
+
+        return lambda arguments: dashboard.main(arguments[1:])
     from polyp_lightning import training_cli
 
     return training_cli.run

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from polyp_lightning.study.results import Result
+from polyp_lightning.study.statistics import label
 
 DENSE = "dense"
 SEED_METHOD = "taylor"
@@ -39,7 +40,7 @@ class Cell:
 
     Attributes:
         setting: what they share with the others.
-        method: what was done, in words; :data:`DENSE` where nothing was removed.
+        method: what was done, by :func:`~polyp_lightning.study.statistics.label`.
         target: share of the dense MACs that was asked for.
         epochs: in all.
         rows: one for each seed.
@@ -71,28 +72,12 @@ class Cell:
         return sorted({row.seed for row in self.rows})
 
 
-def method_of(row: Result) -> str:
-    """What was done to a network, in words.
-
-    >>> from types import SimpleNamespace
-    >>> method_of(SimpleNamespace(kind="pruned", criterion="taylor", schedule="oneshot", distill=1))
-    'taylor, one shot, distilled'
-    """
-    if row.kind == "dense":
-        name = DENSE
-    elif row.kind == "scratch":
-        name = f"from scratch, widths of {row.criterion}" if row.criterion else "from scratch"
-    else:
-        name = row.criterion + (", one shot" if row.schedule == "oneshot" else "")
-    return f"{name}, distilled" if row.distill else name
-
-
 def cells(rows: Iterable[Result]) -> list[Cell]:
     """Rows by setting, method, target and epochs; within a setting the dense network first, then by method and size."""
     found: dict[tuple[Setting, str, float, int], list[Result]] = {}
     for row in rows:
         setting = Setting(row.arch, row.encoder, row.data, row.split, row.test_set, row.image_size)
-        found.setdefault((setting, method_of(row), row.target, row.epochs), []).append(row)
+        found.setdefault((setting, label(row), row.target, row.epochs), []).append(row)
     made = [Cell(*key, tuple(sorted(group, key=lambda row: row.seed))) for key, group in found.items()]
     return sorted(made, key=lambda cell: (cell.setting, cell.method != DENSE, cell.method, -cell.target, cell.epochs))
 

@@ -71,9 +71,7 @@ def _answer(label: str, stages: Sequence[StageRecord]) -> str:
 
 
 def _curves(labels: Mapping[str, FitRun]) -> Section:
-    known = {
-        label: run.stages for label, run in labels.items() if any(row.dice_end is not None for row in run.stages)
-    }
+    known = {label: run.stages for label, run in labels.items() if any(row.dice_end is not None for row in run.stages)}
     blocks: list[Block] = [curves.stage_curves(known, "stages")] if known else [Paragraph("No stage was validated.")]
     return Section("Dice against GMACs", blocks)
 
@@ -109,7 +107,9 @@ def _speed(run: FitRun) -> list[Section]:
         for row in rows
     ]
     caption = "Median milliseconds of a frame, network alone, batch 1; written by `benchmark`."
-    return [Section("measured time", [Table(["model", "backend", "GMACs", "ms", "threads", "machine"], cells, caption)])]
+    return [
+        Section("measured time", [Table(["model", "backend", "GMACs", "ms", "threads", "machine"], cells, caption)])
+    ]
 
 
 def _benchmark(path: Path) -> list[dict[str, str]]:
