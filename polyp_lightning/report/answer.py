@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from polyp_lightning.report.cells import DENSE, SEED_METHOD, Cell, by_setting, nearest_target
-from polyp_lightning.report.comparing import Compared, verdict
+from polyp_lightning.report.comparing import Compared, outcome, verdict
 from polyp_lightning.report.numbers import number, percent, signed, spread
 
 QUESTION = (
@@ -72,10 +72,11 @@ def _contest(question: Asked, comparisons: Compared | None) -> str:
         own = question.pruned.mean("dice")
         gaps = [f"{cell.method} {signed(own - cell.mean('dice'))}" for cell in question.others]
         return f"{SEED_METHOD} at {percent(question.pruned.target)}, no intervals: against {', against '.join(gaps)}."
-    return (
-        f"{SEED_METHOD} at {percent(question.pruned.target)}, difference of Dice with its 95 % interval over images "
-        f"and corrected p: against {'; against '.join(map(verdict, rows))}."
-    )
+    outcomes: dict[str, list[str]] = {"better than": [], "worse than": [], "not told apart from": []}
+    for row in rows:
+        outcomes[outcome(row)].append(verdict(row))
+    said = "; ".join(f"{how} {', '.join(others)}" for how, others in outcomes.items() if others)
+    return f"At {percent(question.pruned.target)}, difference of Dice with 95 % interval: {SEED_METHOD} is {said}."
 
 
 def _time(question: Asked) -> str:

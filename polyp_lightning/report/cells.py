@@ -73,13 +73,20 @@ class Cell:
 
 
 def cells(rows: Iterable[Result]) -> list[Cell]:
-    """Rows by setting, method, target and epochs; within a setting the dense network first, then by method and size."""
+    """Rows by setting, method, target and epochs, in the order in which they are read."""
     found: dict[tuple[Setting, str, float, int], list[Result]] = {}
     for row in rows:
         setting = Setting(row.arch, row.encoder, row.data, row.split, row.test_set, row.image_size)
         found.setdefault((setting, label(row), row.target, row.epochs), []).append(row)
     made = [Cell(*key, tuple(sorted(group, key=lambda row: row.seed))) for key, group in found.items()]
-    return sorted(made, key=lambda cell: (cell.setting, cell.method != DENSE, cell.method, -cell.target, cell.epochs))
+    return sorted(made, key=lambda cell: (cell.setting, _rank(cell.method), cell.method, -cell.target, cell.epochs))
+
+
+def _rank(method: str) -> int:
+    """The dense network first, then what is asked about, its variants, the other criteria, and training from scratch."""
+    if method.startswith("scratch"):
+        return 4
+    return [DENSE, SEED_METHOD].index(method) if method in (DENSE, SEED_METHOD) else 3 - method.startswith(SEED_METHOD)
 
 
 def by_setting(found: Sequence[Cell]) -> dict[Setting, list[Cell]]:

@@ -11,6 +11,10 @@ from polyp_lightning.study.results import IMAGES, RUNS, ImageScore, Result, read
 from polyp_lightning.study.statistics import RESAMPLES, Comparison, comparisons
 
 
+ALPHA = 0.05
+"""Below it a corrected p counts as evidence."""
+
+
 @dataclass(frozen=True)
 class Compared:
     """All comparisons of the asked method.
@@ -63,9 +67,16 @@ def compared(studies: Sequence[Study]) -> Compared | None:
 
 
 def verdict(row: Comparison) -> str:
-    """One comparison in a few words: the difference, its interval, and p."""
+    """One comparison in a few words: the difference and its interval."""
     pair = row.paired
-    return f"{row.other} {signed(pair.difference)} [{signed(pair.low)}, {signed(pair.high)}], {_p(row.p_holm)}"
+    return f"{row.other} {signed(pair.difference)} [{signed(pair.low)}, {signed(pair.high)}]"
+
+
+def outcome(row: Comparison) -> str:
+    """Who is better, where the interval leaves out zero and the corrected p is below 0.05."""
+    if row.p_holm >= ALPHA or row.paired.low <= 0 <= row.paired.high:
+        return "not told apart from"
+    return "better than" if row.paired.difference > 0 else "worse than"
 
 
 def _place(row: Comparison) -> tuple[str, str, str, str, int, str, float]:

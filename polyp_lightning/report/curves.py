@@ -98,7 +98,8 @@ def stage_curves(runs: dict[str, Sequence[StageRecord]], name: str) -> Picture:
         tidy(axes, "GMACs per image (training goes from right to left)", "validation Dice, network resolution")
         axes.margins(0.08, 0.15)
         axes.set_xlim(left=0.0)
-        legend(axes)
+        if len(runs) > 1:
+            legend(axes)
         caption = "Filled: the end of a stage. Hollow: right after a cut, before any training."
         return picture(figure, name, _stage_words(runs), caption)
 

@@ -12,6 +12,7 @@ from polyp_lightning.report.document import Block, Commands, Paragraph, Points, 
 from polyp_lightning.report.loss_check import find_check, loss_check
 from polyp_lightning.report.numbers import number, percent, signed, thousands
 from polyp_lightning.report.sources import FitRun
+from polyp_lightning.scored import read_scores
 
 _BENCHMARK = ("network_p50_ms", "gmacs", "processor", "threads", "backend", "model")
 TERMS = "Frames are of data sets for research and education: mind their terms before passing this page on."
@@ -28,9 +29,10 @@ def run_sections(runs: Sequence[FitRun], root: Path, *, frames: bool) -> list[Se
     labels = named(runs)
     sections = [_question(labels), _curves(labels)]
     for number_, (label, run) in enumerate(labels.items()):
-        found = [_stages(run), *_widths(run, number_), *_speed(run), *_check(run, number_)]
+        found = [_stages(run), *_tests(run), *_widths(run, number_), *_speed(run), *_check(run, number_)]
         found += _frames(run, root, number_) if frames else []
-        sections += [Section(f"{label}: {part.title}", part.blocks) for part in found]
+        prefix = f"{label}: " if len(labels) > 1 else ""
+        sections += [Section(prefix + part.title, part.blocks) for part in found]
     return [*sections, _protocol(labels)]
 
 
@@ -87,14 +89,41 @@ def _stages(run: FitRun) -> Section:
     ]  # fmt: skip
     size = run.facts.get("image_size")
     where = f", GMACs at {size}²" if size else ""
-    return Section("stages", [Table(head, rows, f"The last four: validation Dice at network resolution{where}.")])
+    return Section("Stages", [Table(head, rows, f"The last four: validation Dice at network resolution{where}.")])
+
+
+def _tests(run: FitRun) -> list[Section]:
+    """What `test` has left in the run's folder."""
+    rows = [
+        [scores.checkpoint, test_set, f"{values['images']:.0f}", *(number(values.get(key)) for key in _METRICS)]
+        for scores in read_scores(run.folder)
+        for test_set, values in scores.test_sets.items()
+    ]
+    if not rows:
+        text = (
+            "Not tested yet: `python -m polyp_lightning test --ckpt_path FILE` leaves its scores in the run's folder."
+        )
+        return [Section("Test", [Paragraph(text)])]
+    caption = (
+        "Means over images, original size. Dice and IoU at 0.5; PraNet's Dice over 256 thresholds; HD95 in pixels."
+    )
+    return [Section("Test", [Table(["checkpoint", "test set", "images", *_METRICS.values()], rows, caption)])]
+
+
+_METRICS = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "dice_pranet": "PraNet's Dice",
+    "hd95": "HD95",
+    "false_positive_rate": "false positives",
+}
 
 
 def _widths(run: FitRun, number_: int) -> list[Section]:
     if len(run.stages) < 2 or not run.stages[0].layers:
         return []
     return [
-        Section("widths, dense against pruned", [curves.widths(run.stages[0], run.stages[-1], f"widths-{number_}")])
+        Section("Widths, dense against pruned", [curves.widths(run.stages[0], run.stages[-1], f"widths-{number_}")])
     ]
 
 
@@ -108,7 +137,7 @@ def _speed(run: FitRun) -> list[Section]:
     ]
     caption = "Median milliseconds of a frame, network alone, batch 1; written by `benchmark`."
     return [
-        Section("measured time", [Table(["model", "backend", "GMACs", "ms", "threads", "machine"], cells, caption)])
+        Section("Measured time", [Table(["model", "backend", "GMACs", "ms", "threads", "machine"], cells, caption)])
     ]
 
 
@@ -121,11 +150,15 @@ def _benchmark(path: Path) -> list[dict[str, str]]:
 
 def _check(run: FitRun, number_: int) -> list[Section]:
     folder = find_check(run.folder)
-    return [] if folder is None else [Section("does the score predict?", loss_check(folder, f"check-{number_}"))]
+    return (
+        []
+        if folder is None
+        else [Section("Predicted against measured change of the loss", loss_check(folder, f"check-{number_}"))]
+    )
 
 
 def _frames(run: FitRun, root: Path, number_: int) -> list[Section]:
-    title = "validation frames where pruning hurt most"
+    title = "Validation frames where pruning hurt most"
     last = max(run.best, default=0)
     if not last or 0 not in run.best:
         return []
@@ -151,7 +184,7 @@ def _protocol(labels: Mapping[str, FitRun]) -> Section:
         facts = [f"{key.replace('_', ' ')}: {value}" for key, value in run.facts.items() if "cache" not in key]
         options = {
             "network": f"{run.option('model', 'arch')} with {run.option('model', 'encoder')}",
-            "start": run.option("model", "init_from") or run.option("model", "encoder_weights") or "random weights",
+            "start": Path(run.option("model", "init_from") or run.option("model", "encoder_weights") or "random").name,
             "criterion": run.option("pruning", "criterion"),
             "target": run.option("pruning", "target"),
             "epochs": run.option("trainer", "max_epochs"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from polyp_lightning.errors import PolypError
 from polyp_lightning.report import curves
 from polyp_lightning.report.answer import QUESTION, Asked, answer, asked
-from polyp_lightning.report.cells import DENSE, Cell, by_setting, cells
+from polyp_lightning.report.cells import DENSE, Cell, Setting, by_setting, cells
 from polyp_lightning.report.comparing import compared
 from polyp_lightning.report.document import Block, Commands, Paragraph, Picture, Points, Section, Table
 from polyp_lightning.report.loss_check import find_check, loss_check
@@ -42,7 +42,7 @@ def study_sections(studies: Sequence[Study], root: Path, *, frames: bool) -> lis
         *_widths(studies, question),
         *_checks(studies),
         *(_frames(studies, question, root) if frames and question else []),
-        Section("All results", [_table(found)]),
+        Section("All results", [_table(setting, own) for setting, own in by_setting(found).items()]),
         *([Section("Paired comparisons", comparisons.blocks())] if comparisons else []),
         _protocol(rows, found),
     ]
@@ -140,14 +140,14 @@ def _image_dice(studies: Sequence[Study], cell: Cell) -> dict[str, list[float]]:
     return found
 
 
-def _table(found: Sequence[Cell]) -> Table:
+def _table(setting: Setting, own: Sequence[Cell]) -> Table:
     head = [
-        "network, data, test set", "method", "target", "n", "epochs", "Dice", "IoU", "PraNet's Dice", "HD95 px",
-        "false positives", "val Dice", "GMACs", "parameters", "ms",
+        "method", "target", "n", "epochs", "Dice", "IoU", "PraNet's Dice", "HD95 px", "false positives", "val Dice",
+        "GMACs", "parameters", "ms",
     ]  # fmt: skip
-    rows = [_cells(cell) for cell in found]
+    rows = [_cells(cell) for cell in own]
     caption = (
-        "Mean ± standard deviation over n seeds. Dice and IoU: per image at 0.5, original size, mean over images. "
+        f"{setting}. Mean ± standard deviation over n seeds. Dice and IoU: per image at 0.5, original size, mean over images. "
         "PraNet's Dice: over 256 thresholds. False positives: share of frames without a polyp on which something is "
         "found. val Dice: network resolution, by which the checkpoint was chosen. ms: median of one image; the machine "
         "stands under the protocol."
@@ -156,12 +156,10 @@ def _table(found: Sequence[Cell]) -> Table:
 
 
 def _cells(cell: Cell) -> list[str]:
-    setting = cell.setting
-    place = f"{setting.net}, {setting.data} ({setting.split}) → {setting.test_set}, {setting.image_size}²"
     target = percent(1.0 if cell.method == DENSE else cell.target)
     scores = [_spread(cell, field, digits) for field, digits in _SCORES]
     costs = [number(cell.mean("gmacs")), thousands(cell.mean("params")), _spread(cell, "ms", 1)]
-    return [place, cell.method, target, str(len(cell.rows)), str(cell.epochs), *scores, *costs]
+    return [cell.method, target, str(len(cell.rows)), str(cell.epochs), *scores, *costs]
 
 
 _SCORES = (("dice", 3), ("iou", 3), ("pranet_dice", 3), ("hd95", 1), ("false_positive_rate", 3), ("val_dice", 3))
