@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from polyp_lightning.report.cells import DENSE, SEED_METHOD, Cell, by_setting, nearest_target
-from polyp_lightning.report.comparing import Compared, outcome, verdict
+from polyp_lightning.report.comparing import ALPHA, Compared, outcome, verdict
 from polyp_lightning.report.numbers import number, percent, signed, spread
 
 QUESTION = (
@@ -76,7 +76,8 @@ def _contest(question: Asked, comparisons: Compared | None) -> str:
     for row in rows:
         outcomes[outcome(row)].append(verdict(row))
     said = "; ".join(f"{how} {', '.join(others)}" for how, others in outcomes.items() if others)
-    return f"At {percent(question.pruned.target)}, difference of Dice with 95 % interval: {SEED_METHOD} is {said}."
+    target = percent(question.pruned.target)
+    return f"At {target}, difference of Dice with 95 % interval: {SEED_METHOD} is {said} (corrected p below {ALPHA})."
 
 
 def _time(question: Asked) -> str:

@@ -83,7 +83,7 @@ def cells(rows: Iterable[Result]) -> list[Cell]:
 
 
 def _rank(method: str) -> int:
-    """The dense network first, then what is asked about, its variants, the other criteria, and training from scratch."""
+    """The dense network, what is asked about, its variants, the other criteria, training from scratch."""
     if method.startswith("scratch"):
         return 4
     return [DENSE, SEED_METHOD].index(method) if method in (DENSE, SEED_METHOD) else 3 - method.startswith(SEED_METHOD)

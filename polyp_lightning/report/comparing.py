@@ -10,7 +10,6 @@ from polyp_lightning.report.sources import Study
 from polyp_lightning.study.results import IMAGES, RUNS, ImageScore, Result, read_images
 from polyp_lightning.study.statistics import RESAMPLES, Comparison, comparisons
 
-
 ALPHA = 0.05
 """Below it a corrected p counts as evidence."""
 
@@ -41,11 +40,16 @@ class Compared:
             "resamples), for these seeds. p: Wilcoxon's signed rank test over images, corrected by Holm's method for "
             "all rows here."
         )
-        head = ["setting", "against", "target", "seeds", "images", "difference", "95 % interval", "p (Holm)"]
+        head = ["against", "target", "seeds", "images", "difference", "95 % interval", "p (Holm)"]
         head += [f"{SEED_METHOD}, mean ± sd", "the other"]
-        caption = "Mean ± standard deviation of the runs' mean Dice over the seeds that both have."
+        groups: dict[str, list[Comparison]] = {}
+        for row in self.rows:
+            place = f"{row.arch} {row.encoder}, {row.data} ({row.split}) → {row.test_set}, {row.image_size}²"
+            groups.setdefault(place, []).append(row)
+        caption = "Mean ± standard deviation: of the runs' mean Dice, over the seeds that both have."
+        tables = [Table(head, [_cells(row) for row in own], f"{place}. {caption}") for place, own in groups.items()]
         left = f" {self.left_out} results have no values of single images and are left out." if self.left_out else ""
-        return [Paragraph(text + left), Table(head, [_cells(row) for row in self.rows], caption)]
+        return [Paragraph(text + left), *tables]
 
 
 def compared(studies: Sequence[Study]) -> Compared | None:
@@ -84,18 +88,17 @@ def _place(row: Comparison) -> tuple[str, str, str, str, int, str, float]:
 
 
 def _p(value: float) -> str:
-    """A p-value in words.
+    """A p-value with three decimals.
 
     >>> _p(0.0004), _p(0.034)
-    ('p < 0.001', 'p = 0.034')
+    ('< 0.001', '0.034')
     """
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _cells(row: Comparison) -> list[str]:
     pair = row.paired
-    place = f"{row.arch} {row.encoder}, {row.data} ({row.split}) → {row.test_set}, {row.image_size}²"
     counts = [percent(row.target), str(pair.seeds), str(pair.images)]
-    found = [signed(pair.difference), f"[{signed(pair.low)}, {signed(pair.high)}]", _p(row.p_holm).removeprefix("p = ")]
+    found = [signed(pair.difference), f"[{signed(pair.low)}, {signed(pair.high)}]", _p(row.p_holm)]
     scores = [spread(side.mean, side.sd) for side in (row.reference, row.compared)]
-    return [place, row.other, *counts, *found, *scores]
+    return [row.other, *counts, *found, *scores]

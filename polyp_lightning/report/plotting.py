@@ -17,6 +17,8 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#
 _MARKERS = "osD^vP*X"
 _DASHES = ("-", "--", "-.", ":")
 
+_LONGEST = 60
+
 _SETTINGS = {
     # Text stays text: it can be searched and read aloud, and a browser has fonts for every script.
     "svg.fonttype": "none",
@@ -51,12 +53,14 @@ def looks(names: Sequence[str]) -> dict[str, Look]:
 
 
 def shown(text: str) -> str:
-    r"""Text as Matplotlib draws it literally: no formulas, nothing hidden, no control characters.
+    r"""Text as Matplotlib draws it literally: no formulas, nothing hidden, no control characters, at most 60 long.
 
     >>> print(shown("a$b"))
     a\$b
     """
-    clean = "".join(char if char.isprintable() else "\ufffd" for char in text).replace("$", r"\$")
+    # A longer legend leaves no room for the drawing.
+    short = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    clean = "".join(char if char.isprintable() else "\ufffd" for char in short).replace("$", r"\$")
     # Labels that begin with an underscore are left out of legends.
     return f"\u200b{clean}" if clean.startswith("_") else clean
 

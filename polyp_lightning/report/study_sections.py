@@ -147,10 +147,10 @@ def _table(setting: Setting, own: Sequence[Cell]) -> Table:
     ]  # fmt: skip
     rows = [_cells(cell) for cell in own]
     caption = (
-        f"{setting}. Mean ± standard deviation over n seeds. Dice and IoU: per image at 0.5, original size, mean over images. "
-        "PraNet's Dice: over 256 thresholds. False positives: share of frames without a polyp on which something is "
-        "found. val Dice: network resolution, by which the checkpoint was chosen. ms: median of one image; the machine "
-        "stands under the protocol."
+        f"{setting}. Mean ± standard deviation over n seeds. Dice and IoU: per image at 0.5, original size, mean over "
+        "images. PraNet's Dice: over 256 thresholds. False positives: share of frames without a polyp on which "
+        "something is found. val Dice: network resolution, by which the checkpoint was chosen. ms: median of one "
+        "image; the machine stands under the protocol."
     )
     return Table(head, rows, caption)
 
