@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m polyp_lightning
 DATASETS ?= $(or $(POLYP_DATA),datasets)
 
-.PHONY: help install fit test test-slow lint format type bench taylor-check matrix data data-verify lock clean
+.PHONY: help install fit test test-slow lint format type bench taylor-check matrix wandb-sync data data-verify lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ taylor-check: install ## does the score predict what removal does? (CKPT=FILE; e
 
 matrix: install ## prune every architecture with every family of encoders: exact or not, what is frozen, how long
 	$(BIN)/python tests/pruning/matrix/run.py --csv runs/matrix.csv
+
+wandb-sync: install ## upload the W&B runs below runs/ that were kept offline
+	@$(BIN)/python -m polyp_lightning.tracking.sync
 
 data: install ## fetch Kvasir-SEG into datasets/ (or $POLYP_DATA), and say how to get CVC-ClinicDB
 	$(RUN) data fetch kvasir --root $(DATASETS)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from polyp_lightning.deploy.bundle import SUFFIXES
+from polyp_lightning.deploy.bundle import SUFFIXES, model_files, sidecar
 from polyp_lightning.deploy.extras import need
 from polyp_lightning.errors import PolypError
 
@@ -65,7 +65,12 @@ def _export(options: argparse.Namespace) -> int:
     # Imports PyTorch and Lightning, which the other verbs can do without.
     from polyp_lightning.deploy.export import ExportOptions, export
 
-    export(ExportOptions(**_given(options)))
+    bundle = export(ExportOptions(**_given(options)))
+    if any((options.ckpt_path.absolute().parent.parent / "wandb").glob("run-*")):
+        from polyp_lightning.tracking.artefacts import log_export
+
+        if log_export(options.ckpt_path, [*model_files(bundle.path), sidecar(bundle.path)]):
+            print("W&B: the export is an artefact of its run")
     return 0
 
 

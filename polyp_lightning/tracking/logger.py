@@ -101,6 +101,10 @@ class RunLogger(WandbLogger):
         project: the project's name; None means ``$WANDB_PROJECT``, or else ``polyp_lightning``.
         offline: True never connects, False connects where credentials exist even if ``WANDB_MODE`` says offline, None
             decides as described above.
+        group: runs that belong together; None leaves it to ``$WANDB_RUN_GROUP``.
+        job_type: what is done, such as fit; None leaves it to ``$WANDB_JOB_TYPE``.
+        tags: words to find the run by; None leaves them to ``$WANDB_TAGS``.
+        upload_models: keep the best checkpoint, and what is exported of it, as artefacts, where the run is online.
     """
 
     def __init__(
@@ -109,6 +113,10 @@ class RunLogger(WandbLogger):
         name: str | None = None,
         project: str | None = None,
         offline: bool | None = None,
+        group: str | None = None,
+        job_type: str | None = None,
+        tags: list[str] | None = None,
+        upload_models: bool = True,
     ) -> None:
         # Lightning would turn `offline=True` into WANDB_MODE for the whole process; _open decides instead.
         super().__init__(
@@ -116,7 +124,9 @@ class RunLogger(WandbLogger):
             save_dir=os.path.expanduser(save_dir or ""),  # noqa: PTH111 (an empty one stays empty)
             project=project or os.environ.get("WANDB_PROJECT") or "polyp_lightning",
             offline=False,
+            **{key: value for key, value in (("group", group), ("job_type", job_type), ("tags", tags)) if value},
         )
+        self.upload_models = upload_models
         self._wish = offline
 
     def use_folder(self, folder: str | Path) -> None:
