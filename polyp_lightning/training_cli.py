@@ -142,7 +142,7 @@ class PolypCLI(LightningCLI):
         if getattr(logger, "class_path", "").rpartition(".")[2] == RunLogger.__name__:
             # Lightning opens the run before any callback could name the folder.
             logger.init_args.save_dir = logger.init_args.save_dir or config.trainer.default_root_dir
-            _describe(logger.init_args, config, self.subcommand)
+            _describe(logger.init_args, config, str(self.subcommand))
         if self.subcommand == "predict":
             config.trainer.logger = False
             config.return_predictions = False

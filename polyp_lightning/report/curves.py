@@ -1,7 +1,7 @@
 """Drawings of what is gained and lost: Dice against MACs and time, by method or by run."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 
@@ -77,7 +77,7 @@ def _words(groups: dict[str, list[Cell]], cost: str, unit: str) -> str:
     return f"Test Dice against {unit}. " + "; ".join(lines) + "."
 
 
-def stage_curves(runs: dict[str, Sequence[StageRecord]], name: str) -> Picture:
+def stage_curves(runs: Mapping[str, Sequence[StageRecord]], name: str) -> Picture:
     """Validation Dice against GMACs, one line for each run, one point for the end of each stage.
 
     Hollow points: right after a cut, before any training.
@@ -104,7 +104,7 @@ def stage_curves(runs: dict[str, Sequence[StageRecord]], name: str) -> Picture:
         return picture(figure, name, _stage_words(runs), caption)
 
 
-def _stage_words(runs: dict[str, Sequence[StageRecord]]) -> str:
+def _stage_words(runs: Mapping[str, Sequence[StageRecord]]) -> str:
     lines = []
     for run, stages in runs.items():
         points = [f"{number(row.dice_end)} at {percent(row.share)}" for row in stages if row.dice_end is not None]

@@ -99,7 +99,7 @@ def validation_drops(nets: tuple[TrainedNet, TrainedNet], frames: Frames) -> lis
         for net, found in zip(nets, scores, strict=True):
             predicted = torch.from_numpy(mask_of(net, image))[None] > 0
             found["/".join(frame)] = [float(per_image_dice(predicted, truth))]
-    return worst(*scores)
+    return worst(scores[0], scores[1])
 
 
 def side_by_side(image: Mask, masks: Sequence[Mask]) -> bytes:

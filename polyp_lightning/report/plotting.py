@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ _DASHES = ("-", "--", "-.", ":")
 
 _LONGEST = 60
 
-_SETTINGS = {
+_SETTINGS: Any = {
     # Text stays text: it can be searched and read aloud, and a browser has fonts for every script.
     "svg.fonttype": "none",
     # The same data give the same bytes.

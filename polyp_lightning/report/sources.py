@@ -134,5 +134,5 @@ def _stage(row: Mapping[str, str]) -> StageRecord:
         widths={},
         layers={},
         removed=int(row["removed"]),
-        **dice,  # type: ignore[arg-type]
+        **dice,
     )

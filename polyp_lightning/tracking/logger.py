@@ -118,13 +118,14 @@ class RunLogger(WandbLogger):
         tags: list[str] | None = None,
         upload_models: bool = True,
     ) -> None:
+        named: dict[str, Any] = {"group": group, "job_type": job_type, "tags": tags}
         # Lightning would turn `offline=True` into WANDB_MODE for the whole process; _open decides instead.
         super().__init__(
             name=name,
             save_dir=os.path.expanduser(save_dir or ""),  # noqa: PTH111 (an empty one stays empty)
             project=project or os.environ.get("WANDB_PROJECT") or "polyp_lightning",
             offline=False,
-            **{key: value for key, value in (("group", group), ("job_type", job_type), ("tags", tags)) if value},
+            **named,
         )
         self.upload_models = upload_models
         self._wish = offline
