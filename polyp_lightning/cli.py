@@ -17,6 +17,7 @@ usage: python -m polyp_lightning VERB [options]      (VERB --help for the option
   export     write a model that runs on its own       --ckpt_path FILE --format onnx
   benchmark  measure frames per second                --model FILE
   stream     segment a video, camera or stream        --model FILE --source VIDEO
+  study      run a list of trainings and tests        --config configs/study-quick.yaml
   data       fetch or verify a data set               data fetch kvasir | data verify kvasir
 """
 
@@ -66,6 +67,10 @@ def _runner(verb: str) -> Callable[[Sequence[str]], int]:
         from polyp_lightning import oneshot
 
         return lambda arguments: oneshot.main(arguments[1:])
+    if verb == "study":
+        from polyp_lightning.study import runner
+
+        return lambda arguments: runner.main(arguments[1:])
     from polyp_lightning import training_cli
 
     return training_cli.run

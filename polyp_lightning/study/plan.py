@@ -151,7 +151,9 @@ def read_study(path: Path, weights: Mapping[str, str] | None = None) -> Study:
         raise ConfigError(msg)
     nets = [_net(key, _table(f"nets.{key}", one, _fields(Net)), weights or {}) for key, one in values["nets"].items()]
     data = [_data(key, one) for key, one in values["data"].items()]
-    judges = {key: _judge(key, _table(f"criteria.{key}", one, _fields(Judge))) for key, one in values["criteria"].items()}
+    judges = {
+        key: _judge(key, _table(f"criteria.{key}", one, _fields(Judge))) for key, one in values["criteria"].items()
+    }
     controls = _table("controls", values.get("controls"), _CONTROLS)
     for control, keys in controls.items():
         for key in keys or ():
@@ -185,16 +187,12 @@ class _Block:
         return Cell(name, kind, self.net, self.data, judge, schedule, distill, target, self.seed, **more)
 
 
-def _cells(
-    block: _Block, judges: Mapping[str, Judge], targets: Sequence[float], controls: Values
-) -> Iterator[Cell]:
+def _cells(block: _Block, judges: Mapping[str, Judge], targets: Sequence[float], controls: Values) -> Iterator[Cell]:
     """The runs of one network, data set and seed."""
     dense = block.cell("dense", "dense", None, 1.0)
     yield dense
     for target in targets:
-        during = {
-            key: block.cell(key, "pruned", judge, target, schedule="during") for key, judge in judges.items()
-        }
+        during = {key: block.cell(key, "pruned", judge, target, schedule="during") for key, judge in judges.items()}
         yield from during.values()
         for key in controls.get("scratch") or ():
             # A narrow network does not fit its encoder's published weights.
@@ -239,7 +237,8 @@ def _times(values: Values) -> Times:
         raise ConfigError(msg)
     times = Times(**{"oneshot": values["end"], **values})
     if not 0 < times.start <= times.end < times.epochs or not 0 < times.oneshot < times.epochs:
-        msg = f"epochs: {times.epochs}, start {times.start}, end {times.end}, oneshot {times.oneshot}: the cuts must lie inside"
+        cuts = f"start {times.start}, end {times.end}, oneshot {times.oneshot}"
+        msg = f"epochs: {times.epochs}, {cuts}: the cuts must lie inside, start before end"
         raise ConfigError(msg)
     return times
 

@@ -50,7 +50,11 @@ def training_steps(study: Study, cell: Cell, folder: Path, sources: Mapping[str,
         cuts = {"pruning.target": cell.target, "pruning.start": times.start, "pruning.end": times.end}
         return [_fit("fit", folder, options | cuts | _criterion(cell, "pruning.") | taught)]
     before, pruned = folder / "before", folder / "pruned.ckpt"
-    tail = {"trainer.max_epochs": times.epochs - times.oneshot, "model.init_from": pruned, "model.encoder_weights": None}
+    tail = {
+        "trainer.max_epochs": times.epochs - times.oneshot,
+        "model.init_from": pruned,
+        "model.encoder_weights": None,
+    }
     return [
         _fit("before", before, options | dense | {"trainer.max_epochs": times.oneshot}),
         Step("prune", ["prune", *_flags(_prune_options(cell, before, pruned))]),
