@@ -18,6 +18,7 @@ usage: python -m polyp_lightning VERB [options]   (VERB --help for the options)
   export     a model that runs on its own       --ckpt_path FILE --format onnx
   benchmark  measure frames per second          --model FILE
   stream     segment a video, camera or stream  --model FILE --source VIDEO
+  study      run a list of trainings and tests  --config FILE.yaml
   report     one page about runs or a study     RUNS… -o report.html
   dashboard  build a W&B workspace              --entity E --project P
   data       fetch or verify a data set         fetch kvasir | verify kvasir
@@ -82,6 +83,10 @@ def _runner(verb: str) -> Callable[[Sequence[str]], int]:
         from polyp_lightning.tracking import dashboard
 
         return lambda arguments: dashboard.main(arguments[1:])
+    if verb == "study":
+        from polyp_lightning.study import runner
+
+        return lambda arguments: runner.main(arguments[1:])
     from polyp_lightning import training_cli
 
     return training_cli.run

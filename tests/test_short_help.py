@@ -21,7 +21,7 @@ def test_short_help__fits_a_screen_and_names_the_whole_list(verb: str, capsys: p
     assert f"{verb} --help_all" in printed
 
 
-@pytest.mark.parametrize("verb", ["export", "benchmark", "stream", "report", "dashboard", "data"])
+@pytest.mark.parametrize("verb", ["export", "benchmark", "stream", "report", "dashboard", "data", "study"])
 def test_help__of_the_other_verbs_fits_a_screen(
     verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
