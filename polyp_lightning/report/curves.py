@@ -28,9 +28,17 @@ def dice_against(cost: str, unit: str, cells: Sequence[Cell], name: str, note: s
         for method, look in looks(list(groups)).items():
             _series(axes, method, look, sorted(groups[method], key=lambda cell: cell.mean(cost)), cost)
         tidy(axes, unit, "test Dice, mean over images")
-        axes.set_xlim(left=0.0)
+        _frame(axes)
         legend(axes)
         return picture(figure, name, _words(groups, cost, unit), note)
+
+
+def _frame(axes: Axes) -> None:
+    """From zero cost on, and at least 0.05 of Dice high: a difference in the third decimal must not look like a cliff."""
+    axes.set_xlim(0.0, 1.03 * axes.get_xlim()[1])
+    low, high = axes.get_ylim()
+    missing = max(0.0, 0.05 - (high - low))
+    axes.set_ylim(low - missing / 2, high + missing / 2)
 
 
 def _lines(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
@@ -97,7 +105,7 @@ def stage_curves(runs: Mapping[str, Sequence[StageRecord]], name: str) -> Pictur
                     axes.annotate(f"{row.share:.0%}", (row.gmacs, row.dice_end), **place)  # type: ignore[arg-type]
         tidy(axes, "GMACs per image (training goes from right to left)", "validation Dice, network resolution")
         axes.margins(0.08, 0.15)
-        axes.set_xlim(left=0.0)
+        _frame(axes)
         if len(runs) > 1:
             legend(axes)
         caption = "Filled: the end of a stage. Hollow: right after a cut, before any training."

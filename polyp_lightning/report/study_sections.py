@@ -181,7 +181,7 @@ def _protocol(rows: Sequence[Result], found: Sequence[Cell]) -> Section:
         "Checkpoints are chosen on the validation images; each chosen network is tested once.",
         f"Encoders start from: {', '.join(starts)}.",
         f"Machines and how time was measured: {'; '.join(machines) or 'not known'}.",
-        f"Computing time: {sum(minutes.values()) / 60:.1f} hours in all.",
+        f"Computing time: {sum(minutes.values()) / 60:.2g} hours in all.",
         f"Dates: {dates[0]} to {dates[-1]}." if dates else "Dates: not known.",
         *(f"Versions: {version}." for version in dict.fromkeys(row.versions for row in rows if row.versions)),
     ]
