@@ -34,7 +34,7 @@ def dice_against(cost: str, unit: str, cells: Sequence[Cell], name: str, note: s
 
 
 def _frame(axes: Axes) -> None:
-    """From zero cost on, and at least 0.05 of Dice high: a difference in the third decimal must not look like a cliff."""
+    """From zero cost on, and at least 0.05 of Dice high, so that the third decimal is no cliff."""
     axes.set_xlim(0.0, 1.03 * axes.get_xlim()[1])
     low, high = axes.get_ylim()
     missing = max(0.0, 0.05 - (high - low))

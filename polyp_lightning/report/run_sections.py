@@ -67,7 +67,9 @@ def _answer(label: str, stages: Sequence[StageRecord]) -> str:
         f"GMACs) and {thousands(last.params)} of {thousands(first.params)} parameters"
     )
     if first is last or first.dice_best is None or last.dice_best is None:
-        return f"{label}: {number(last.gmacs)} GMACs, validation Dice {number(last.dice_best)}; nothing was removed in this run."
+        return (
+            f"{label}: {number(last.gmacs)} GMACs, validation Dice {number(last.dice_best)}; this run removed nothing."
+        )
     change = signed(last.dice_best - first.dice_best)
     return f"{text}; best validation Dice {number(first.dice_best)} → {number(last.dice_best)} ({change})."
 
