@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m polyp_lightning
 DATASETS ?= $(or $(POLYP_DATA),datasets)
 
-.PHONY: help install fit test test-slow lint format type bench taylor-check matrix data data-verify lock clean
+.PHONY: help install fit test test-slow lint format type bench study study-quick study-cpu taylor-check matrix wandb-sync data data-verify lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,11 +44,23 @@ type: install ## mypy, strict
 bench: install ## speed as ratios, in one run on this machine
 	$(BIN)/python tests/bench/run.py
 
+study: install ## the whole study, for an accelerator (OUT=FOLDER; may be started several times side by side)
+	$(RUN) study --config configs/study.yaml --out $(or $(OUT),runs/study)
+
+study-quick: install ## a small study on phantoms: criteria and controls over three seeds, under 30 minutes on 2 cores
+	$(RUN) study --config configs/study-quick.yaml --out $(or $(OUT),runs/study-quick)
+
+study-cpu: install ## the main comparison on Kvasir-SEG at 128² (WEIGHTS=timm-tf_efficientnet_lite0=FILE without a network)
+	POLYP_DATA=$(DATASETS) $(RUN) study --config configs/study-cpu.yaml --out $(or $(OUT),runs/study-cpu) $(if $(WEIGHTS),-w $(WEIGHTS))
+
 taylor-check: install ## does the score predict what removal does? (CKPT=FILE; else a small network is trained first)
 	$(BIN)/python -m polyp_lightning.study.taylor_check $(if $(CKPT),--ckpt_path "$(CKPT)")
 
 matrix: install ## prune every architecture with every family of encoders: exact or not, what is frozen, how long
 	$(BIN)/python tests/pruning/matrix/run.py --csv runs/matrix.csv
+
+wandb-sync: install ## upload the W&B runs below runs/ that were kept offline
+	@$(BIN)/python -m polyp_lightning.tracking.sync
 
 data: install ## fetch Kvasir-SEG into datasets/ (or $POLYP_DATA), and say how to get CVC-ClinicDB
 	$(RUN) data fetch kvasir --root $(DATASETS)

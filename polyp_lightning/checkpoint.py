@@ -12,9 +12,10 @@ from torch import Tensor, nn
 import polyp_lightning
 from polyp_lightning.checkpoint_file import read
 from polyp_lightning.errors import ConfigError, listed
+from polyp_lightning.narrowing import narrowed
 from polyp_lightning.pruning import describe, rebuild
 
-__all__ = ["KEY", "SCHEMA", "as_flags", "read", "record", "record_of", "restore_rng", "with_weights"]
+__all__ = ["KEY", "SCHEMA", "as_flags", "read", "record", "record_of", "restore_rng", "with_weights", "with_widths"]
 
 KEY = "polyp_lightning"
 SCHEMA = 1
@@ -98,6 +99,20 @@ def with_weights(fresh: nn.Module, checkpoint: Mapping[str, Any]) -> nn.Module:
         raise ConfigError(msg)
     net.load_state_dict(own)
     return net
+
+
+def with_widths(fresh: nn.Module, checkpoint: Mapping[str, Any]) -> nn.Module:
+    """A network of the checkpoint's architecture with the checkpoint's shapes and random weights of its own.
+
+    Args:
+        fresh: the dense network as its factory makes it, without pretrained weights; changed in place.
+        checkpoint: what :func:`read` returned.
+
+    Raises:
+        ConfigError: the checkpoint is of another program or version.
+        PruningError: the plan belongs to another architecture.
+    """
+    return narrowed(fresh, record_of(checkpoint)["plan"])
 
 
 def restore_rng(found: Mapping[str, Any]) -> None:

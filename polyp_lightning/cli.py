@@ -5,19 +5,23 @@ from collections.abc import Callable, Sequence
 from errno import EACCES, EDQUOT, EEXIST, EFBIG, ENOSPC, ENOTDIR, EPERM, EROFS
 
 from polyp_lightning.errors import PolypError
+from polyp_lightning.short_help import ALL, VERBS, answered
 
 USAGE = """\
-usage: python -m polyp_lightning VERB [options]      (VERB --help for the options)
+usage: python -m polyp_lightning VERB [options]   (VERB --help for the options)
 
   fit        train, and prune while training
-  validate   Dice and IoU on the validation images    --ckpt_path FILE
-  test       all metrics on the test images           --ckpt_path FILE
-  predict    write masks as PNG                       --ckpt_path FILE
-  prune      cut a trained network in one step        --ckpt_path FILE --target 0.25
-  export     write a model that runs on its own       --ckpt_path FILE --format onnx
-  benchmark  measure frames per second                --model FILE
-  stream     segment a video, camera or stream        --model FILE --source VIDEO
-  data       fetch or verify a data set               data fetch kvasir | data verify kvasir
+  validate   Dice and IoU on validation images  --ckpt_path FILE
+  test       all metrics on the test images     --ckpt_path FILE
+  predict    write masks as PNG                 --ckpt_path FILE
+  prune      cut a trained network in one step  --ckpt_path FILE --target 0.25
+  export     a model that runs on its own       --ckpt_path FILE --format onnx
+  benchmark  measure frames per second          --model FILE
+  stream     segment a video, camera or stream  --model FILE --source VIDEO
+  study      run a list of trainings and tests  --config FILE.yaml
+  report     one page about runs or a study     RUNS… -o report.html
+  dashboard  build a W&B workspace              --entity E --project P
+  data       fetch or verify a data set         fetch kvasir | verify kvasir
 """
 
 # A disk that is full, read-only, over its quota, not ours, or a file where a folder should be.
@@ -37,6 +41,11 @@ def main(args: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(USAGE)
         return 0
+    if (page := answered(arguments)) is not None:
+        sys.stdout.write(page)
+        return 0
+    if arguments[0] in VERBS:
+        arguments = ["--help" if argument == ALL else argument for argument in arguments]
     try:
         return _runner(arguments[0])(arguments)
     except PolypError as error:
@@ -66,6 +75,18 @@ def _runner(verb: str) -> Callable[[Sequence[str]], int]:
         from polyp_lightning import oneshot
 
         return lambda arguments: oneshot.main(arguments[1:])
+    if verb == "report":
+        from polyp_lightning.report import commands as report
+
+        return lambda arguments: report.main(arguments[1:])
+    if verb == "dashboard":
+        from polyp_lightning.tracking import dashboard
+
+        return lambda arguments: dashboard.main(arguments[1:])
+    if verb == "study":
+        from polyp_lightning.study import runner
+
+        return lambda arguments: runner.main(arguments[1:])
     from polyp_lightning import training_cli
 
     return training_cli.run

@@ -1,5 +1,6 @@
 """Writing files so that none is ever half there."""
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -20,6 +21,12 @@ def written_beside(target: Path) -> Iterator[Path]:
         beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def without_home(text: str) -> str:

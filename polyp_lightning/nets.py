@@ -49,8 +49,7 @@ def build_net(arch: str, encoder: str, encoder_weights: str | None) -> nn.Module
     >>> net(torch.zeros(2, 3, 64, 64)).shape
     torch.Size([2, 1, 64, 64])
     """
-    _check_arch(arch)
-    _check_encoder(encoder)
+    check_names(arch, encoder)
     if encoder_weights == "imagenet":
         _check_published(encoder)
         return _pretrained(arch, encoder)
@@ -59,6 +58,16 @@ def build_net(arch: str, encoder: str, encoder_weights: str | None) -> nn.Module
     if state is not None:
         _load_encoder(net, encoder, state, str(encoder_weights))
     return net
+
+
+def check_names(arch: str, encoder: str) -> None:
+    """Refuses the name of an architecture or encoder that there is not, without building anything.
+
+    Raises:
+        ConfigError: naming the nearest that there is.
+    """
+    _check_arch(arch)
+    _check_encoder(encoder)
 
 
 def normalisation(encoder: str) -> tuple[Triple, Triple]:

@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
-from polyp_lightning.checkpoint import KEY, read, record, record_of, restore_rng, with_weights
+from polyp_lightning.checkpoint import KEY, read, record, record_of, restore_rng, with_weights, with_widths
+from polyp_lightning.distillation import Teacher
 from polyp_lightning.errors import ConfigError, TrainingError, listed
 from polyp_lightning.losses import build_loss
 from polyp_lightning.metrics import PerImageDice, PerImageIoU, binarise, evaluation_metrics
 from polyp_lightning.nets import build_net, normalisation
+from polyp_lightning.tracking.watch import cuts_to_come
 
 Batch = dict[str, Any]
 
@@ -37,6 +39,7 @@ class PolypSegmenter(LightningModule):
         encoder: an encoder of segmentation_models_pytorch, such as resnet18 or timm-tf_efficientnet_lite0.
         encoder_weights: imagenet (downloaded), the path of a file with the encoder's state dict, or null (random).
         init_from: a checkpoint to start from: its weights and widths, pruned or not, and nothing else of it.
+        architecture_from: a checkpoint whose widths to take, with random weights: a pruned architecture from scratch.
         resume_optimizer: when a run is resumed, take up its optimizer's state and learning-rate schedule; otherwise
             both start afresh, the schedule over the steps that are left.
         loss: one of dice_bce, tversky, focal, structure.
@@ -47,6 +50,10 @@ class PolypSegmenter(LightningModule):
         image_size: side of the square images in pixels, a multiple of 32; the same as the data's.
         compile_net: backend of ``torch.compile`` for the fit, such as inductor; null runs the network as it is. The
             epochs that are scored run uncompiled, see :mod:`polyp_lightning.pruning.compiling`.
+        distill_from: a checkpoint of a teacher, as a rule the dense network; it takes part in the tail, the epochs
+            after the last cut: before it, filters are scored by the task's gradient alone, and there is less to win
+            back. A run without cuts is all tail.
+        distill_weight: w in the loss of the tail, (1 - w)·loss + w·divergence from the teacher.
 
     Attributes:
         net: the network: normalised float images (N, 3, S, S) to logits (N, 1, S, S). A cut changes it in place.
@@ -71,17 +78,22 @@ class PolypSegmenter(LightningModule):
         init_from: str | None = None,
         resume_optimizer: bool = True,
         compile_net: str | None = None,
+        architecture_from: str | None = None,
+        distill_from: str | None = None,
+        distill_weight: float = 0.5,
     ) -> None:
         super().__init__()
         _check(lr, image_size)
         # Callables don't load with weights_only=True, and where a run started from matters to that run alone.
-        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "init_from", "resume_optimizer", "compile_net"])
-        self.init_from, self.resume_optimizer, self.compile_net = init_from, resume_optimizer, compile_net
+        self.save_hyperparameters("arch", "encoder", "encoder_weights", "loss", "lr", "image_size")
+        self.init_from, self.architecture_from = init_from, architecture_from
+        self.resume_optimizer, self.compile_net = resume_optimizer, compile_net
         self._resumed: dict[str, Any] = {}
         self.arch, self.encoder, self.lr, self.image_size = arch, encoder, lr, image_size
         self.loss = build_loss(loss)
         self.make_optimizer, self.make_lr_scheduler = optimizer, lr_scheduler
         self.net = _channels_last(self._started(encoder_weights))
+        self.teacher = Teacher(distill_from, distill_weight, image_size) if distill_from is not None else None
         mean, std = normalisation(encoder)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -89,15 +101,20 @@ class PolypSegmenter(LightningModule):
         self.test_scores, self.test_names = nn.ModuleList(), [""]
 
     def _started(self, encoder_weights: str | None) -> nn.Module:
-        """The network with its first weights: random, of the encoder, or of a checkpoint."""
-        if self.init_from is None:
+        """The network with its first weights: random, of the encoder, or of a checkpoint, or with its widths only."""
+        origins = {"init_from": self.init_from, "architecture_from": self.architecture_from}
+        given = {f"--model.{name}": path for name, path in origins.items() if path is not None}
+        if not given:
             return build_net(self.arch, self.encoder, encoder_weights)
-        if encoder_weights is not None:
-            msg = "both --model.init_from and --model.encoder_weights name weights to start from; give one of them"
+        if len(given) > 1 or encoder_weights is not None:
+            flags = [*given, *(["--model.encoder_weights"] if encoder_weights is not None else [])]
+            msg = f"both {' and '.join(flags)} name what to start from; give one of them"
             raise ConfigError(msg)
-        stored = read(Path(self.init_from).expanduser(), "--model.init_from")
+        ((flag, path),) = given.items()
+        stored = read(Path(path).expanduser(), flag)
         self._check_same_net(stored)
-        return with_weights(build_net(self.arch, self.encoder, None), stored)
+        begin = with_weights if self.init_from else with_widths
+        return begin(build_net(self.arch, self.encoder, None), stored)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (N, 1, H, W) of RGB images (N, 3, H, W) with values in 0 … 255, uint8 or float."""
@@ -147,7 +164,9 @@ class PolypSegmenter(LightningModule):
         return 0 if self.resume_optimizer else int(self._resumed.get("global_step", 0))
 
     def on_fit_start(self) -> None:
-        """Compiles the network, which a checkpoint may have replaced until now."""
+        """Compiles the network, which a checkpoint may have replaced until now; sends the teacher after it."""
+        if self.teacher is not None:
+            self.teacher.to(self.device)
         if self.compile_net is not None:
             self.net.compile(backend=self.compile_net)
 
@@ -174,7 +193,10 @@ class PolypSegmenter(LightningModule):
         Raises:
             TrainingError: the loss is not finite; it names the batch's images. Nothing has been learnt from them yet.
         """
-        loss = self.loss(self(batch["image"]), batch["mask"])
+        logits = self(batch["image"])
+        loss = self.loss(logits, batch["mask"])
+        if self.teacher is not None and not cuts_to_come(self.trainer):
+            loss = self.teacher.mixed(loss, logits, batch["image"])
         _check_finite(loss, batch)
         size = len(batch["image"])
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=size)
@@ -206,11 +228,21 @@ class PolypSegmenter(LightningModule):
         self.test_names = set_names(self.trainer, self.trainer.test_dataloaders)
         self.test_scores = nn.ModuleList(evaluation_metrics() for _ in self.test_names).to(self.device)
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Adds the images of a batch, at their original sizes, to the metrics of their test set."""
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, list[Any]]:
+        """Adds the images of a batch, at their original sizes, to the metrics of their test set.
+
+        Returns:
+            ``name`` of each image, and ``scores``, its own metrics by name.
+        """
         masks = batch["original_mask"]
         sizes = [(mask.shape[0], mask.shape[1]) for mask in masks]
-        self._scores(dataloader_idx).update(self._probabilities(batch["image"], sizes), masks)
+        found = zip(self._probabilities(batch["image"], sizes), masks, strict=True)
+        # Called, a collection of metrics accumulates, and returns the values of what it was given alone.
+        scores = [self._scores(dataloader_idx)([one], [mask]) for one, mask in found]
+        return {
+            "name": batch["name"],
+            "scores": [{key: float(value) for key, value in values.items()} for values in scores],
+        }
 
     def on_test_epoch_end(self) -> None:
         """Logs ``test/<metric>``, or ``test/<test set>/<metric>`` where there are several."""
@@ -253,7 +285,8 @@ class PolypSegmenter(LightningModule):
         datamodule: Any = getattr(self._trainer, "datamodule", None)
         optimizers = self._trainer.optimizers if self._trainer is not None else []
         parameters = dict(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, self.hparams))
-        start = {"encoder_weights": parameters.get("encoder_weights"), "init_from": self.init_from}
+        origins = {"init_from": self.init_from, "architecture_from": self.architecture_from}
+        start = {"encoder_weights": parameters.get("encoder_weights"), **origins}
         checkpoint[KEY] = record(self.net, datamodule, start, optimizers)
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**parameters, "encoder_weights": None}
 

@@ -2,6 +2,7 @@
 
 - ``--model.encoder_weights imagenet|FILE``: a new run with a pretrained encoder.
 - ``--model.init_from FILE``: a new run with the weights and widths of a checkpoint, and nothing else of it.
+- ``--model.architecture_from FILE``: a new run with the widths of a checkpoint and random weights.
 - ``--ckpt_path FILE|last``: goes on with a run: weights, widths, optimizer, schedules, scores, random numbers.
 - ``--ckpt_path … --model.resume_optimizer false``: the same with the optimizer and its learning-rate schedule afresh.
 
@@ -42,12 +43,15 @@ _KNOWN = re.compile(
 # These call any function that they are given the name of.
 _CALLERS = ("Lambda", "Multiplicative", "ModelPruning", "Finetuning", "WeightAveraging", "StochasticWeight")
 
+# Options that begin a new run from a checkpoint.
+_NEW_FROM = ("--model.init_from", "--model.architecture_from")
 # What only the checkpoint decides when a run goes on with its optimizer, and how to decide otherwise.
 _OF_THE_OPTIMIZER = ("model.lr", "model.optimizer", "model.lr_scheduler")
 # Differences that mean nothing: how a run starts, and where it runs.
 _OF_THE_START = (
     "model.encoder_weights",
     "model.init_from",
+    "model.architecture_from",
     "model.resume_optimizer",
     "ckpt_path",
     "weights_only",
@@ -78,12 +82,15 @@ def started(arguments: Sequence[str]) -> Start:
         ConfigError: there is no such checkpoint, it can't be trusted, or two starts are asked for at once.
     """
     arguments = list(arguments)
-    checkpoint, origin = option(arguments, "--ckpt_path"), option(arguments, "--model.init_from")
+    checkpoint = option(arguments, "--ckpt_path")
+    given = ((flag, option(arguments, flag)) for flag in _NEW_FROM)
+    origins = {flag: path for flag, path in given if path not in (None, "null")}
     if checkpoint is None:
-        network = _network_flags(Path(origin).expanduser()) if origin not in (None, "null") else []
+        network = [text for flag, path in origins.items() for text in _network_flags(str(path), flag)]
         return Start([arguments[0], *network, *arguments[1:]])
-    if origin not in (None, "null"):
-        msg = "--ckpt_path goes on with a run, --model.init_from begins a new one from a checkpoint; give one of them"
+    if origins:
+        new = next(iter(origins))
+        msg = f"--ckpt_path goes on with a run, {new} begins a new one from a checkpoint; give one of them"
         raise ConfigError(msg)
     path = last_checkpoint(option(arguments, "--trainer.default_root_dir")) if checkpoint == LAST else Path(checkpoint)
     flags = as_flags(read(path))
@@ -92,7 +99,7 @@ def started(arguments: Sequence[str]) -> Start:
     if arguments[0] == "fit" and config.is_file() and option(arguments, "--config") is None:
         settings = flat(trusted(config))
         # Going on needs all of them, schedule and optimizer too; the weights come from the checkpoint.
-        inherited = ["--config", str(config), "--model.encoder_weights=null", "--model.init_from=null"]
+        inherited = ["--config", str(config), *(f"{flag}=null" for flag in ("--model.encoder_weights", *_NEW_FROM))]
         return Start([arguments[0], *inherited, *arguments[1:]], settings)
     if option(arguments, "--data.name") is not None:
         # Other data have other splits.
@@ -198,8 +205,8 @@ def disagreements(settings: Mapping[str, Any], config: Mapping[str, Any], *, res
     return lines
 
 
-def _network_flags(path: Path) -> list[str]:
-    flags = as_flags(read(path, "--model.init_from"))
+def _network_flags(path: str, flag: str) -> list[str]:
+    flags = as_flags(read(Path(path).expanduser(), flag))
     return [flag for flag in flags if flag.startswith(("--model.arch=", "--model.encoder="))]
 
 

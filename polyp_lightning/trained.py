@@ -37,14 +37,18 @@ class TrainedNet:
     val_dice: float | None
 
 
-def load_net(path: Path) -> TrainedNet:
+def load_net(path: Path, flag: str = "--ckpt_path") -> TrainedNet:
     """The network of a checkpoint, pruned or not, rebuilt without Lightning's trainer or module.
+
+    Args:
+        path: the file.
+        flag: what the user gave it with, for the messages.
 
     Raises:
         ConfigError: the file is no checkpoint of this project, or its parts don't fit together.
         PruningError: its plan belongs to another architecture.
     """
-    stored = read(path)
+    stored = read(path, flag)
     found, options = record_of(stored), stored.get("hyper_parameters", {})
     missing = [key for key in ("arch", "encoder", "image_size") if key not in options]
     if missing:

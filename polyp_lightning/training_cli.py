@@ -1,6 +1,7 @@
 """The verbs that Lightning runs: fit, validate, test and predict."""
 
 import logging
+import os
 import warnings
 from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from polyp_lightning.prediction import MaskWriter
 from polyp_lightning.pruning.callback import TaylorFOPruning
 from polyp_lightning.segmenter import PolypSegmenter
 from polyp_lightning.starts import CONFIG_FILE, disagreements, flat, started
-from polyp_lightning.tracking import ProgressBar, RunLogger, RunTracker, StageCheckpoint, StageSummary
+from polyp_lightning.tracking import ProgressBar, RunLogger, RunTracker, ScoreWriter, StageCheckpoint, StageSummary
 from polyp_lightning.usage import explained
 
 _STRICT = {"exit_on_error": False, "allow_abbrev": False}
@@ -48,7 +49,7 @@ def run(arguments: Sequence[str]) -> int:
             "logger": {"class_path": f"{RunLogger.__module__}.{RunLogger.__name__}"},
             # Lightning's own counts no MACs here: its column says 0.
             "enable_model_summary": False,
-            "callbacks": [StageCheckpoint(), RunTracker(), StageSummary(), ProgressBar()],
+            "callbacks": [StageCheckpoint(), RunTracker(), StageSummary(), ScoreWriter(), ProgressBar()],
         },
         seed_everything_default=0,
         # Built at parse time it would hold the dense network's parameters, and a resumed pruned one would never move.
@@ -141,9 +142,29 @@ class PolypCLI(LightningCLI):
         if getattr(logger, "class_path", "").rpartition(".")[2] == RunLogger.__name__:
             # Lightning opens the run before any callback could name the folder.
             logger.init_args.save_dir = logger.init_args.save_dir or config.trainer.default_root_dir
+            _describe(logger.init_args, config, str(self.subcommand))
         if self.subcommand == "predict":
             config.trainer.logger = False
             config.return_predictions = False
+
+
+def _describe(logger: Any, config: Any, verb: str) -> None:
+    """Group, job type and tags by which a dashboard sorts runs, unless the user or the environment has named them."""
+    net = f"{config.model.arch}-{config.model.encoder}"
+    method = "dense" if config.pruning.target == 1 and not _other_target(config.pruning) else config.pruning.criterion
+    found = {
+        "group": f"{config.data.name}-{config.data.image_size}-{net}",
+        "job_type": verb,
+        "tags": [str(config.data.name), config.model.arch, config.model.encoder, *([method] if verb == "fit" else [])],
+    }
+    for name, value in found.items():
+        variable = {"group": "WANDB_RUN_GROUP", "job_type": "WANDB_JOB_TYPE", "tags": "WANDB_TAGS"}[name]
+        if getattr(logger, name) is None and not os.environ.get(variable):
+            setattr(logger, name, value)
+
+
+def _other_target(pruning: Any) -> bool:
+    return any(getattr(pruning, name) is not None for name in ("target_params", "target_gmacs", "target_ms"))
 
 
 def _run_folder(config: Any) -> Path:

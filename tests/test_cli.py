@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from polyp_lightning.cli import main
+from polyp_lightning.tracking.dashboard import COLUMNS, SECTIONS
 
 sys.path.append(str(Path(__file__).parent / "tracking"))
 from wandb_file import read_run
@@ -96,11 +97,30 @@ def test_fit__wandb_run_holds_what_a_dashboard_needs(run: Path) -> None:
     (folder,) = (run / "wandb").glob("offline-run-*")
     stored = read_run(folder)
     logged: set[str] = set().union(*stored["history"])
-    wanted = {"train/loss", "val/loss", "val/dice", "val/iou", "complexity/gmacs", "complexity/params", "stage"}
-    assert wanted <= logged
-    assert any(key.startswith("pareto/") for key in logged)
-    assert any(key.startswith("widths/") for key in logged)
+    assert {"val/iou", "complexity/params"} <= logged
+    for panel in (panel for panels in SECTIONS.values() for panel in panels):
+        known = set(stored["summary"]) if panel.kind == "scatter" else logged
+        for name in (*panel.y, *([panel.x] if panel.x else [])):
+            assert any(re.fullmatch(name, one) for one in known), (panel.title, name)
+    for column in COLUMNS:
+        part, name = column.removesuffix(".value").split(":")
+        assert name in stored[part], column
     assert flat(stored["config"])["run_config/pruning/target"] == 0.4
+    assert (stored["group"], stored["job_type"]) == ("phantom-64-Unet-resnet18", "fit")
+    assert stored["tags"] == ["phantom", "Unet", "resnet18", "taylor"]
+
+
+def test_report__of_a_real_run_with_frames_where_pruning_hurt_most(run: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    assert main(["report", str(run), "-o", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert page.stat().st_size < 5_000_000
+    stages = (run / "pareto.csv").read_text().count("\n") - 1
+    assert text.count("<tr><td>") >= stages
+    assert "Widths, dense against pruned" in text
+    assert "Validation frames where pruning hurt most" in text
+    assert main(["report", str(run), "-o", str(page), "--no_frames"]) == 0
+    assert "frames where pruning hurt most" not in page.read_text(encoding="utf-8")
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -209,7 +229,11 @@ def test_configs__quickstart_is_the_defaults(capsys: pytest.CaptureFixture[str])
     assert printed_config(capsys, "--config", str(CONFIGS / "quickstart.yaml")) == printed_config(capsys)
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted(p for p in CONFIGS.glob("*.yaml") if not p.stem.startswith(("study", "sweep"))),
+    ids=lambda path: path.stem,
+)
 def test_configs__every_key_is_known_and_explained(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = printed_config(capsys, "--config", str(path))
     assert config["data"]["name"] == {"quickstart": "phantom"}.get(path.stem, path.stem)

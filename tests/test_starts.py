@@ -63,7 +63,8 @@ def test_started__resume_takes_the_runs_configuration(ckpt: Path) -> None:
     config = ckpt.parent.parent / "config.yaml"
     config.write_text(yaml.safe_dump({"model": {"lr": 0.1, "optimizer": {"class_path": "torch.optim.AdamW"}}}))
     found = started(["fit", "--ckpt_path", str(ckpt), "--trainer.max_epochs", "9"])
-    inherited = ["--config", str(config), "--model.encoder_weights=null", "--model.init_from=null"]
+    starts = ("encoder_weights", "init_from", "architecture_from")
+    inherited = ["--config", str(config), *(f"--model.{name}=null" for name in starts)]
     assert found.arguments == ["fit", *inherited, "--ckpt_path", str(ckpt), "--trainer.max_epochs", "9"]
     assert found.settings == {"model.lr": 0.1, "model.optimizer.class_path": "torch.optim.AdamW"}
     given = ["fit", "--ckpt_path", str(ckpt), "--config", "mine.yaml"]

@@ -1,6 +1,5 @@
 """An exported model and its sidecar: the JSON file that says how to feed it and what it is."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from polyp_lightning.errors import ConfigError
-from polyp_lightning.files import written_beside
+from polyp_lightning.files import sha256, written_beside
 
 SCHEMA = 1
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2", "torchscript": ".torchscript"}
@@ -53,7 +52,10 @@ class Bundle:
 
     @property
     def test_dice(self) -> float | None:
-        """Mean Dice per test image at the original resolution, of this very file, or None where it was not scored."""
+        """Mean Dice per test image at the original resolution, or None where it is not known.
+
+        Of this very file, or of the checkpoint that a file of equal outputs was made of: its ``protocol`` says which.
+        """
         value = self.facts["dice"].get("test")
         return None if value is None else float(value)
 
@@ -126,12 +128,6 @@ def read_bundle(model: Path) -> Bundle:
             )
             raise ConfigError(msg)
     return Bundle(model, facts)
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_is_model(model: Path) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from polyp_lightning.deploy.bundle import SUFFIXES
+from polyp_lightning.deploy.bundle import SUFFIXES, model_files, sidecar
 from polyp_lightning.deploy.extras import need
 from polyp_lightning.errors import PolypError
 
@@ -45,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ckpt_path", type=Path, required=True, help="a checkpoint of `fit` or `prune`")
-    parser.add_argument("--format", choices=list(SUFFIXES), default="onnx")
+    parser.add_argument(
+        "--format", choices=list(SUFFIXES), default="onnx", help="the file's format (default: %(default)s)"
+    )
     parser.add_argument("--int8", action="store_true", help="8 bits, calibrated on training frames (onnx, openvino)")
     parser.add_argument("--image_size", type=int, help="side in pixels, a multiple of 32 (default: as trained)")
     parser.add_argument("--dynamic_batch", action="store_true", help="take any number of frames at once, not one")
@@ -65,7 +67,12 @@ def _export(options: argparse.Namespace) -> int:
     # Imports PyTorch and Lightning, which the other verbs can do without.
     from polyp_lightning.deploy.export import ExportOptions, export
 
-    export(ExportOptions(**_given(options)))
+    bundle = export(ExportOptions(**_given(options)))
+    if any((options.ckpt_path.absolute().parent.parent / "wandb").glob("run-*")):
+        from polyp_lightning.tracking.artefacts import log_export
+
+        if log_export(options.ckpt_path, [*model_files(bundle.path), sidecar(bundle.path)]):
+            print("W&B: the export is an artefact of its run")
     return 0
 
 

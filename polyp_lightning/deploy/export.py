@@ -19,7 +19,6 @@ from polyp_lightning.deploy.bundle import (
     facts_of_graph,
     model_files,
     read_bundle,
-    sha256,
     sidecar,
     write_sidecar,
 )
@@ -29,6 +28,8 @@ from polyp_lightning.deploy.runtime import BACKENDS, Runner, load
 from polyp_lightning.deploy.runtime_torch import TorchRunner
 from polyp_lightning.deploy.samples import dataset_samples, parity_samples
 from polyp_lightning.errors import ConfigError
+from polyp_lightning.files import sha256
+from polyp_lightning.scored import CheckpointScores, read_scores
 from polyp_lightning.trained import TrainedNet, load_net
 
 PARITY_FRAMES = 8
@@ -183,12 +184,29 @@ def _checked(
         facts["int8"] = _int8_change(reference, runner, trained, options, size, say)
     else:
         require_parity(parity, f"the {options.format} model")
+    stored = _stored_scores(options.ckpt_path, trained, size)
+    if stored and not options.int8:
+        dice["test"] = stored.dice
+        dice["protocol"] = (
+            f"{stored.images} test images of {trained.data['protocol']}; {SCORE_PROTOCOL}; the checkpoint in torch, "
+            "whose outputs this file repeats (parity)"
+        )
     if options.score:
         tests = dataset_samples(trained.data, options.data_root, "test", size)
         dice["test"] = mean_dice(runner, tests)
         dice["protocol"] = f"{len(tests)} test images of {trained.data['protocol']}; {SCORE_PROTOCOL}; this very file"
         say(f"test Dice {dice['test']:.4f}: {dice['protocol']}")
     return facts | {"dice": dice}
+
+
+def _stored_scores(checkpoint: Path, trained: TrainedNet, size: int) -> CheckpointScores | None:
+    """What `test` found for this very checkpoint on the test images of the data that it was trained on."""
+    folder = checkpoint.parent
+    digest, keys = sha256(checkpoint), ("data", "split", "cache_key")
+    wanted = {**{key: trained.data.get(key) for key in keys}, "image_size": size}
+    found = read_scores(folder.parent if folder.name == "checkpoints" else folder)
+    same = (one for one in found if one.sha256 == digest and wanted.items() <= one.data.items())
+    return next(same, None)
 
 
 def _int8_change(

@@ -98,6 +98,7 @@ class TaylorFOPruning(Callback):
     ) -> None:
         _check_options(scoring_batches, recalibration_batches, check)
         self.target = chosen_target(target, target_params, target_gmacs, target_ms)
+        self.method = "dense" if self.target.is_everything else criterion
         self.schedule = Schedule(start, end, every, schedule)
         table = Path(latency_table) if latency_table else None
         self.recipe = Recipe(self.target, limits, allocation, lambda: Clock(build_timer(backend, threads), table))

@@ -4,6 +4,7 @@ from polyp_lightning.tracking.checkpoints import StageCheckpoint
 from polyp_lightning.tracking.logger import RunLogger
 from polyp_lightning.tracking.picture import pareto_csv, pareto_png
 from polyp_lightning.tracking.progress import ProgressBar
+from polyp_lightning.tracking.scores import ScoreWriter
 from polyp_lightning.tracking.stopping import TailEarlyStopping
 from polyp_lightning.tracking.summary import StageSummary
 from polyp_lightning.tracking.table import stage_table
@@ -13,6 +14,7 @@ __all__ = [
     "ProgressBar",
     "RunLogger",
     "RunTracker",
+    "ScoreWriter",
     "StageCheckpoint",
     "StageSummary",
     "TailEarlyStopping",

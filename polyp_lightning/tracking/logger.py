@@ -104,6 +104,10 @@ class RunLogger(WandbLogger):
         project: the project's name; None means ``$WANDB_PROJECT``, or else ``polyp_lightning``.
         offline: True never connects, False connects where credentials exist even if ``WANDB_MODE`` says offline, None
             decides as described above.
+        group: runs that belong together; None leaves it to ``$WANDB_RUN_GROUP``.
+        job_type: what is done, such as fit; None leaves it to ``$WANDB_JOB_TYPE``.
+        tags: words to find the run by; None leaves them to ``$WANDB_TAGS``.
+        upload_models: keep the best checkpoint, and what is exported of it, as artefacts, where the run is online.
     """
 
     def __init__(
@@ -112,14 +116,21 @@ class RunLogger(WandbLogger):
         name: str | None = None,
         project: str | None = None,
         offline: bool | None = None,
+        group: str | None = None,
+        job_type: str | None = None,
+        tags: list[str] | None = None,
+        upload_models: bool = True,
     ) -> None:
+        named: dict[str, Any] = {"group": group, "job_type": job_type, "tags": tags}
         # Lightning would turn `offline=True` into WANDB_MODE for the whole process; _open decides instead.
         super().__init__(
             name=name,
             save_dir=os.path.expanduser(save_dir or ""),  # noqa: PTH111 (an empty one stays empty)
             project=project or os.environ.get("WANDB_PROJECT") or "polyp_lightning",
             offline=False,
+            **named,
         )
+        self.upload_models = upload_models
         self._wish = offline
         self._lost = False
 

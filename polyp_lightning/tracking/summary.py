@@ -28,6 +28,12 @@ def next_command(checkpoint: str | Path) -> str:
     return f"python -m polyp_lightning test --ckpt_path {shlex.quote(short_path(checkpoint))}"
 
 
+def report_command(folder: Path) -> str:
+    """The command that writes a report on a run, ready to be pasted into a shell."""
+    page = shlex.quote(short_path(folder / "report.html"))
+    return f"python -m polyp_lightning report {shlex.quote(short_path(folder))} -o {page}"
+
+
 def written_files(trainer: Trainer) -> list[tuple[str, str]]:
     """Everything a run has written, as (path, what it is) in the order of interest; only what exists."""
     folder = run_folder(trainer)
@@ -116,3 +122,5 @@ def _show_ending(trainer: Trainer) -> None:
         show_text("Written:\n" + "\n".join(f"  {path:<{width}}  {text}" for path, text in files))
     if checkpoint := best_of_final_stage(trainer):
         show_text(f"Next, the test images at their original size:\n  {next_command(checkpoint)}")
+    if files:
+        show_text(f"And all of this run as one page:\n  {report_command(run_folder(trainer))}")

@@ -1,5 +1,6 @@
 """What a W&B run holds beyond the logged metrics: stages, layer widths, the chart, overlays, config."""
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,14 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
+from torch import nn
 
+from polyp_lightning.pruning.budget import TorchTimer
 from polyp_lightning.pruning.stages import StageRecord
+from polyp_lightning.tracking.artefacts import log_model
 from polyp_lightning.tracking.logger import RunLogger
 from polyp_lightning.tracking.overlays import Overlay, predicted_overlays, wandb_images
-from polyp_lightning.tracking.watch import data_facts, run_folder, stage_history
+from polyp_lightning.tracking.watch import data_facts, image_size, pruning_callback, run_folder, stage_history
 
 OVERLAYS = 4
 """Validation frames shown per stage; a few are enough to see what a cut did, and cost one small forward an epoch."""
@@ -54,6 +58,19 @@ def summary_values(history: Sequence[StageRecord]) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def final_speed(module: LightningModule, side: int) -> dict[str, float | str]:
+    """How long the final network takes here for one image, in milliseconds, on one thread of the processor in PyTorch.
+
+    Measured on a copy, in half a second; empty where the network or its input size is not known.
+    """
+    net = getattr(module, "net", None)
+    if not isinstance(net, nn.Module) or not side:
+        return {}
+    timer = TorchTimer()
+    milliseconds = timer(copy.deepcopy(net).cpu().float().eval(), (1, 3, side, side))
+    return {"final/ms": milliseconds, "final/ms_conditions": ", ".join(f"{k} {v}" for k, v in timer.conditions.items())}
+
+
 def curve(history: Sequence[StageRecord]) -> Any:
     """The Dice-against-GMACs chart (``wandb.plot.line_series``): best, end of stage and right after the cut."""
     import wandb
@@ -91,9 +108,13 @@ class RunTracker(Callback):
         self._begun = self._ended = 0
         self._overlays = []
         if logger := _wandb_logger(trainer):
+            saved = _saved_config(run_folder(trainer) / "config.yaml")
             config = {
-                "run_config": _saved_config(run_folder(trainer) / "config.yaml"),
+                "run_config": saved,
                 "data_facts": data_facts(trainer),
+                # By itself, since runs are coloured and grouped by it.
+                "method": getattr(pruning_callback(trainer), "method", None),
+                "seed": str(saved.get("seed_everything", "")),
             }
             known = {k: v for k, v in config.items() if v}
             _attempt(logger, lambda run: run.config.update(known, allow_val_change=True))
@@ -130,7 +151,10 @@ class RunTracker(Callback):
             self._log_overlays(logger, trainer, stage=0)
         if any(row.dice_best is not None for row in history):
             _log(logger, trainer, {"dice_against_gmacs": curve(history)})
-        _attempt(logger, lambda run: run.summary.update(summary_values(history)))
+        speed = final_speed(pl_module, image_size(trainer)) if history else {}
+        _attempt(logger, lambda run: run.summary.update(summary_values(history) | speed))
+        if getattr(logger, "upload_models", False):
+            _attempt(logger, lambda run: log_model(run, trainer))
 
     def _log_widths(self, logger: WandbLogger, trainer: Trainer, history: list[StageRecord]) -> None:
         import wandb

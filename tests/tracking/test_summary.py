@@ -42,14 +42,16 @@ def test_stage_summary__names_files_that_exist_and_the_next_command(
     (folder / "config.yaml").write_text("seed_everything: 1")
     _fit(folder, FakePruning(), logger=RunLogger(str(folder)))
     lines = capsys.readouterr().out.splitlines()
-    written = [line.strip().split("  ")[0] for line in lines[lines.index("Written:") + 1 : -2]]
+    written = [line.strip().split("  ")[0] for line in lines[lines.index("Written:") + 1 : -4]]
     for path in written:
         assert Path(path).exists(), path
     names = [Path(path).name for path in written]
     assert names[:3] == ["pareto.png", "pareto.csv", "stage0-epoch01-dice0.9000.ckpt"]
     assert names[5:8] == ["pick.ckpt", "last.ckpt", "config.yaml"]
     assert names[8].startswith("offline-run-")
-    command = shlex.split(lines[-1])
+    page = shlex.split(lines[-1])
+    assert page == ["python", "-m", "polyp_lightning", "report", "a run", "-o", "a run/report.html"]
+    command = shlex.split(lines[-3])
     assert command[:5] == ["python", "-m", "polyp_lightning", "test", "--ckpt_path"]
     assert command[5] == "a run/checkpoints/stage2-epoch04-dice0.4000.ckpt"
 

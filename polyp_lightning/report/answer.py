@@ -1,0 +1,95 @@
+"""The study's question, and its answer in three lines."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from polyp_lightning.report.cells import DENSE, SEED_METHOD, Cell, by_setting, nearest_target
+from polyp_lightning.report.comparing import ALPHA, Compared, outcome, verdict
+from polyp_lightning.report.numbers import number, percent, signed, spread
+
+QUESTION = (
+    "Filters are removed while the network trains, those of the least TaylorFO score with normalised gradients first. "
+    "Does that keep more Dice than removing filters by another criterion, or than training the smaller network from "
+    "scratch, at equal MACs and equal epochs?"
+)
+
+TARGET = 0.25
+"""The share of MACs at which the question is put, where it was run."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The cells that answer the question.
+
+    Attributes:
+        dense: the network before.
+        pruned: by the method that is asked about.
+        others: every other method, at the same target.
+    """
+
+    dense: Cell
+    pruned: Cell
+    others: tuple[Cell, ...]
+
+
+def asked(found: Sequence[Cell]) -> Asked | None:
+    """The cells of the setting with most runs that has both sides; None where no setting has.
+
+    The target is the one nearest to :data:`TARGET`.
+    """
+    for group in by_setting(found).values():
+        dense, pruned = nearest_target(group, DENSE, 1.0), nearest_target(group, SEED_METHOD, TARGET)
+        if dense and pruned:
+            others = [cell for cell in group if cell.target == pruned.target and cell not in (pruned, dense)]
+            return Asked(dense, pruned, tuple(others))
+    return None
+
+
+def answer(question: Asked | None, comparisons: Compared | None, found: Sequence[Cell]) -> list[str]:
+    """What it costs in Dice, how it compares, and what it saves in time."""
+    if question is None:
+        runs = sum(len(cell.rows) for cell in found)
+        return [f"Not answered yet: {runs} results, but no dense network beside one pruned by {SEED_METHOD}."]
+    return [_cost(question), _contest(question, comparisons), _time(question)]
+
+
+def _cost(question: Asked) -> str:
+    dense, pruned = question.dense, question.pruned
+    return (
+        f"{pruned.setting}: test Dice {spread(dense.mean('dice'), dense.deviation('dice'))} dense at "
+        f"{number(dense.mean('gmacs'))} GMACs (n = {len(dense.rows)}), "
+        f"{spread(pruned.mean('dice'), pruned.deviation('dice'))} with {percent(pruned.target)} of the MACs, "
+        f"{number(pruned.mean('gmacs'))} GMACs (n = {len(pruned.rows)}): "
+        f"{signed(pruned.mean('dice') - dense.mean('dice'))}."
+    )
+
+
+def _contest(question: Asked, comparisons: Compared | None) -> str:
+    if not question.others:
+        return f"At {percent(question.pruned.target)} there is nothing to compare with: no other method was run."
+    rows = comparisons.at(question.pruned) if comparisons else []
+    if not rows:
+        own = question.pruned.mean("dice")
+        gaps = [f"{cell.method} {signed(own - cell.mean('dice'))}" for cell in question.others]
+        return f"{SEED_METHOD} at {percent(question.pruned.target)}, no intervals: against {', against '.join(gaps)}."
+    outcomes: dict[str, list[str]] = {"better than": [], "worse than": [], "not told apart from": []}
+    for row in rows:
+        outcomes[outcome(row)].append(verdict(row))
+    said = "; ".join(f"{how} {', '.join(others)}" for how, others in outcomes.items() if others)
+    target = percent(question.pruned.target)
+    return f"At {target}, difference of Dice with 95 % interval: {SEED_METHOD} is {said} (corrected p below {ALPHA})."
+
+
+def _time(question: Asked) -> str:
+    dense, pruned = question.dense, question.pruned
+    ways = {(row.machine, row.ms_backend, row.threads) for cell in (dense, pruned) for row in cell.rows}
+    before, after = dense.mean("ms"), pruned.mean("ms")
+    fewer = f"{number(dense.mean('gmacs') / pruned.mean('gmacs'), 2)} times fewer MACs"
+    if len(ways) != 1 or not (before > 0 and after > 0):
+        return f"{fewer}; time was not measured on one machine in one way."
+    ((machine, backend, threads),) = ways
+    return (
+        f"{fewer}, {number(before / after, 2)} times faster: {spread(before, dense.deviation('ms'), 1)} → "
+        f"{spread(after, pruned.deviation('ms'), 1)} ms per image ({machine}, {backend}, "
+        f"{threads} thread{'s' * (threads != 1)}, batch 1)."
+    )

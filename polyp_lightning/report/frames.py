@@ -1,0 +1,135 @@
+"""The frames on which pruning hurt most: truth, dense and pruned side by side."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+
+from polyp_lightning.data.cache import resize
+from polyp_lightning.data.datasets import Dataset, FrameId, load_dataset
+from polyp_lightning.metrics import per_image_dice
+from polyp_lightning.prediction import draw_contour
+from polyp_lightning.report.document import Picture
+from polyp_lightning.report.numbers import number
+from polyp_lightning.trained import TrainedNet, load_net
+
+MOST = 6
+"""Frames shown: enough to see a pattern."""
+
+_HEIGHT = 200
+Mask = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Drop:
+    """One image's Dice before and after pruning, means over seeds."""
+
+    name: str
+    before: float
+    after: float
+
+
+def worst(before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[float]], most: int = MOST) -> list[Drop]:
+    """The images that lost most, the largest loss first; an image that is not on both sides does not count.
+
+    Args:
+        before: image → its Dice by seed, dense.
+        after: likewise, pruned.
+        most: how many.
+
+    >>> worst({"a": [0.9], "b": [0.8, 0.6]}, {"a": [0.8], "b": [0.1], "c": [0.0]}, 1)
+    [Drop(name='b', before=0.7, after=0.1)]
+    """
+    drops = [Drop(name, fmean(values), fmean(after[name])) for name, values in before.items() if name in after]
+    hurt = [drop for drop in drops if drop.after < drop.before]
+    return sorted(hurt, key=lambda drop: (drop.after - drop.before, drop.name))[:most]
+
+
+class Frames:
+    """Frames by name, of the data that a checkpoint was trained on.
+
+    Args:
+        facts: what the checkpoint says of its data.
+        root: the folder of data sets.
+
+    Raises:
+        ConfigError: the data set or split is unknown.
+        DataError: the data are not there.
+    """
+
+    def __init__(self, facts: Mapping[str, Any], root: Path) -> None:
+        total = sum(int(facts.get(part, 0)) for part in ("train", "val", "test"))
+        self.dataset: Dataset = load_dataset(str(facts.get("data")), root, str(facts.get("split")), total)
+
+    def read(self, frame: FrameId) -> tuple[Mask, Mask]:
+        """RGB, uint8 (H, W, 3), and its mask (H, W) of 0 and 1."""
+        source = self.dataset.sources[frame[0]]
+        image, mask = source.read(source.names.index(frame[1]))
+        return image, np.zeros(image.shape[:2], np.uint8) if mask is None else mask
+
+    def of_test(self, test_set: str, name: str) -> FrameId | None:
+        """A test frame by name; None where the data set has no such test set or frame."""
+        return next((frame for frame in self.dataset.tests.get(test_set, []) if frame[1] == name), None)
+
+
+@torch.no_grad()
+def mask_of(net: TrainedNet, image: Mask) -> Mask:
+    """The predicted mask at the image's size, uint8 (H, W) of 0 and 1: logits are resized, then thresholded."""
+    pixels = torch.from_numpy(resize(image, net.image_size)).permute(2, 0, 1)[None].float() / 255
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (net.mean, net.std))
+    logits = F.interpolate(net.net((pixels - mean) / std), image.shape[:2], mode="bilinear")
+    found: Mask = (logits[0, 0] > 0).to(torch.uint8).numpy()
+    return found
+
+
+def validation_drops(nets: tuple[TrainedNet, TrainedNet], frames: Frames) -> list[Drop]:
+    """The validation images that a pruned network lost most on, against a dense one."""
+    scores: list[dict[str, list[float]]] = [{}, {}]
+    for frame in frames.dataset.val:
+        image, mask = frames.read(frame)
+        truth = torch.from_numpy(mask)[None] > 0
+        for net, found in zip(nets, scores, strict=True):
+            predicted = torch.from_numpy(mask_of(net, image))[None] > 0
+            found["/".join(frame)] = [float(per_image_dice(predicted, truth))]
+    return worst(scores[0], scores[1])
+
+
+def side_by_side(image: Mask, masks: Sequence[Mask]) -> bytes:
+    """A frame with one contour at a time, as JPEG."""
+    panels = []
+    for mask in masks:
+        drawn = draw_contour(image, mask * np.uint8(255))
+        panels.append(drawn.resize((round(drawn.width * _HEIGHT / drawn.height), _HEIGHT), Image.Resampling.BILINEAR))
+    gap = 6
+    row = Image.new("RGB", (sum(panel.width + gap for panel in panels) - gap, _HEIGHT), "white")
+    for number_, panel in enumerate(panels):
+        row.paste(panel, (number_ * (panel.width + gap), 0))
+    buffer = io.BytesIO()
+    row.save(buffer, "JPEG", quality=82)
+    return buffer.getvalue()
+
+
+def drawn(drop: Drop, frame: FrameId, frames: Frames, nets: tuple[TrainedNet, TrainedNet], name: str) -> Picture:
+    """One frame: truth, dense and pruned from left to right."""
+    image, mask = frames.read(frame)
+    data = side_by_side(image, [mask, *(mask_of(net, image) for net in nets)])
+    scores = f"Dice {number(drop.before)} dense, {number(drop.after)} pruned"
+    alt = f"Frame {frame[1]} three times, with the contour of the true, the dense and the pruned mask; {scores}."
+    return Picture(name, data, "jpg", alt, f"{frame[1]}: truth · dense · pruned; {scores}")
+
+
+def both(dense: Path, pruned: Path) -> tuple[TrainedNet, TrainedNet]:
+    """Two networks from their checkpoints.
+
+    Raises:
+        ConfigError: one of them is damaged.
+    """
+    return load_net(dense, "RUNS"), load_net(pruned, "RUNS")

@@ -1,0 +1,201 @@
+"""The sections on single runs."""
+
+import csv
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from polyp_lightning.errors import PolypError
+from polyp_lightning.pruning.stages import StageRecord
+from polyp_lightning.report import curves
+from polyp_lightning.report.document import Block, Commands, Paragraph, Points, Section, Table
+from polyp_lightning.report.loss_check import find_check, loss_check
+from polyp_lightning.report.numbers import number, percent, signed, thousands
+from polyp_lightning.report.sources import FitRun
+from polyp_lightning.scored import read_scores
+
+_BENCHMARK = ("network_p50_ms", "gmacs", "processor", "threads", "backend", "model")
+TERMS = "Frames are of data sets for research and education: mind their terms before passing this page on."
+
+
+def run_sections(runs: Sequence[FitRun], root: Path, *, frames: bool) -> list[Section]:
+    """All sections on runs.
+
+    Args:
+        runs: at least one.
+        root: the folder of data sets, for the frames.
+        frames: whether any are shown.
+    """
+    labels = named(runs)
+    sections = [_question(labels), _curves(labels)]
+    for number_, (label, run) in enumerate(labels.items()):
+        found = [_stages(run), *_tests(run), *_widths(run, number_), *_speed(run), *_check(run, number_)]
+        found += _frames(run, root, number_) if frames else []
+        prefix = f"{label}: " if len(labels) > 1 else ""
+        sections += [Section(prefix + part.title, part.blocks) for part in found]
+    return [*sections, _protocol(labels)]
+
+
+def named(runs: Sequence[FitRun]) -> dict[str, FitRun]:
+    """Each run by a name of its own: the folder's, with a number where several have the same."""
+    labels: dict[str, FitRun] = {}
+    for run in runs:
+        label, count = run.name, 2
+        while label in labels:
+            label, count = f"{run.name} ({count})", count + 1
+        labels[label] = run
+    return labels
+
+
+def _question(labels: Mapping[str, FitRun]) -> Section:
+    text = "What does the network lose when its least important filters are removed, and what becomes cheaper?"
+    lines = [_answer(label, run.stages) for label, run in labels.items()]
+    honest = (
+        "One run with one seed each: differences of a hundredth of Dice say nothing, and part of any rise along the "
+        "stages is training. A dense run of equal length is the fair comparison (--pruning.target 1); a study over "
+        "seeds tells whether it holds."
+    )
+    return Section("Question and answer", [Paragraph(text), Points(lines), Paragraph(honest)])
+
+
+def _answer(label: str, stages: Sequence[StageRecord]) -> str:
+    if not stages:
+        return f"{label}: nothing is known of its stages; it was trained without the pruning callback."
+    first, last = stages[0], stages[-1]
+    text = (
+        f"{label}: {percent(last.share)} of the dense MACs remain ({number(first.gmacs)} → {number(last.gmacs)} "
+        f"GMACs) and {thousands(last.params)} of {thousands(first.params)} parameters"
+    )
+    if first is last or first.dice_best is None or last.dice_best is None:
+        return (
+            f"{label}: {number(last.gmacs)} GMACs, validation Dice {number(last.dice_best)}; this run removed nothing."
+        )
+    change = signed(last.dice_best - first.dice_best)
+    return f"{text}; best validation Dice {number(first.dice_best)} → {number(last.dice_best)} ({change})."
+
+
+def _curves(labels: Mapping[str, FitRun]) -> Section:
+    known = {label: run.stages for label, run in labels.items() if any(row.dice_end is not None for row in run.stages)}
+    blocks: list[Block] = [curves.stage_curves(known, "stages")] if known else [Paragraph("No stage was validated.")]
+    return Section("Dice against GMACs", blocks)
+
+
+def _stages(run: FitRun) -> Section:
+    head = ["stage", "from epoch", "GMACs", "of dense", "parameters", "before cut", "right after", "end", "best"]
+    rows = [
+        [
+            str(row.stage), str(row.epoch), number(row.gmacs), percent(row.share), thousands(row.params),
+            *(number(value, 4) for value in (row.dice_before, row.dice_after, row.dice_end, row.dice_best)),
+        ]
+        for row in run.stages
+    ]  # fmt: skip
+    size = run.facts.get("image_size")
+    where = f", GMACs at {size}²" if size else ""
+    return Section("Stages", [Table(head, rows, f"The last four: validation Dice at network resolution{where}.")])
+
+
+def _tests(run: FitRun) -> list[Section]:
+    """What `test` has left in the run's folder."""
+    rows = [
+        [scores.checkpoint, test_set, f"{values['images']:.0f}", *(number(values.get(key)) for key in _METRICS)]
+        for scores in read_scores(run.folder)
+        for test_set, values in scores.test_sets.items()
+    ]
+    if not rows:
+        text = (
+            "Not tested yet: `python -m polyp_lightning test --ckpt_path FILE` leaves its scores in the run's folder."
+        )
+        return [Section("Test", [Paragraph(text)])]
+    caption = (
+        "Means over images, original size. Dice and IoU at 0.5; PraNet's Dice over 256 thresholds; HD95 in pixels."
+    )
+    return [Section("Test", [Table(["checkpoint", "test set", "images", *_METRICS.values()], rows, caption)])]
+
+
+_METRICS = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "dice_pranet": "PraNet's Dice",
+    "hd95": "HD95",
+    "false_positive_rate": "false positives",
+}
+
+
+def _widths(run: FitRun, number_: int) -> list[Section]:
+    if len(run.stages) < 2 or not run.stages[0].layers:
+        return []
+    return [
+        Section("Widths, dense against pruned", [curves.widths(run.stages[0], run.stages[-1], f"widths-{number_}")])
+    ]
+
+
+def _speed(run: FitRun) -> list[Section]:
+    rows = [row for path in sorted(run.folder.glob("*.csv")) for row in _benchmark(path)]
+    if not rows:
+        return []
+    cells = [
+        [row["model"], row["backend"], row["gmacs"][:7], row["network_p50_ms"][:6], row["threads"], row["processor"]]
+        for row in rows
+    ]
+    caption = "Median milliseconds of a frame, network alone, batch 1; written by `benchmark`."
+    return [
+        Section("Measured time", [Table(["model", "backend", "GMACs", "ms", "threads", "machine"], cells, caption)])
+    ]
+
+
+def _benchmark(path: Path) -> list[dict[str, str]]:
+    """The rows of a table that `benchmark` has written; none of any other."""
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        reader = csv.DictReader(file)
+        return list(reader) if set(_BENCHMARK) <= set(reader.fieldnames or []) else []
+
+
+def _check(run: FitRun, number_: int) -> list[Section]:
+    folder = find_check(run.folder)
+    return (
+        []
+        if folder is None
+        else [Section("Predicted against measured change of the loss", loss_check(folder, f"check-{number_}"))]
+    )
+
+
+def _frames(run: FitRun, root: Path, number_: int) -> list[Section]:
+    title = "Validation frames where pruning hurt most"
+    last = max(run.best, default=0)
+    if not last or 0 not in run.best:
+        return []
+    # Imports PyTorch, which the rest does without where there is no checkpoint.
+    from polyp_lightning.report.frames import Frames, both, drawn, validation_drops
+
+    try:
+        nets = both(run.best[0], run.best[last])
+        frames = Frames(run.facts, root)
+    except PolypError as error:
+        return [Section(title, [Paragraph(f"Not shown: {error}")])]
+    pictures = []
+    for place, drop in enumerate(validation_drops(nets, frames)):
+        key, _, name = drop.name.partition("/")
+        pictures.append(drawn(drop, (key, name), frames, nets, f"frame-{number_}-{place}"))
+    text = f"Best checkpoint of the dense stage against that of stage {last}, at the original size. {TERMS}"
+    return [Section(title, [Paragraph(text), *pictures])]
+
+
+def _protocol(labels: Mapping[str, FitRun]) -> Section:
+    blocks: list[Block] = []
+    for label, run in labels.items():
+        facts = [f"{key.replace('_', ' ')}: {value}" for key, value in run.facts.items() if "cache" not in key]
+        options = {
+            "network": f"{run.option('model', 'arch')} with {run.option('model', 'encoder')}",
+            "start": Path(run.option("model", "init_from") or run.option("model", "encoder_weights") or "random").name,
+            "criterion": run.option("pruning", "criterion"),
+            "target": run.option("pruning", "target"),
+            "epochs": run.option("trainer", "max_epochs"),
+            "seed": run.config.get("seed_everything"),
+        }
+        versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+        lines = [", ".join(facts), ", ".join(f"{key} {value}" for key, value in options.items() if value is not None)]
+        blocks.append(Points([f"{label}: {text}" for text in (*lines, versions) if text]))
+        if run.config:
+            config = shlex.quote(str(run.folder / "config.yaml"))
+            blocks.append(Commands([f"python -m polyp_lightning fit --config {config}"]))
+    return Section("Protocol, seeds, commands, versions", blocks)

@@ -1,0 +1,193 @@
+"""The sections on studies."""
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+from polyp_lightning.errors import PolypError
+from polyp_lightning.report import curves
+from polyp_lightning.report.answer import QUESTION, Asked, answer, asked
+from polyp_lightning.report.cells import DENSE, Cell, Setting, by_setting, cells
+from polyp_lightning.report.comparing import compared
+from polyp_lightning.report.document import Block, Commands, Paragraph, Picture, Points, Section, Table
+from polyp_lightning.report.loss_check import find_check, loss_check
+from polyp_lightning.report.numbers import number, percent, spread, thousands
+from polyp_lightning.report.run_sections import TERMS
+from polyp_lightning.report.sources import Study, inside
+from polyp_lightning.study.results import RUNS, Result, read_images
+
+_COMMANDS = 12
+"""Commands shown: a study has hundreds, and its table holds them all."""
+
+
+def study_sections(studies: Sequence[Study], root: Path, *, frames: bool) -> list[Section]:
+    """All sections on studies, whose rows are taken together.
+
+    Args:
+        studies: at least one.
+        root: the folder of data sets, for the frames.
+        frames: whether any are shown.
+    """
+    rows = [row for study in studies for row in study.rows]
+    if not rows:
+        return [Section("Study", [Paragraph("No run of the study has been tested yet.")])]
+    found = cells(rows)
+    question = asked(found)
+    comparisons = compared(studies)
+    lines: list[Block] = [Paragraph(QUESTION), Points(answer(question, comparisons, found))]
+    return [
+        Section("Question and answer", lines),
+        Section("Dice against GMACs", _curves(found)),
+        *_times(found),
+        *_widths(studies, question),
+        *_checks(studies),
+        *(_frames(studies, question, root) if frames and question else []),
+        Section("All results", [_table(setting, own) for setting, own in by_setting(found).items()]),
+        *([Section("Paired comparisons", comparisons.blocks())] if comparisons else []),
+        _protocol(rows, found),
+    ]
+
+
+def _curves(found: Sequence[Cell]) -> list[Block]:
+    note = "Points: means over seeds. Bands and bars: ± one standard deviation over seeds, where there are several."
+    return [
+        curves.dice_against(
+            "gmacs", f"GMACs per image at {setting.image_size}²", own, f"gmacs-{place}", f"{setting}. {note}"
+        )
+        for place, (setting, own) in enumerate(by_setting(found).items())
+    ]
+
+
+def _times(found: Sequence[Cell]) -> list[Section]:
+    """One drawing for each setting and each way of measuring: times of different machines don't compare."""
+    pictures: list[Picture] = []
+    rows = [row for cell in found for row in cell.rows if row.ms == row.ms]
+    ways = dict.fromkeys((row.machine, row.ms_backend, row.threads) for row in rows)
+    for machine, backend, threads in ways:
+        own = [row for row in rows if (row.machine, row.ms_backend, row.threads) == (machine, backend, threads)]
+        for setting, group in by_setting(cells(own)).items():
+            unit = f"ms per image: {backend}, {threads} thread{'s' * (threads != 1)}, batch 1"
+            note = f"{setting}. {machine}, {backend}, {threads} thread{'s' * (threads != 1)}, batch 1, network alone."
+            pictures.append(curves.dice_against("ms", unit, group, f"ms-{len(pictures)}", note))
+    return [Section("Dice against measured time", pictures)] if pictures else []
+
+
+def _widths(studies: Sequence[Study], question: Asked | None) -> list[Section]:
+    """Of the first seed of the asked method, where its checkpoint lies in the study's folder."""
+    for row in question.pruned.rows if question else ():
+        path = _checkpoint(studies, row)
+        if path is None:
+            continue
+        stages = inside(path)[0]
+        if len(stages) > 1 and stages[0].layers:
+            intro = Paragraph(f"{row.run}: {question.pruned.setting.net}, seed {row.seed}." if question else "")
+            return [Section("Widths, dense against pruned", [intro, curves.widths(stages[0], stages[-1], "widths")])]
+    return []
+
+
+def _checks(studies: Sequence[Study]) -> list[Section]:
+    folders = [folder for study in studies if (folder := find_check(study.folder))]
+    blocks = list(chain.from_iterable(loss_check(folder, f"check-{n}") for n, folder in enumerate(folders)))
+    return [Section("Predicted against measured change of the loss", blocks)] if blocks else []
+
+
+def _checkpoint(studies: Sequence[Study], row: Result) -> Path | None:
+    paths = [study.folder / row.checkpoint for study in studies if row in study.rows and row.checkpoint]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _frames(studies: Sequence[Study], question: Asked, root: Path) -> list[Section]:
+    """Chosen by the values of single images, means over seeds; drawn with the networks of each side's first seed."""
+    title = "Frames where pruning hurt most"
+    dense, pruned = (_image_dice(studies, cell) for cell in (question.dense, question.pruned))
+    paths = [
+        next((path for row in cell.rows if (path := _checkpoint(studies, row))), None)
+        for cell in (question.dense, question.pruned)
+    ]
+    if not dense or not pruned or paths[0] is None or paths[1] is None:
+        return [Section(title, [Paragraph("Not shown: values of single images or checkpoints are not in the folder.")])]
+    from polyp_lightning.report.frames import Frames, both, drawn, worst
+
+    try:
+        nets = both(paths[0], paths[1])
+        frames = Frames(nets[0].data, root)
+    except PolypError as error:
+        return [Section(title, [Paragraph(f"Not shown: {error}")])]
+    setting = question.pruned.setting
+    pictures = [
+        drawn(drop, frame, frames, nets, f"frame-{place}")
+        for place, drop in enumerate(worst(dense, pruned))
+        if (frame := frames.of_test(setting.test_set, drop.name))
+    ]
+    text = (
+        f"{setting}. {question.pruned.method} at {percent(question.pruned.target)} against dense. Scores are means "
+        f"over seeds, contours those of the first seed. {TERMS}"
+    )
+    return [Section(title, [Paragraph(text), *pictures])] if pictures else []
+
+
+def _image_dice(studies: Sequence[Study], cell: Cell) -> dict[str, list[float]]:
+    """Image → its Dice by seed."""
+    found: dict[str, list[float]] = {}
+    for study in studies:
+        for row in cell.rows:
+            folder = study.folder / RUNS / row.run
+            if row not in study.rows or not folder.is_dir():
+                continue
+            for image in read_images(folder):
+                if image.test_set == row.test_set:
+                    found.setdefault(image.name, []).append(image.dice)
+    return found
+
+
+def _table(setting: Setting, own: Sequence[Cell]) -> Table:
+    head = [
+        "method", "target", "n", "epochs", "Dice", "IoU", "PraNet's Dice", "HD95 px", "false positives", "val Dice",
+        "GMACs", "parameters", "ms",
+    ]  # fmt: skip
+    rows = [_cells(cell) for cell in own]
+    caption = (
+        f"{setting}. Mean ± standard deviation over n seeds. Dice and IoU: per image at 0.5, original size, mean over "
+        "images. PraNet's Dice: over 256 thresholds. False positives: share of frames without a polyp on which "
+        "something is found. val Dice: network resolution, by which the checkpoint was chosen. ms: median of one "
+        "image; the machine stands under the protocol."
+    )
+    return Table(head, rows, caption)
+
+
+def _cells(cell: Cell) -> list[str]:
+    target = percent(1.0 if cell.method == DENSE else cell.target)
+    scores = [_spread(cell, field, digits) for field, digits in _SCORES]
+    costs = [number(cell.mean("gmacs")), thousands(cell.mean("params")), _spread(cell, "ms", 1)]
+    return [cell.method, target, str(len(cell.rows)), str(cell.epochs), *scores, *costs]
+
+
+_SCORES = (("dice", 3), ("iou", 3), ("pranet_dice", 3), ("hd95", 1), ("false_positive_rate", 3), ("val_dice", 3))
+
+
+def _spread(cell: Cell, field: str, digits: int) -> str:
+    return spread(cell.mean(field), cell.deviation(field), digits)
+
+
+def _protocol(rows: Sequence[Result], found: Sequence[Cell]) -> Section:
+    seeds = sorted({row.seed for row in rows})
+    machines = dict.fromkeys(f"{row.machine} ({row.ms_backend}, threads: {row.threads})" for row in rows if row.machine)
+    dates = sorted({row.date[:10] for row in rows if row.date})
+    minutes = {row.run: row.minutes for row in rows if row.minutes == row.minutes}
+    starts = sorted({row.encoder_weights or "random" for row in rows})
+    commands = list(dict.fromkeys(row.command for row in rows if row.command))
+    points = [
+        f"{len({row.run for row in rows})} runs, {len(found)} cells, seeds {', '.join(map(str, seeds))}.",
+        "Checkpoints are chosen on the validation images; each chosen network is tested once.",
+        f"Encoders start from: {', '.join(starts)}.",
+        f"Machines and how time was measured: {'; '.join(machines) or 'not known'}.",
+        f"Computing time: {sum(minutes.values()) / 60:.2g} hours in all.",
+        f"Dates: {dates[0]} to {dates[-1]}." if dates else "Dates: not known.",
+        *(f"Versions: {version}." for version in dict.fromkeys(row.versions for row in rows if row.versions)),
+    ]
+    blocks: list[Block] = [Points(points)]
+    if commands:
+        left = f" (the first {_COMMANDS} of {len(commands)}; the others stand in the study's table)"
+        blocks.append(Paragraph("Commands" + (left if len(commands) > _COMMANDS else "") + ":"))
+        blocks.append(Commands(commands[:_COMMANDS]))
+    return Section("Protocol, seeds, commands, versions", blocks)

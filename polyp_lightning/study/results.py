@@ -1,0 +1,147 @@
+"""What a study leaves on disk: ``results.csv``, one row for each run and test set, and the values of single images."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from polyp_lightning.scored import IMAGES, ImageScore, read_images, write_images
+from polyp_lightning.tables import read_rows, write_rows
+
+__all__ = [
+    "IMAGES",
+    "RESULTS",
+    "RUNS",
+    "ImageScore",
+    "Kind",
+    "Result",
+    "append_result",
+    "exclusively",
+    "read_images",
+    "read_results",
+    "write_images",
+]
+
+RESULTS = "results.csv"
+"""The table's name in a study's folder."""
+
+RUNS = "runs"
+"""Where each run has a folder of its own, named by its id."""
+
+Kind = Literal["dense", "pruned", "scratch"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run on one test set: everything that made the numbers, and the numbers. An unknown number is NaN.
+
+    Attributes:
+        run: the run's id, also the name of its folder.
+        kind: dense, pruned, or scratch (the architecture of a pruned run, trained from random weights).
+        arch: the architecture.
+        encoder: the encoder.
+        encoder_weights: what the encoder started from: imagenet, the name of a file, or empty (random).
+        data: the data set that was trained on.
+        split: its split.
+        test_set: the test set's name with its size, of the same data set or of another.
+        image_size: side of the network's input in pixels.
+        criterion: by which filters were removed; empty for dense.
+        schedule: during (while training) or oneshot (in one step, then fine-tuned); empty for dense and scratch.
+        distill: 1 where a dense teacher took part.
+        target: share of the dense MACs that was asked for; 1 for dense.
+        seed: of weights, order and augmentation.
+        epochs: in all, those of a dense network that was pruned afterwards included.
+        val_dice: of the chosen checkpoint, on the validation images at network resolution.
+        dice: mean over test images of the Dice at 0.5, at their original sizes.
+        iou: likewise.
+        pranet_dice: averaged over 256 thresholds.
+        hd95: in pixels, over the images where it is defined.
+        false_positive_rate: on frames without a polyp; NaN where there are none.
+        gmacs: 10⁹ multiply-accumulates of one image at ``image_size``.
+        dense_gmacs: likewise of the dense network.
+        params: used parameters.
+        dense_params: likewise of the dense network.
+        ms: median milliseconds of one image.
+        ms_backend: what measured them, such as torch.
+        threads: of that backend.
+        machine: processor, or accelerator.
+        minutes: wall time of the run.
+        checkpoint: the tested file, relative to the study's folder.
+        command: what trained it.
+        versions: of this project, torch and Lightning.
+        date: when it ended, ISO 8601.
+    """
+
+    run: str
+    kind: Kind
+    arch: str
+    encoder: str
+    encoder_weights: str
+    data: str
+    split: str
+    test_set: str
+    image_size: int
+    criterion: str
+    schedule: str
+    distill: int
+    target: float
+    seed: int
+    epochs: int
+    val_dice: float
+    dice: float
+    iou: float
+    pranet_dice: float
+    hd95: float
+    false_positive_rate: float
+    gmacs: float
+    dense_gmacs: float
+    params: int
+    dense_params: int
+    ms: float
+    ms_backend: str
+    threads: int
+    machine: str
+    minutes: float
+    checkpoint: str
+    command: str
+    versions: str
+    date: str
+
+
+def read_results(path: Path) -> list[Result]:
+    """The rows of a results.csv.
+
+    Args:
+        path: the file, or the study's folder.
+
+    Raises:
+        DataError: there is no such file, or it is not one of a study.
+    """
+    return read_rows(path / RESULTS if path.is_dir() else path, Result)
+
+
+def append_result(path: Path, result: Result) -> None:
+    """Adds a row, in place of an older one of the same run and test set; several processes may do so at once.
+
+    Args:
+        path: the results.csv; made where there is none.
+        result: the row.
+
+    Raises:
+        DataError: the file is none of a study.
+    """
+    with exclusively(path):
+        old = read_rows(path, Result) if path.is_file() else []
+        own = (result.run, result.test_set)
+        write_rows(path, Result, [*(row for row in old if (row.run, row.test_set) != own), result])
+
+
+@contextmanager
+def exclusively(path: Path) -> Iterator[None]:
+    """Waits until no other process holds ``path``; the system lets go of it when a process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,241 @@
+"""The verb ``study``: runs what a configuration lists, skips what is done, goes on with what was interrupted.
+
+Several processes, on one machine or on several that share the folder, may run the same study side by side.
+"""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from polyp_lightning.errors import ConfigError, PolypError
+from polyp_lightning.study.outcome import outcome
+from polyp_lightning.study.plan import Cell, Study, read_study
+from polyp_lightning.study.progress import Progress, claimed, load_progress
+from polyp_lightning.study.results import IMAGES, RESULTS, RUNS, append_result, write_images
+from polyp_lightning.study.steps import Step, best_checkpoint, resumed, test_steps, training_steps
+from polyp_lightning.tracking.terminal import show_text
+
+LOG = "log.txt"
+_WAIT = 5.0
+
+Launch = Callable[[Sequence[str], Path, int, Mapping[str, str]], int]
+"""Runs a verb: arguments, log file, the claim's descriptor, more environment; its exit status."""
+
+
+def launch(arguments: Sequence[str], log: Path, claim: int, environment: Mapping[str, str]) -> int:
+    """Runs a verb in a process of its own, which keeps the claim should this one be killed."""
+    with log.open("a", encoding="utf-8") as file:
+        done = subprocess.run(  # noqa: S603 (an argument list, no shell)
+            [sys.executable, "-m", "polyp_lightning", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            pass_fds=[claim],
+            env={**os.environ, **environment},
+            check=False,
+        )
+    return done.returncode
+
+
+@dataclass
+class Runner:
+    """Runs the cells of a study.
+
+    Attributes:
+        study: the study.
+        out: its folder.
+        launch: what runs a verb.
+    """
+
+    study: Study
+    out: Path
+    launch: Launch = launch
+    _minutes: list[float] = field(default_factory=list)
+    _failed: dict[str, str] = field(default_factory=dict)
+
+    def run(self, cells: Sequence[Cell]) -> bool:
+        """Runs cells until all are done or have failed.
+
+        Returns:
+            Whether all are done.
+        """
+        waiting = list(cells)
+        while waiting:
+            left = [cell for cell in waiting if not self._over(cell, waiting)]
+            if left == waiting:
+                # What is left is in other processes' hands.
+                time.sleep(_WAIT)
+            waiting = left
+        for name, reason in self._failed.items():
+            show_text(f"FAILED {name}: {reason}")
+        return not self._failed
+
+    def _over(self, cell: Cell, waiting: Sequence[Cell]) -> bool:
+        """Does what can be done for a cell now: run it, or note that it can't be run."""
+        reason = self._hopeless(cell, waiting)
+        if reason:
+            self._failed[cell.id] = reason
+            return True
+        if not all(self._progress(need).done for need in self._needs(cell)):
+            return False
+        with claimed(self.out / "claims" / f"{cell.id}.lock") as claim:
+            if claim is None:
+                return False
+            if not self._progress(cell).done:
+                self._attempt(cell, claim, len(waiting))
+        return True
+
+    def _hopeless(self, cell: Cell, waiting: Sequence[Cell]) -> str:
+        for need in self._needs(cell):
+            if need.id in self._failed:
+                return f"it needs {need.id}, which failed"
+            if need not in waiting and not self._progress(need).done:
+                return f"it needs {need.id}, which is not done; run that first, or widen --only"
+        return ""
+
+    def _needs(self, cell: Cell) -> list[Cell]:
+        return [one for one in self.study.cells if one.id in cell.needs]
+
+    def _progress(self, cell: Cell) -> Progress:
+        return load_progress(self._folder(cell), self.settings(cell))
+
+    def _folder(self, cell: Cell) -> Path:
+        return self.out / RUNS / cell.id
+
+    def settings(self, cell: Cell) -> list[str]:
+        """What decides a cell's result: its commands, without the folders."""
+        steps = training_steps(self.study, cell, Path("run"), {need: Path(need) for need in cell.needs})
+        return [argument for step in steps for argument in step.arguments if not argument.startswith("--data.root=")]
+
+    def commands(self, cell: Cell) -> list[str]:
+        """The commands that make a cell, for reading."""
+        sources = {need: self.out / RUNS / need / "checkpoints" / "stage….ckpt" for need in cell.needs}
+        steps = training_steps(self.study, cell, self._folder(cell), sources)
+        return [shlex.join(["python", "-m", "polyp_lightning", *step.arguments]) for step in steps]
+
+    def _attempt(self, cell: Cell, claim: int, left: int) -> None:
+        folder, progress = self._folder(cell), self._progress(cell)
+        folder.mkdir(parents=True, exist_ok=True)
+        progress.failed = ""
+        progress.save(folder)
+        show_text(f"{cell.id}: {'goes on' if progress.steps else 'begins'} ({left} to go{self._time_left(left)})")
+        started = time.monotonic()
+        try:
+            self._make(cell, progress, claim)
+        except PolypError as error:
+            progress.failed = self._failed[cell.id] = str(error)
+            progress.save(folder)
+            show_text(f"{cell.id}: failed: {error}")
+            return
+        self._minutes.append((time.monotonic() - started) / 60)
+
+    def _time_left(self, cells: int) -> str:
+        if not self._minutes:
+            return ""
+        minutes = cells * sum(self._minutes) / len(self._minutes)
+        return f", about {minutes / 60:.1f} h" if minutes > 90 else f", about {minutes:.0f} min"
+
+    def _make(self, cell: Cell, progress: Progress, claim: int) -> None:
+        folder = self._folder(cell)
+        sources = {need: best_checkpoint(self.out / RUNS / need) for need in cell.needs}
+        names = [step.name for step in training_steps(self.study, cell, folder, sources)]
+        command: list[str] = []
+        for index, name in enumerate(names):
+            # Asked again: a later step's arguments depend on the files of an earlier one.
+            step = training_steps(self.study, cell, folder, sources)[index]
+            command = step.arguments
+            self._step(cell, resumed(step), name, progress, claim)
+        tests = test_steps(cell, folder)
+        for step, _ in tests:
+            self._step(cell, step, step.name, progress, claim)
+        checkpoint, folders = best_checkpoint(folder), [where for _, where in tests]
+        found = outcome(self.study, cell, self.out, checkpoint, folders, command, progress.minutes)
+        write_images(folder / IMAGES, found.images)
+        for row in found.results:
+            append_result(self.out / RESULTS, row)
+        progress.done = True
+        progress.save(folder)
+        dice = ", ".join(f"{row.test_set} {row.dice:.4f}" for row in found.results)
+        show_text(f"{cell.id}: {found.results[0].gmacs:.3f} GMACs, test Dice {dice} ({progress.minutes:.1f} min)")
+
+    def _step(self, cell: Cell, step: Step, name: str, progress: Progress, claim: int) -> None:
+        if name in progress.steps:
+            return
+        folder, started = self._folder(cell), time.monotonic()
+        environment = {
+            "WANDB_RUN_GROUP": self.out.name,
+            "WANDB_NAME": cell.id,
+            "WANDB_JOB_TYPE": cell.kind,
+            "WANDB_TAGS": ",".join([cell.net.key, cell.data.key, cell.judge.key if cell.judge else "dense"]),
+        }
+        status = self.launch(step.arguments, folder / LOG, claim, environment)
+        progress.minutes += (time.monotonic() - started) / 60
+        if status:
+            log = folder / LOG
+            msg = f"`{step.arguments[0]}` ended with status {status}: {_last_line(log)} (all of it: {log})"
+            raise ConfigError(msg)
+        progress.steps.append(name)
+        progress.save(folder)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
+    said = [line for line in lines if line.startswith("error: ")] or lines
+    return said[-1][:300] if said else "it said nothing"
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the verb.
+
+    Args:
+        args: its options.
+
+    Returns:
+        The exit status: 0 if all runs are done, 1 if some failed.
+
+    Raises:
+        PolypError: a mistake in options or configuration.
+    """
+    options = _parser().parse_args(list(args))
+    study = read_study(options.config, dict(options.weights))
+    runner, cells = Runner(study, options.out), study.only(options.only)
+    if not options.dry_run:
+        return 0 if runner.run(cells) else 1
+    for cell in cells:
+        needs = f" (after {', '.join(cell.needs)})" if cell.needs else ""
+        show_text("\n".join([f"{cell.id}{needs}", *(f"  {line}" for line in runner.commands(cell))]))
+    show_text(f"{len(cells)} runs; nothing was run")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="polyp_lightning study", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="what to run, such as configs/study.yaml")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/study"), help="the study's folder (default: %(default)s)"
+    )
+    parser.add_argument("--only", metavar="PATTERN", help="the runs whose name matches, such as '*taylor*_s0'")
+    parser.add_argument("--dry_run", action="store_true", help="show the runs and their commands")
+    parser.add_argument(
+        *("--weights", "-w"),
+        action="append",
+        type=_weights,
+        default=[],
+        metavar="ENCODER=FILE",
+        help="a local file in place of an encoder's published imagenet weights",
+    )
+    return parser
+
+
+def _weights(text: str) -> tuple[str, str]:
+    encoder, _, path = text.partition("=")
+    if not Path(path).is_file():
+        msg = f"{text!r}: give ENCODER=FILE, with a file that exists"
+        raise argparse.ArgumentTypeError(msg)
+    return encoder, path

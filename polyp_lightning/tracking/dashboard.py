@@ -1,0 +1,160 @@
+"""The verb ``dashboard``: a W&B workspace as code, made for the runs that this project logs."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from polyp_lightning.errors import ConfigError
+from polyp_lightning.tracking.logger import logged_in
+
+NAME = "Dice against MACs"
+METHOD = "method"
+"""The run's config value by which it is coloured: the criterion, or dense."""
+
+_INSTALL = "pip install wandb-workspaces"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A drawing of the dashboard.
+
+    Attributes:
+        kind: scatter: a point for each run, of its summary; line: a curve for each run, of its history; media: images.
+        title: above it.
+        x: the metric along the axis; empty for media.
+        y: metrics, or one pattern that ends in ``.*``.
+    """
+
+    kind: Literal["scatter", "line", "media"]
+    title: str
+    x: str
+    y: tuple[str, ...]
+
+
+_STEP = "trainer/global_step"
+
+SECTIONS: dict[str, tuple[Panel, ...]] = {
+    "Dice against cost": (
+        Panel(
+            "scatter",
+            "Best validation Dice of the final network against GMACs",
+            "final/gmacs",
+            ("final/val_dice_best",),
+        ),
+        Panel("scatter", "Best validation Dice of the final network against ms", "final/ms", ("final/val_dice_best",)),
+        Panel("line", "Validation Dice against GMACs, by stage", "complexity/gmacs", ("pareto/val_dice",)),
+        Panel("line", "Right after the cut", "complexity/gmacs", ("pareto/val_dice_after_cut",)),
+    ),
+    "Training": (
+        Panel("line", "Validation Dice", _STEP, ("val/dice",)),
+        Panel("line", "Stage", _STEP, ("stage",)),
+        Panel("line", "Losses", _STEP, ("train/loss", "val/loss")),
+        Panel("line", "GMACs", _STEP, ("complexity/gmacs",)),
+    ),
+    "Widths": (Panel("line", "Filters kept per block", _STEP, ("widths/.*",)),),
+    "Overlays": (Panel("media", "Predicted and true masks by stage", "", ("overlays",)),),
+}
+"""The dashboard from top to bottom."""
+
+COLUMNS = (
+    f"config:{METHOD}.value", "summary:final/gmacs", "summary:final/share", "summary:final/params", "summary:final/ms",
+    "summary:final/val_dice_best", "summary:best_dice/stage0",
+)  # fmt: skip
+"""What the table of runs shows."""
+
+
+def main(args: Sequence[str]) -> int:
+    """Runs the verb.
+
+    Args:
+        args: its options.
+
+    Returns:
+        0.
+
+    Raises:
+        ConfigError: the package is missing, nobody is logged in, or W&B can't be reached.
+    """
+    options = _parser().parse_args(list(args))
+    made = workspace(options.entity, options.project)
+    if options.dry_run:
+        sys.stdout.write(spec(made) + "\n")
+        return 0
+    if not logged_in():
+        msg = "dashboard needs a W&B account: run `wandb login` or set WANDB_API_KEY, or look at it with --dry_run"
+        raise ConfigError(msg)
+    print(_saved(made))
+    return 0
+
+
+def workspace(entity: str, project: str) -> Any:
+    """The dashboard as an object of wandb-workspaces; asks no network.
+
+    Raises:
+        ConfigError: the package is missing.
+    """
+    try:
+        import wandb_workspaces.reports.v2 as wr
+        import wandb_workspaces.workspaces as ws
+        from wandb_workspaces import expr
+    except ImportError as error:
+        msg = f"wandb_workspaces is needed for this and can't be imported ({error}): {_INSTALL}"
+        raise ConfigError(msg) from error
+    return ws.Workspace(
+        name=NAME,
+        entity=entity,
+        project=project,
+        auto_generate_panels=False,
+        sections=[
+            ws.Section(name=name, panels=[_panel(wr, panel) for panel in panels], is_open=True)
+            for name, panels in SECTIONS.items()
+        ],
+        # Runs of one group share a colour.
+        runset_settings=ws.RunsetSettings(groupby=[expr.Config(METHOD)], pinned_columns=list(COLUMNS)),
+    )
+
+
+def spec(made: Any) -> str:
+    """What would be sent, as JSON."""
+    text: str = made._to_model().spec.model_dump_json(by_alias=True, exclude_none=True, indent=2)
+    return text
+
+
+def _panel(wr: Any, panel: Panel) -> Any:
+    if panel.kind == "scatter":
+        return wr.ScatterPlot(title=panel.title, x=wr.SummaryMetric(panel.x), y=wr.SummaryMetric(panel.y[0]))
+    if panel.kind == "media":
+        return wr.MediaBrowser(title=panel.title, media_keys=list(panel.y))
+    if panel.y[0].endswith(".*"):
+        return wr.LinePlot(title=panel.title, x=panel.x, metric_regex=panel.y[0])
+    return wr.LinePlot(title=panel.title, x=panel.x, y=list(panel.y))
+
+
+def _saved(made: Any) -> str:
+    """The address of the saved dashboard."""
+    import requests
+    import wandb
+
+    try:
+        return str(made.save().url)
+    except (wandb.Error, requests.RequestException, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        msg = (
+            f"the dashboard was not saved: {reason}. Check --entity {made.entity} and --project {made.project} (a run "
+            "must have been uploaded to it), the login and the network"
+        )
+        raise ConfigError(msg) from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="polyp_lightning dashboard",
+        description="Builds a W&B workspace: Dice against GMACs and ms by criterion, stages, widths, overlays, runs.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--entity", required=True, help="the W&B user or team that owns the project")
+    parser.add_argument("--project", default="polyp_lightning", help="the W&B project (default: %(default)s)")
+    parser.add_argument("--dry_run", action="store_true", help="print what would be sent, as JSON; needs no login")
+    return parser

@@ -1,0 +1,52 @@
+"""Uploading the W&B runs that were kept offline: ``make wandb-sync``."""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from polyp_lightning.tracking.logger import logged_in
+
+_DONE = ".synced"
+
+
+def offline_runs(folder: Path) -> list[Path]:
+    """The offline W&B runs below a folder that have not been uploaded, the oldest first."""
+    found = {path.parent for path in folder.rglob("offline-run-*/run-*.wandb")}
+    waiting = [run for run in found if not any(run.glob(f"*.wandb{_DONE}"))]
+    return sorted(waiting, key=lambda run: run.name)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Uploads them with `wandb sync`.
+
+    Returns:
+        0 where all are uploaded or there are none, 1 where an upload failed, 2 without a login.
+    """
+    parser = argparse.ArgumentParser(prog="wandb-sync", description=__doc__, allow_abbrev=False)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"), help="of runs (default: %(default)s)")
+    folder = parser.parse_args(args).folder
+    runs = offline_runs(folder)
+    if not runs:
+        print(f"No offline W&B run below {folder}/ waits to be uploaded.")
+        return 0
+    if not logged_in():
+        sys.stderr.write(
+            f"error: {len(runs)} offline runs below {folder}/ can't be uploaded without an account: run `wandb login` "
+            "or set WANDB_API_KEY\n"
+        )
+        return 2
+    failed = [run for run in runs if _upload(run)]
+    print(f"{len(runs) - len(failed)} of {len(runs)} runs uploaded.")
+    return 1 if failed else 0
+
+
+def _upload(run: Path) -> int:
+    # From the folder that holds wandb/, whose settings name the service.
+    command = [sys.executable, "-m", "wandb", "sync", str(run.resolve())]
+    return subprocess.run(command, check=False).returncode  # noqa: S603
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

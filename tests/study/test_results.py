@@ -1,0 +1,87 @@
+import csv
+import math
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from polyp_lightning.errors import DataError
+from polyp_lightning.study.results import (
+    ImageScore,
+    Result,
+    append_result,
+    read_images,
+    read_results,
+    write_images,
+)
+
+_TEXT, _NUMBER, _COUNT = 'a, "b"\nc', 0.1, 3
+
+
+def a_result(**values: object) -> Result:
+    """A row in which every field is filled."""
+    filled = {f.name: {str: _TEXT, float: _NUMBER, int: _COUNT}.get(f.type, "pruned") for f in fields(Result)}
+    return Result(**(filled | values))
+
+
+def test_append_result__comes_back_equal_and_names_its_columns(tmp_path: Path) -> None:
+    first, second = a_result(run="a"), a_result(run="b", dice=1 / 3)
+    append_result(tmp_path / "results.csv", first)
+    append_result(tmp_path / "results.csv", second)
+    assert read_results(tmp_path) == [first, second]
+    with (tmp_path / "results.csv").open(newline="") as file:
+        assert ",".join(next(csv.reader(file))) == (
+            "run,kind,arch,encoder,encoder_weights,data,split,test_set,image_size,criterion,schedule,distill,target,"
+            "seed,epochs,val_dice,dice,iou,pranet_dice,hd95,false_positive_rate,gmacs,dense_gmacs,params,dense_params,"
+            "ms,ms_backend,threads,machine,minutes,checkpoint,command,versions,date"
+        )
+
+
+def test_append_result__takes_the_place_of_the_same_run_and_test_set(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    for row in (a_result(test_set="x"), a_result(test_set="y"), a_result(test_set="x", dice=0.9)):
+        append_result(path, row)
+    assert [(row.test_set, row.dice) for row in read_results(path)] == [("y", _NUMBER), ("x", 0.9)]
+
+
+def test_append_result__loses_no_row_of_several_processes(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
+        "from test_results import a_result; from polyp_lightning.study.results import append_result\n"
+        "for i in range(25): append_result(Path(sys.argv[2]), a_result(run=f'{sys.argv[3]}-{i}'))"
+    )
+    arguments = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path / "results.csv")]
+    others = [subprocess.Popen([*arguments, str(n)]) for n in range(4)]
+    assert [other.wait(60) for other in others] == [0] * 4
+    assert {row.run for row in read_results(tmp_path)} == {f"{n}-{i}" for n in range(4) for i in range(25)}
+
+
+def test_read_results__an_empty_number_is_nan(tmp_path: Path) -> None:
+    append_result(tmp_path / "results.csv", a_result(false_positive_rate=math.nan))
+    assert ",nan," not in (tmp_path / "results.csv").read_text()
+    assert math.isnan(read_results(tmp_path)[0].false_positive_rate)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("", "no column run"), ("a,b\n1,2\n", "no column run"), (None, "can't be read")]
+)
+def test_read_results__refuses_other_files(tmp_path: Path, content: str | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / "results.csv").write_text(content)
+    with pytest.raises(DataError, match=said):
+        read_results(tmp_path)
+
+
+def test_read_results__names_line_and_column_of_a_bad_number(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    append_result(path, replace(a_result(), seed="zero"))  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="line 2: seed is 'zero'"):
+        read_results(path)
+
+
+def test_read_images__comes_back_equal(tmp_path: Path) -> None:
+    rows = [ImageScore("kvasir-120", "ä, b", 0.5, 1 / 3, 7.25), ImageScore("kvasir-120", "b", 1.0, 1.0, 0.0)]
+    write_images(tmp_path / "test_images.csv", rows)
+    assert read_images(tmp_path) == rows
