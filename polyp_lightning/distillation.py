@@ -68,7 +68,8 @@ class Teacher:
 
     def to(self, device: torch.device) -> None:
         """Moves the network."""
-        self.net, self._scale, self._shift = (part.to(device) for part in (self.net, self._scale, self._shift))
+        self.net = self.net.to(device)
+        self._scale, self._shift = self._scale.to(device), self._shift.to(device)
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Tensor:

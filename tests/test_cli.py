@@ -14,6 +14,9 @@ import yaml
 from PIL import Image
 
 from polyp_lightning.cli import main
+from polyp_lightning.data.datamodule import PolypDataModule
+from polyp_lightning.files import sha256
+from polyp_lightning.scored import read_images, read_scores
 from polyp_lightning.tracking.dashboard import COLUMNS, SECTIONS
 
 sys.path.append(str(Path(__file__).parent / "tracking"))
@@ -150,6 +153,33 @@ def test_test__reports_every_metric_at_the_original_size(
     printed = capsys.readouterr().out
     for metric in ("test/dice", "test/iou", "test/dice_pranet", "test/hd95", "test/false_positive_rate"):
         assert metric in printed
+    (scores,), images = read_scores(run), read_images(run)
+    assert (scores.checkpoint, scores.sha256) == (best(run, 2).name, sha256(best(run, 2)))
+    ((name, values),) = scores.test_sets.items()
+    assert {image.test_set for image in images} == {name}
+    assert len({image.name for image in images}) == len(images) == values["images"] == 8
+    (shown,) = re.findall(r"test/dice\s\D*([\d.]+)", printed)
+    for mean in (values["dice"], scores.dice, np.mean([image.dice for image in images])):
+        assert mean == pytest.approx(float(shown), abs=1e-5)
+    assert values["iou"] == pytest.approx(np.mean([image.iou for image in images]), abs=1e-6)
+    assert values["hd95"] == pytest.approx(np.nanmean([image.hd95 for image in images]), abs=1e-4)
+
+
+def test_fit__never_opens_the_test_set(cache: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither training, nor the choice of a checkpoint, nor a cut in one step has a way to look at it."""
+
+    def refuse(self: PolypDataModule) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(PolypDataModule, "test_dataloader", refuse)
+    run = tmp_path / "run"
+    assert fit(run, cache, "--trainer.logger", "false") == 0
+    (dense,) = (run / "checkpoints").glob("stage0-*.ckpt")
+    assert main(["prune", "--ckpt_path", str(dense), "--batches", "1", "--recalibration_batches", "1"]) == 0
+    # What was chosen is the best of its stage by validation.
+    (pruned,) = (run / "checkpoints").glob("stage2-*.ckpt")
+    rows = list(csv.DictReader((run / "pareto.csv").open()))
+    assert float(rows[2]["dice_best"]) == pytest.approx(float(pruned.stem.rpartition("dice")[2]), abs=1e-4)
 
 
 def test_predict__writes_masks_at_the_original_size(run: Path, cache: list[str], tmp_path: Path) -> None:

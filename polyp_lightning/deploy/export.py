@@ -205,8 +205,8 @@ def _stored_scores(checkpoint: Path, trained: TrainedNet, size: int) -> Checkpoi
     digest, keys = sha256(checkpoint), ("data", "split", "cache_key")
     wanted = {**{key: trained.data.get(key) for key in keys}, "image_size": size}
     found = read_scores(folder.parent if folder.name == "checkpoints" else folder)
-    same = (one for one in found if one.sha256 == digest and wanted.items() <= one.data.items())
-    return next(same, None)
+    same = (one for one in found if one.sha256 == digest)
+    return next((one for one in same if all(one.data.get(key) == value for key, value in wanted.items())), None)
 
 
 def _int8_change(

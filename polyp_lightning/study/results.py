@@ -66,8 +66,8 @@ class Result:
         ms: median milliseconds of one image.
         ms_backend: what measured them, such as torch.
         threads: of that backend.
-        machine: processor, or accelerator.
-        minutes: wall time of the run.
+        machine: the processor that ``ms`` was measured on.
+        minutes: wall time of its training and tests; what a killed attempt took does not count.
         checkpoint: the tested file, relative to the study's folder.
         command: what trained it.
         versions: of this project, torch and Lightning.

@@ -1,6 +1,7 @@
 """Exports of a pruned network, by the real runtimes."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from polyp_lightning.deploy.bundle import read_bundle, sidecar
 from polyp_lightning.deploy.export import ExportOptions, export
 from polyp_lightning.deploy.runtime import load
 from polyp_lightning.errors import ConfigError, DataError
+from polyp_lightning.files import sha256
+from polyp_lightning.scored import CheckpointScores, add_scores
 from polyp_lightning.segmenter import PolypSegmenter
 from polyp_lightning.trained import load_net
 
@@ -124,6 +127,23 @@ def test_export__score_is_the_dice_of_the_segmenters_own_masks(checkpoint: Path,
         scores.append(2 * (found & (mask > 0)).sum() / both if both else 1.0)
     assert bundle.test_dice == pytest.approx(np.mean(scores), abs=1e-4)
     assert bundle.facts["dice"]["protocol"].startswith("4 test images of drawn frames; mean over images of the Dice")
+
+
+def test_export__takes_the_score_that_test_has_left_of_this_very_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run" / "checkpoints" / "a.ckpt"
+    path.parent.mkdir(parents=True)
+    shutil.copy(checkpoint, path)
+    data = load_net(path).data
+    for digest, dice, size in ((sha256(path), 0.75, SIZE), ("another", 0.5, SIZE)):
+        sets = {"phantom-4": {"images": 4.0, "dice": dice}}
+        add_scores(tmp_path / "run", CheckpointScores("a.ckpt", digest, {**data, "image_size": size}, sets, ""))
+    bundle = export(ExportOptions(path, "onnx"), lambda _: None)
+    assert bundle.test_dice == 0.75
+    assert "4 test images of drawn frames" in bundle.facts["dice"]["protocol"]
+    assert "the checkpoint in torch" in bundle.facts["dice"]["protocol"]
+    # At another size, it is another network's score.
+    larger = export(ExportOptions(path, "onnx", image_size=96, output=tmp_path / "larger.onnx"), lambda _: None)
+    assert larger.test_dice is None
 
 
 def test_export__parity_that_fails_leaves_nothing(

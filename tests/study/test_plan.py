@@ -24,7 +24,7 @@ SMALL: dict[str, Any] = {
 
 def written(folder: Path, **changes: Any) -> Path:
     path = folder / "study.yaml"
-    path.write_text(yaml.safe_dump(SMALL | changes))
+    path.write_text(yaml.safe_dump(SMALL | changes, sort_keys=False))
     return path
 
 
