@@ -69,7 +69,7 @@ data-verify: install ## compare Kvasir-SEG with the official files' hashes
 	$(RUN) data verify kvasir --root $(DATASETS)
 
 lock: install ## pin the newest allowed packages, with hashes and without addresses
-	$(BIN)/uv pip compile pyproject.toml --quiet --extra dev --extra deploy --universal --python-version 3.11 --upgrade \
+	$(BIN)/uv pip compile pyproject.toml --quiet --extra dev --extra deploy --extra dashboard --universal --python-version 3.11 --upgrade \
 		--generate-hashes --no-header --output-file requirements.lock
 
 clean: ## remove .venv and what tools leave behind; runs/ and datasets/ stay

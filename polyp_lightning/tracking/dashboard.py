@@ -13,7 +13,7 @@ NAME = "Dice against MACs"
 METHOD = "method"
 """The run's config value by which it is coloured: the criterion, or dense."""
 
-_INSTALL = "pip install wandb-workspaces"
+_INSTALL = "pip install 'polyp-lightning[dashboard]'"
 
 
 @dataclass(frozen=True)

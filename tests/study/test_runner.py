@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_plan import written
 from test_results import a_result
+from test_study_plan import written
 
 from polyp_lightning.errors import ConfigError
 from polyp_lightning.study import runner

@@ -63,7 +63,7 @@ def test_dashboard__without_the_package(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
     monkeypatch.setitem(sys.modules, "wandb_workspaces.reports.v2", None)
     assert main(["dashboard", "--entity", "me", "--dry_run"]) == 2
-    assert "pip install wandb-workspaces" in capsys.readouterr().err
+    assert "pip install 'polyp-lightning[dashboard]'" in capsys.readouterr().err
 
 
 def test_run_logger__group_job_type_and_tags_are_in_the_file(tmp_path: Path) -> None:
