@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 
+from polyp_lightning.allocator import keep_freed_memory
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.errors import ConfigError
 from polyp_lightning.files import without_home, written_beside
@@ -35,6 +36,7 @@ def run(arguments: Sequence[str]) -> int:
         PolypError: a mistake in options, data or checkpoint.
     """
     torch.set_float32_matmul_precision("high")
+    keep_freed_memory()
     _silence()
     start = started(list(arguments))
     PolypCLI(

@@ -53,16 +53,16 @@ def once() -> dict[str, float]:
     """
     torch.manual_seed(0)
     net = build_net("Unet", "resnet34", None).to(memory_format=torch.channels_last)
-    before = _memory("VmRSS")
+    before = memory_held("VmRSS")
     start = time.perf_counter()
     graph = trace(net, _SHAPE)
     removed = select(graph, torch.rand(graph.size).double().numpy(), TARGET)
     remove(net, graph, removed)
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "gigabytes": (_memory("VmHWM") - before) / 1e9}
+    return {"seconds": seconds, "gigabytes": (memory_held("VmHWM") - before) / 1e9}
 
 
-def _memory(key: str) -> int:
+def memory_held(key: str) -> int:
     """Bytes that the process holds now (VmRSS) or held at most (VmHWM).
 
     Not getrusage's maximum where there is /proc: on Linux that survives exec, so a child would begin with its parent's.

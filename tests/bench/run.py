@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import allocator
 import cut
 import loader
 import peer
@@ -23,12 +24,14 @@ from measuring import Effort, Row, machine
 from rich.console import Console
 from rich.table import Table
 
+from polyp_lightning.allocator import keep_freed_memory
 from polyp_lightning.files import written_beside
 
 Measurement = Callable[[Effort], list[Row]]
 
 # Each with its effort in full and in quick runs; seconds are for one row.
 MEASUREMENTS: dict[str, tuple[Measurement, Effort, Effort]] = {
+    "allocator": (allocator.measure, Effort(45, least=3, most=5), Effort(0, least=1)),
     "step": (step.measure, Effort(55, least=5, most=40), Effort(5, least=2)),
     "scoring": (scoring.measure, Effort(55, least=5, most=40), Effort(5, least=2)),
     "cut": (cut.measure, Effort(30, least=3, most=5), Effort(0, least=1)),
@@ -42,6 +45,8 @@ def main(args: Sequence[str] | None = None) -> int:
     """Measures what was asked for, prints the table, and returns 0."""
     options = _parser().parse_args(args)
     _quieten()
+    # As `fit` does.
+    keep_freed_memory()
     # A pipe has no width of its own; 80 columns would squeeze the first one.
     console = Console(width=None if sys.stdout.isatty() else 140)
     start = time.perf_counter()
