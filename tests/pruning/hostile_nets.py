@@ -204,7 +204,7 @@ def left_out(net: nn.Module, x: Tensor) -> Tensor:
 
 def written_to_a_place(net: nn.Module, x: Tensor) -> Tensor:
     out = torch.zeros(len(x), 10, *x.shape[2:], dtype=x.dtype, device=x.device)
-    torch.add(x, 1, out=out[:, : x.shape[1]])
+    torch.add(x.detach(), 1, out=out[:, : x.shape[1]])
     return out
 
 
@@ -342,7 +342,9 @@ NETS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "variance gate": (between(lambda n, x: x * x.var((2, 3), keepdim=True).add(1).log()), 14),
     "norm over channels": (between(lambda n, x: functional.normalize(x, dim=1)), 6),
     "features left out": (
-        between(left_out, deep=lambda: conv(8, 5), last=lambda: nn.Sequential(conv(5, 7), nn.BatchNorm2d(7), nn.ReLU())),
+        between(
+            left_out, deep=lambda: conv(8, 5), last=lambda: nn.Sequential(conv(5, 7), nn.BatchNorm2d(7), nn.ReLU())
+        ),
         26,
     ),
     "written to a place": (between(written_to_a_place, outputs=10), 6),
