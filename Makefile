@@ -47,8 +47,8 @@ bench: install ## speed as ratios, in one run on this machine
 taylor-check: install ## does the score predict what removal does? (CKPT=FILE; else a small network is trained first)
 	$(BIN)/python -m polyp_lightning.study.taylor_check $(if $(CKPT),--ckpt_path "$(CKPT)")
 
-matrix: install ## prune every architecture with every family of encoders: exact or not, what is frozen, how long
-	$(BIN)/python tests/pruning/matrix/run.py --csv runs/matrix.csv
+matrix: install ## prune every architecture with every family of encoders (RECORD=1: note the frozen shares for the tests)
+	$(BIN)/python tests/pruning/matrix/run.py --csv runs/matrix.csv $(if $(RECORD),--record)
 
 data: install ## fetch Kvasir-SEG into datasets/ (or $POLYP_DATA), and say how to get CVC-ClinicDB
 	$(RUN) data fetch kvasir --root $(DATASETS)
