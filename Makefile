@@ -56,8 +56,8 @@ study-cpu: install ## the main comparison on Kvasir-SEG at 128² (WEIGHTS=timm-t
 taylor-check: install ## does the score predict what removal does? (CKPT=FILE; else a small network is trained first)
 	$(BIN)/python -m polyp_lightning.study.taylor_check $(if $(CKPT),--ckpt_path "$(CKPT)")
 
-matrix: install ## prune every architecture with every family of encoders: exact or not, what is frozen, how long
-	$(BIN)/python tests/pruning/matrix/run.py --csv runs/matrix.csv
+matrix: install ## prune every architecture with every family of encoders (RECORD=1: note the frozen shares for the tests)
+	$(BIN)/python tests/pruning/matrix/run.py --csv runs/matrix.csv $(if $(RECORD),--record)
 
 wandb-sync: install ## upload the W&B runs below runs/ that were kept offline
 	@$(BIN)/python -m polyp_lightning.tracking.sync

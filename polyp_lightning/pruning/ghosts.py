@@ -13,6 +13,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 _ATOMIC = frozenset({bool, int, float, str, type(None)})
+_CONTAINERS = frozenset({dict, OrderedDict, set, list})
+# Some releases of torch define one for modules, others leave it to Python.
+_STATES = (object.__getstate__, nn.Module.__getstate__)
 
 
 class Ghosts(Protocol):
@@ -69,6 +72,23 @@ class FakeGhosts:
             yield
 
 
+# Exactly these, by name: a class derived from them may do anything, and not every network needs timm.
+_DROPOUTS = frozenset(
+    {
+        *(f"torch.nn.modules.dropout.{name}" for name in ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d")),
+        *("timm.layers.drop.DropPath", "torchvision.ops.stochastic_depth.StochasticDepth"),
+    }
+)
+
+
+def train(ghost: nn.Module, training: bool = True) -> nn.Module:
+    """Training mode but for common dropouts: they take their sizes from what they are given and leave 0 at 0."""
+    for module in ghost.train(training).modules():
+        kind = type(module)
+        module.training &= f"{kind.__module__}.{kind.__qualname__}" not in _DROPOUTS
+    return ghost
+
+
 def _copy(net: nn.Module, device: str) -> nn.Module:
     memo: dict[int, object] = {}
     for tensor in itertools.chain(net.parameters(), net.buffers()):
@@ -85,23 +105,24 @@ def _copy_modules(net: nn.Module, memo: dict[int, object]) -> None:
     twins = [object.__new__(type(module)) for module in plain]
     memo.update((id(module), twin) for module, twin in zip(plain, twins, strict=True))
     for module, twin in zip(plain, twins, strict=True):
-        twin.__dict__.update((name, _value(value, memo)) for name, value in vars(module).items())
+        twin.__dict__.update((name, _value(value, memo)) for name, value in module.__getstate__().items())
 
 
 def _is_plain(module: nn.Module) -> bool:
     """Whether its class leaves copying to Python and has no state but a dict."""
     kind = type(module)
     default = kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__
-    default = default and kind.__getstate__ is object.__getstate__ and not hasattr(kind, "__deepcopy__")
+    # Torch's own leaves out what was compiled.
+    default = default and kind.__getstate__ in _STATES and not hasattr(kind, "__deepcopy__")
     # Those of torch's own layers only add what a file of an earlier version lacks.
     restored = kind.__setstate__.__module__.startswith("torch.nn.modules.")
-    return default and restored and type(module.__getstate__()) is dict
+    return default and restored and type(module.__getstate__()) is dict  # a tuple where there are slots
 
 
 def _value(value: object, memo: dict[int, object]) -> object:
     if type(value) in _ATOMIC:
         return value
-    if type(value) in (dict, OrderedDict) and not value:
+    if type(value) in _CONTAINERS and not value:
         return type(value)()
     return copy.deepcopy(value, memo)
 

@@ -128,6 +128,16 @@ class ChannelGraph:
         kept = np.ones(self.size, bool) if removed is None else ~removed
         return float(sum(term.per_unit * np.prod([kept[axis].sum() for axis in term.axes]) for term in self.macs))
 
+    def unread(self) -> Removed:
+        """Components that no layer reads: what a decoder leaves of its encoder's last features, say.
+
+        Nothing depends on them, so that there is no layer to score them at and their score is 0, exactly. They cost
+        MACs all the same, since the layers that make them do run. One whose values did come out is frozen instead.
+        """
+        unread = np.ones(self.size, bool)
+        unread[[FROZEN, *(c for consumer in self.consumers for c in consumer.channels)]] = False
+        return unread
+
     def keep(self, name: str, removed: Removed) -> dict[int, npt.NDArray[np.intp]]:
         """Per dimension of a tensor that shrinks, the indices to keep."""
         flags = ((dim, removed[components]) for dim, components in enumerate(self.axes[name]))

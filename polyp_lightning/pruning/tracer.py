@@ -236,7 +236,8 @@ class Tracer(TorchDispatchMode):
         return tuple(s if d is None else d for s, d in zip(results[0].shape, labels[0].dims, strict=True))
 
     def _apply(self, call: Call) -> list[Labels]:
-        apply = RULES.get(call.name)
+        # What is written elsewhere (``out=``) may be read there under another name.
+        apply = None if "out" in call.kwargs else RULES.get(call.name)
         try:
             found = apply(self, call) if apply else None
         except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError):

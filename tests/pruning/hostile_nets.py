@@ -196,6 +196,18 @@ def embedded(net: nn.Module, x: Tensor) -> Tensor:
     return torch.einsum("nchw,kc->nkhw", x, codes)
 
 
+def left_out(net: nn.Module, x: Tensor) -> Tensor:
+    """The last two stages run, and nobody asks for what the last one makes."""
+    net.last(net.deep(x))
+    return x
+
+
+def written_to_a_place(net: nn.Module, x: Tensor) -> Tensor:
+    out = torch.zeros(len(x), 10, *x.shape[2:], dtype=x.dtype, device=x.device)
+    torch.add(x.detach(), 1, out=out[:, : x.shape[1]])
+    return out
+
+
 NETS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "cbam": (
         between(
@@ -329,5 +341,12 @@ NETS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "stacked and summed": (between(lambda n, x: torch.stack([x, torch.relu(x)], 1).softmax(1).mul(2).sum(1)), 14),
     "variance gate": (between(lambda n, x: x * x.var((2, 3), keepdim=True).add(1).log()), 14),
     "norm over channels": (between(lambda n, x: functional.normalize(x, dim=1)), 6),
+    "features left out": (
+        between(
+            left_out, deep=lambda: conv(8, 5), last=lambda: nn.Sequential(conv(5, 7), nn.BatchNorm2d(7), nn.ReLU())
+        ),
+        26,
+    ),
+    "written to a place": (between(written_to_a_place, outputs=10), 6),
     "maxout": (between(lambda n, x: x.view(len(x), -1, 2, 16, 16).amax(2), outputs=4), 10),
 }

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from polyp_lightning.errors import PruningError
 from polyp_lightning.pruning import mask, remove, trace
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
+from polyp_lightning.pruning.scores import ConsumerScores
 
 SHAPE = (2, 3, 16, 16)
 
@@ -37,6 +38,14 @@ def assert_cut_is_masking(net: nn.Module, graph: ChannelGraph, removed: Removed)
     return pruned
 
 
+def assert_unread_is_not_felt(net: nn.Module, graph: ChannelGraph) -> None:
+    """Without all that no layer reads, the output is the same bit for bit: its score may be 0 unseen."""
+    masked = copy.deepcopy(net)
+    mask(masked, graph, graph.unread())
+    with torch.no_grad():
+        assert torch.equal(masked(images()), net(images()))
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_remove__is_masking_whatever_the_network_does(name: str) -> None:
     make, least = NETS[name]
@@ -44,12 +53,25 @@ def test_remove__is_masking_whatever_the_network_does(name: str) -> None:
     net = randomise(make()).double().eval()
     graph = trace(net, SHAPE)
     assert graph.size - 1 >= least
-    assert set(range(1, graph.size)) <= {c for consumer in graph.consumers for c in consumer.channels.tolist()}
+    assert_unread_is_not_felt(net, graph)
     for share, seed in ((0.1, 0), (0.3, 1), (0.6, 2), (0.9, 3)):
         pruned = assert_cut_is_masking(net, graph, random_cut(graph, share, seed))
     again = trace(pruned, SHAPE)
     assert_cut_is_masking(pruned, again, random_cut(again, 0.4, 4))
     pruned.train()(images()).sum().backward()
+
+
+def test_unread__is_what_no_layer_reads_and_scores_nothing() -> None:
+    net = randomise(NETS["features left out"][0]()).double()
+    graph = trace(net, SHAPE)
+    assert set(np.flatnonzero(graph.unread())) == set(graph.axes["last.0.weight"][0])
+    got: list[Tensor] = []
+    with ConsumerScores(net, graph, lambda s, _: got.append(s)):
+        net(images()).square().sum().backward()
+    # What feeds it is read by a layer, from which no gradient comes back.
+    idle = graph.unread()
+    idle[graph.axes["deep.weight"][0]] = True
+    np.testing.assert_array_equal(got[0][0].numpy()[1:] != 0, ~idle[1:])
 
 
 class Auxiliary(nn.Module):

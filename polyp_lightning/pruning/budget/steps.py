@@ -48,8 +48,9 @@ class Steps:
         self.first = np.concatenate([[0], np.cumsum(self.length)])[:-1]
         self.group = np.repeat(np.arange(len(lengths)), self.length)
         self.rank = np.arange(len(self.parts)) - self.first[self.group]
-        self.loss = np.array([scores[part].sum() for part in self.parts], np.float64)
         self.size = np.array([len(part) for part in self.parts], np.int64)
+        ordered = scores[np.concatenate(self.parts)] if self.parts else np.zeros(0)
+        self.loss = np.add.reduceat(ordered.astype(np.float64), np.cumsum(self.size) - self.size)
         self.forced = np.minimum(np.array(forced, np.int64), self.length)
 
     @property

@@ -1,19 +1,20 @@
 """Prunes every architecture of segmentation-models-pytorch with every family of encoders, and shows what came out.
 
-``python tests/pruning/matrix/run.py [--arch Unet …] [--encoder resnet18 …] [--csv FILE]``: one worker process per core
-unless --workers says otherwise. Exit status 1 if a cell that runs dense is not pruned exactly.
+``python tests/pruning/matrix/run.py [--arch Unet …] [--encoder resnet18 …] [--csv FILE] [--record]``: one worker
+process per core unless --workers says otherwise. Exit status 1 if a cell that runs dense is not pruned exactly.
 """
 
 import argparse
 import csv
 import dataclasses
 import logging
+import math
 import multiprocessing
 import os
 import sys
 import time
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -26,6 +27,9 @@ from rich.table import Table
 
 from polyp_lightning.files import written_beside
 
+FROZEN_SHARES = Path(__file__).with_name("frozen.csv")
+"""What no removal can reach of each cell that runs, in per cent of its parameters: the slow tests hold cells to it."""
+
 
 def main(args: Sequence[str] | None = None) -> int:
     """Checks the cells asked for, prints the table, and returns 1 if one of them failed."""
@@ -36,12 +40,14 @@ def main(args: Sequence[str] | None = None) -> int:
         if (not options.arch or cell[0] in options.arch) and (not options.encoder or cell[1] in options.encoder)
     ]
     start = time.perf_counter()
-    results = list(measure(cells, options.workers, exported=() if options.no_onnx else None))
+    results = list(measure(cells, options.workers, onnx=not options.no_onnx))
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table(results))
     console.print(summary(results, time.perf_counter() - start, options.workers), highlight=False)
     if options.csv:
         write_csv(options.csv, results)
+    if options.record:
+        record_frozen(results)
     return int(any(result.status == "failed" for result in results))
 
 
@@ -52,24 +58,37 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes; the cores if left out")
     parser.add_argument("--no-onnx", action="store_true", help="leave out the comparison with ONNX Runtime")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table to this file")
+    parser.add_argument("--record", action="store_true", help=f"note the frozen shares in {FROZEN_SHARES.name}")
     return parser
 
 
-def measure(cells: Sequence[Cell], workers: int, *, exported: Collection[str] | None = None) -> Iterator[Result]:
-    """Results in the order of ``cells``, one line to stderr as each is known.
-
-    Args:
-        cells: what to check.
-        workers: number of processes.
-        exported: the encoders to compare in ONNX Runtime as well; all if left out.
-    """
-    onnx = [exported is None or encoder in exported for _, encoder in cells]
+def measure(cells: Sequence[Cell], workers: int, *, onnx: bool = True) -> Iterator[Result]:
+    """Results in the order of ``cells``, one line to stderr as each is known; ``onnx``: compare ONNX Runtime too."""
     # A forked child could inherit a lock of torch's thread pools that is held.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_prepare) as pool:
-        for result in pool.map(check, cells, onnx):
+        for result in pool.map(check, cells, [onnx] * len(cells)):
             print(result.arch, result.encoder, result.status, result.reason, f"{result.seconds:.1f} s", file=sys.stderr)
             yield result
+
+
+def frozen_shares() -> dict[Cell, float]:
+    """The recorded shares, of all cells that run."""
+    with FROZEN_SHARES.open(newline="", encoding="utf-8") as file:
+        return {(row["arch"], row["encoder"]): float(row["frozen"]) / 100 for row in csv.DictReader(file)}
+
+
+def record_frozen(results: Sequence[Result]) -> None:
+    """Note the shares of cells that are exact; those of cells that were not run stay."""
+    known: Mapping[Cell, float] = frozen_shares() if FROZEN_SHARES.exists() else {}
+    run = {(r.arch, r.encoder): r for r in results}
+    shares = {**known, **{cell: r.frozen for cell, r in run.items() if r.status == "exact"}}
+    with written_beside(FROZEN_SHARES) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("arch", "encoder", "frozen"))
+        # Rounded up: the next run may not exceed it.
+        rows = ((*cell, f"{math.ceil(shares[cell] * 1e5) / 1e3:.3f}") for cell in CELLS if cell in shares)
+        writer.writerows(rows)
 
 
 def _prepare() -> None:
