@@ -112,6 +112,8 @@ class MeanCriterion(Criterion):
     """
 
     counted: ClassVar[str] = "images"
+    total: Tensor
+    count: int
 
     def __init__(self) -> None:
         self.reset(1)
@@ -120,8 +122,8 @@ class MeanCriterion(Criterion):
         """Add a batch's sum (size,); one that is not finite is left out: its optimizer step is skipped as well."""
         batch = batch.detach().to("cpu", torch.float64)
         if torch.isfinite(batch).all():
-            self.total += batch
-            self.count += count
+            # Not in place: what was kept stays what it was.
+            self.total, self.count = self.total + batch, self.count + count
 
     def importance(self, net: nn.Module, graph: ChannelGraph) -> Importance:
         """The mean of what was gathered.
@@ -152,11 +154,11 @@ class MeanCriterion(Criterion):
 
     def keep(self) -> None:
         """What was gathered until now counts."""
-        self._kept = self.total.clone(), self.count
+        self._kept = self.total, self.count
 
     def take_back(self) -> None:
         """Forget what was gathered since the last :meth:`keep`."""
-        self.total, self.count = self._kept[0].clone(), self._kept[1]
+        self.total, self.count = self._kept
 
     def reduce(self, all_reduce_sum: Callable[[Tensor], Tensor]) -> None:
         """Add up sums and counts of all processes, in one call."""
