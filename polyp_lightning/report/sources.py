@@ -1,7 +1,6 @@
 """What lies in the folders that a report is made of."""
 
 import csv
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,8 @@ import yaml  # type: ignore[import-untyped]
 
 from polyp_lightning.errors import ConfigError
 from polyp_lightning.pruning.stages import StageRecord
+from polyp_lightning.run_files import best_checkpoints
 from polyp_lightning.study.results import RESULTS, Result, read_results
-
-_BEST = re.compile(r"stage(\d+)-epoch\d+-dice(\d\.\d+)\.ckpt")
 
 
 @dataclass(frozen=True)
@@ -87,19 +85,13 @@ def _fit_run(folder: Path) -> FitRun:
     return FitRun(folder, stages, facts, versions, options, best)
 
 
-def best_checkpoints(folder: Path) -> dict[int, Path]:
-    """The best checkpoint of each stage by its file name, the highest stage first."""
-    found = [(int(m[1]), float(m[2]), path) for path in folder.glob("*.ckpt") if (m := _BEST.fullmatch(path.name))]
-    return {stage: path for stage, _, path in sorted(found, key=lambda item: (-item[0], item[1]))}
-
-
 def inside(checkpoint: Path) -> tuple[list[StageRecord], dict[str, Any], dict[str, str]]:
     """A checkpoint's stages, facts of the data and versions.
 
     Raises:
         ConfigError: it is damaged or of another program.
     """
-    # Takes seconds to import; a study's table alone needs no PyTorch.
+    # Takes Lightning along, seconds that a study's table alone does not need.
     from polyp_lightning.checkpoint import read, record_of
 
     stored = read(checkpoint, "RUNS")

@@ -1,16 +1,15 @@
 """The commands that make a run of a study: existing verbs with their options, nothing of its own."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from polyp_lightning.errors import ConfigError
-from polyp_lightning.pruning.criteria import CRITERIA, build_criterion
+from polyp_lightning.pruning.criteria import CRITERIA
+from polyp_lightning.run_files import best_checkpoints
 from polyp_lightning.study.plan import Cell, Study
 
-_STAGE = re.compile(r"stage(\d+)-epoch\d+-dice[\d.]+\.ckpt")
 _QUIET = {"trainer.enable_progress_bar": False}
 
 
@@ -67,8 +66,7 @@ def test_steps(cell: Cell, folder: Path) -> list[tuple[Step, Path]]:
     checkpoint = best_checkpoint(folder)
     workers = {key: cell.data.options[key] for key in ("num_workers", "batch_size") if key in cell.data.options}
     common = {"ckpt_path": checkpoint, "trainer.logger": False, **_QUIET}
-    own = {**cell.data.options, **workers}
-    found = [(own, folder)] + [({"name": name, **workers}, folder / "cross" / name) for name in cell.data.cross]
+    cross = [({"name": name, **workers}, folder / "cross" / name) for name in cell.data.cross]
     return [
         (
             Step(
@@ -77,7 +75,7 @@ def test_steps(cell: Cell, folder: Path) -> list[tuple[Step, Path]]:
             ),
             where,
         )
-        for data, where in found
+        for data, where in [(cell.data.options, folder), *cross]
     ]
 
 
@@ -87,12 +85,11 @@ def best_checkpoint(folder: Path) -> Path:
     Raises:
         ConfigError: there is none.
     """
-    found = {path: _STAGE.fullmatch(path.name) for path in (folder / "checkpoints").glob("stage*.ckpt")}
-    stages = {int(match[1]): path for path, match in found.items() if match}
-    if not stages:
+    best = next(iter(best_checkpoints(folder / "checkpoints").values()), None)
+    if best is None:
         msg = f"{folder} holds no checkpoint of a stage: its training did not get to the end of an epoch"
         raise ConfigError(msg)
-    return stages[max(stages)]
+    return best
 
 
 def resumed(step: Step) -> Step:
@@ -121,10 +118,8 @@ def _criterion(cell: Cell, prefix: str) -> dict[str, Any]:
     if cell.judge is None:
         return {}
     options = dict(cell.judge.options)
-    drawn = {"seed": cell.seed}
     if "seed" in CRITERIA[cell.judge.criterion].__init__.__annotations__:
-        options = drawn | options
-    build_criterion(cell.judge.criterion, **options)
+        options = {"seed": cell.seed} | options
     return {f"{prefix}criterion": cell.judge.criterion, **({f"{prefix}options": options} if options else {})}
 
 

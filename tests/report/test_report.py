@@ -10,7 +10,8 @@ from test_pages import read
 from polyp_lightning.cli import main
 from polyp_lightning.errors import ConfigError
 from polyp_lightning.pruning.stages import StageRecord
-from polyp_lightning.report.sources import best_checkpoints, read_source, table_stages
+from polyp_lightning.report.sources import read_source, table_stages
+from polyp_lightning.run_files import best_checkpoints
 from polyp_lightning.study.results import append_result
 from polyp_lightning.tracking import pareto_csv
 
