@@ -6,7 +6,7 @@ The lists and what is known about them are in the package's folder ``data/splits
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from polyp_lightning.data import layouts
 from polyp_lightning.data.layouts import Frame
@@ -92,6 +92,24 @@ def load_dataset(name: str, root: Path, split: str | None, phantom_frames: int) 
     if name == "folder":
         return _folder(root, split)
     return _published(name, root, split or SPLITS[name][0])
+
+
+def dataset_of(facts: Mapping[str, Any], root: Path) -> Dataset:
+    """The data set that a checkpoint was trained on, divided as it was then.
+
+    Args:
+        facts: what the checkpoint says of its data.
+        root: as for :func:`load_dataset`.
+
+    Raises:
+        ConfigError: The checkpoint does not say what it was trained on.
+        DataError: The data are not there.
+    """
+    if "data" not in facts:
+        msg = "the checkpoint does not say what it was trained on, so its training images can't be found"
+        raise ConfigError(msg)
+    frames = sum(int(facts.get(part, 0)) for part in ("train", "val", "test"))
+    return load_dataset(str(facts["data"]), root, str(facts["split"]), frames)
 
 
 def _phantom(frames: int) -> Dataset:

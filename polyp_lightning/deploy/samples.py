@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyp_lightning.data.cache import resize
-from polyp_lightning.data.datasets import FrameId, load_dataset
+from polyp_lightning.data.datasets import FrameId, dataset_of
 from polyp_lightning.data.phantom import draw_frame
 from polyp_lightning.errors import ConfigError, DataError
 
@@ -49,11 +49,7 @@ def dataset_samples(
         ConfigError: the checkpoint does not say what it was trained on.
         DataError: the data are not there.
     """
-    if "data" not in facts:
-        msg = "the checkpoint does not say what it was trained on, so its training images can't be found"
-        raise ConfigError(msg)
-    total = sum(int(facts.get(key, 0)) for key in ("train", "val", "test"))
-    dataset = load_dataset(str(facts["data"]), root, str(facts["split"]), total)
+    dataset = dataset_of(facts, root)
     parts: dict[str, list[FrameId]] = {"train": dataset.train, "val": dataset.val}
     ids = parts.get(part) or [frame for frames in dataset.tests.values() for frame in frames]
     numbers = {key: {name: i for i, name in enumerate(source.names)} for key, source in dataset.sources.items()}

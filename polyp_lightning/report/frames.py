@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from polyp_lightning.data.cache import resize
-from polyp_lightning.data.datasets import Dataset, FrameId, load_dataset
+from polyp_lightning.data.datasets import Dataset, FrameId, dataset_of
 from polyp_lightning.metrics import per_image_dice
 from polyp_lightning.prediction import draw_contour
 from polyp_lightning.report.document import Picture
@@ -66,8 +66,7 @@ class Frames:
     """
 
     def __init__(self, facts: Mapping[str, Any], root: Path) -> None:
-        total = sum(int(facts.get(part, 0)) for part in ("train", "val", "test"))
-        self.dataset: Dataset = load_dataset(str(facts.get("data")), root, str(facts.get("split")), total)
+        self.dataset: Dataset = dataset_of(facts, root)
 
     def read(self, frame: FrameId) -> tuple[Mask, Mask]:
         """RGB, uint8 (H, W, 3), and its mask (H, W) of 0 and 1."""
