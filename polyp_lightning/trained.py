@@ -24,6 +24,7 @@ class TrainedNet:
         std: likewise.
         image_size: side in pixels of the square images that it was trained on.
         data: what it was trained on, as :func:`record` stores it; empty where that is not known.
+        versions: of what wrote the checkpoint.
         val_dice: the epoch's Dice on the validation images at network resolution; None where it is not stored.
     """
 
@@ -34,6 +35,7 @@ class TrainedNet:
     std: Triple
     image_size: int
     data: dict[str, Any]
+    versions: dict[str, str]
     val_dice: float | None
 
 
@@ -58,7 +60,8 @@ def load_net(path: Path, flag: str = "--ckpt_path") -> TrainedNet:
     net = with_weights(build_net(arch, encoder, None), stored)
     mean, std = normalisation(encoder)
     size = int(options["image_size"])
-    return TrainedNet(net.float().eval(), arch, encoder, mean, std, size, dict(found["data"]), _val_dice(stored))
+    facts, versions = dict(found["data"]), dict(found.get("versions", {}))
+    return TrainedNet(net.float().eval(), arch, encoder, mean, std, size, facts, versions, _val_dice(stored))
 
 
 def _val_dice(stored: Mapping[str, Any]) -> float | None:

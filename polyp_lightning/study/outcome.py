@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from polyp_lightning.checkpoint import read, record_of
 from polyp_lightning.complexity import measure
 from polyp_lightning.errors import DataError
 from polyp_lightning.files import sha256, without_home
@@ -49,7 +48,6 @@ def outcome(
     cost, dense = measure(trained.net, size), measure(build_net(trained.arch, trained.encoder, None), size)
     timer = build_timer(study.backend, study.threads)
     ms = timer(trained.net, (1, 3, size, size))
-    versions = record_of(read(checkpoint))["versions"]
     results, images = [], []
     for folder in tests:
         scores = _scores(folder, digest)
@@ -88,7 +86,7 @@ def outcome(
                 minutes=round(minutes, 2),
                 checkpoint=checkpoint.relative_to(out).as_posix(),
                 command=without_home(shlex.join(["python", "-m", "polyp_lightning", *command])),
-                versions=", ".join(f"{name} {version}" for name, version in versions.items()),
+                versions=", ".join(f"{name} {version}" for name, version in trained.versions.items()),
                 date=datetime.now(UTC).isoformat(timespec="seconds"),
             )
             for test_set, values in scores.test_sets.items()
