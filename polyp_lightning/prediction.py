@@ -17,7 +17,7 @@ from torch import Tensor
 from polyp_lightning.data.reading import read_image
 from polyp_lightning.errors import DataError
 from polyp_lightning.files import written_beside
-from polyp_lightning.segmenter import set_names
+from polyp_lightning.segmenter import folders_of_sets
 
 CONTOUR = (0, 255, 160)
 """The colour of an overlay's contour, RGB: seldom seen in a colon."""
@@ -63,7 +63,7 @@ class MaskWriter(BasePredictionWriter):
         Raises:
             DataError: two images have the same name, so that one mask would replace the other.
         """
-        folder = self.folder(trainer) / set_names(trainer, trainer.predict_dataloaders)[dataloader_idx]
+        folder = self.folder(trainer) / folders_of_sets(trainer, trainer.predict_dataloaders)[dataloader_idx]
         for index, (mask, name, path) in enumerate(
             zip(*(prediction[key] for key in ("mask", "name", "path")), strict=True)
         ):

@@ -22,7 +22,7 @@ from polyp_lightning.errors import ConfigError, TrainingError, listed
 from polyp_lightning.losses import build_loss
 from polyp_lightning.metrics import PerImageDice, PerImageIoU, binarise, evaluation_metrics
 from polyp_lightning.nets import build_net, normalisation
-from polyp_lightning.tracking.watch import cuts_to_come
+from polyp_lightning.tracking.watch import cuts_to_come, set_names
 
 Batch = dict[str, Any]
 
@@ -102,8 +102,7 @@ class PolypSegmenter(LightningModule):
 
     def _started(self, encoder_weights: str | None) -> nn.Module:
         """The network with its first weights: random, of the encoder, or of a checkpoint, or with its widths only."""
-        origins = {"init_from": self.init_from, "architecture_from": self.architecture_from}
-        given = {f"--model.{name}": path for name, path in origins.items() if path is not None}
+        given = {f"--model.{name}": path for name, path in self._origins().items() if path is not None}
         if not given:
             return build_net(self.arch, self.encoder, encoder_weights)
         if len(given) > 1 or encoder_weights is not None:
@@ -115,6 +114,10 @@ class PolypSegmenter(LightningModule):
         self._check_same_net(stored)
         begin = with_weights if self.init_from else with_widths
         return begin(build_net(self.arch, self.encoder, None), stored)
+
+    def _origins(self) -> dict[str, str | None]:
+        """The checkpoints that a new run may begin from, by option."""
+        return {"init_from": self.init_from, "architecture_from": self.architecture_from}
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (N, 1, H, W) of RGB images (N, 3, H, W) with values in 0 … 255, uint8 or float."""
@@ -225,7 +228,7 @@ class PolypSegmenter(LightningModule):
                 "--trainer.devices 1"
             )
             raise ConfigError(msg)
-        self.test_names = set_names(self.trainer, self.trainer.test_dataloaders)
+        self.test_names = folders_of_sets(self.trainer, self.trainer.test_dataloaders)
         self.test_scores = nn.ModuleList(evaluation_metrics() for _ in self.test_names).to(self.device)
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, list[Any]]:
@@ -285,8 +288,7 @@ class PolypSegmenter(LightningModule):
         datamodule: Any = getattr(self._trainer, "datamodule", None)
         optimizers = self._trainer.optimizers if self._trainer is not None else []
         parameters = dict(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, self.hparams))
-        origins = {"init_from": self.init_from, "architecture_from": self.architecture_from}
-        start = {"encoder_weights": parameters.get("encoder_weights"), **origins}
+        start = {"encoder_weights": parameters.get("encoder_weights"), **self._origins()}
         checkpoint[KEY] = record(self.net, datamodule, start, optimizers)
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**parameters, "encoder_weights": None}
 
@@ -349,14 +351,10 @@ class PolypSegmenter(LightningModule):
             raise ConfigError(msg)
 
 
-def set_names(trainer: Trainer, loaders: Any) -> list[str]:
-    """The names of test or predict sets: ``[""]`` for a single one, else the module's ``test_names`` or numbers."""
-    count = len(loaders) if isinstance(loaders, list | tuple) else 1
-    datamodule: Any = getattr(trainer, "datamodule", None)
-    names = list(getattr(datamodule, "test_names", None) or [])
-    if count == 1:
-        return [""]
-    return names if len(names) == count else [str(index) for index in range(count)]
+def folders_of_sets(trainer: Trainer, loaders: Any) -> list[str]:
+    """The names of test or predict sets where there are several; ``[""]`` for a single one."""
+    names = set_names(trainer, loaders)
+    return names if len(names) > 1 else [""]
 
 
 def _check(lr: float, image_size: int) -> None:

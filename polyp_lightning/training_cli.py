@@ -20,6 +20,7 @@ from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.errors import ConfigError
 from polyp_lightning.files import without_home, written_beside
 from polyp_lightning.prediction import MaskWriter
+from polyp_lightning.pruning.budget import chosen_target
 from polyp_lightning.pruning.callback import TaylorFOPruning
 from polyp_lightning.segmenter import PolypSegmenter
 from polyp_lightning.starts import CONFIG_FILE, disagreements, flat, started
@@ -153,7 +154,9 @@ class PolypCLI(LightningCLI):
 def _describe(logger: Any, config: Any, verb: str) -> None:
     """Group, job type and tags by which a dashboard sorts runs, unless the user or the environment has named them."""
     net = f"{config.model.arch}-{config.model.encoder}"
-    method = "dense" if config.pruning.target == 1 and not _other_target(config.pruning) else config.pruning.criterion
+    flags = config.pruning
+    target = chosen_target(flags.target, flags.target_params, flags.target_gmacs, flags.target_ms)
+    method = "dense" if target.is_everything else flags.criterion
     found = {
         "group": f"{config.data.name}-{config.data.image_size}-{net}",
         "job_type": verb,
@@ -163,10 +166,6 @@ def _describe(logger: Any, config: Any, verb: str) -> None:
         variable = {"group": "WANDB_RUN_GROUP", "job_type": "WANDB_JOB_TYPE", "tags": "WANDB_TAGS"}[name]
         if getattr(logger, name) is None and not os.environ.get(variable):
             setattr(logger, name, value)
-
-
-def _other_target(pruning: Any) -> bool:
-    return any(getattr(pruning, name) is not None for name in ("target_params", "target_gmacs", "target_ms"))
 
 
 def _run_folder(config: Any) -> Path:

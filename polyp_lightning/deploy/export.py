@@ -184,8 +184,8 @@ def _checked(
         facts["int8"] = _int8_change(reference, runner, trained, options, size, say)
     else:
         require_parity(parity, f"the {options.format} model")
-    stored = _stored_scores(options.ckpt_path, trained, size)
-    if stored and not options.int8:
+    stored = None if options.int8 else _stored_scores(options.ckpt_path, trained, size)
+    if stored:
         dice["test"] = stored.dice
         dice["protocol"] = (
             f"{stored.images} test images of {trained.data['protocol']}; {SCORE_PROTOCOL}; the checkpoint in torch, "

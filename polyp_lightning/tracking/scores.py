@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from polyp_lightning.files import sha256
 from polyp_lightning.scored import IMAGES, SCORES, CheckpointScores, ImageScore, add_scores, write_images
 from polyp_lightning.tracking.terminal import show_text
-from polyp_lightning.tracking.watch import data_facts, run_folder
+from polyp_lightning.tracking.watch import data_facts, run_folder, set_names
 
 
 class ScoreWriter(Callback):
@@ -36,7 +36,7 @@ class ScoreWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Takes down the images of a batch."""
-        test_set = _set_names(trainer)[dataloader_idx]
+        test_set = set_names(trainer, trainer.test_dataloaders)[dataloader_idx]
         for name, scores in zip(outputs["name"], outputs["scores"], strict=True):
             self._images.append(ImageScore(test_set, name, scores["dice"], scores["iou"], scores["hd95"]))
 
@@ -62,10 +62,3 @@ class ScoreWriter(Callback):
         digest = sha256(path) if path else ""
         date = datetime.now(UTC).isoformat(timespec="seconds")
         return CheckpointScores(path.name if path else "", digest, data_facts(trainer), sets, date)
-
-
-def _set_names(trainer: Trainer) -> list[str]:
-    loaders: Any = trainer.test_dataloaders
-    count = len(loaders) if isinstance(loaders, list | tuple) else 1
-    names = list(getattr(trainer.datamodule, "test_names", None) or [])  # type: ignore[attr-defined]
-    return names if len(names) == count else [str(index) for index in range(count)]

@@ -50,3 +50,11 @@ def image_size(trainer: Trainer) -> int:
 def run_folder(trainer: Trainer) -> Path:
     """The folder that holds all of this run's files."""
     return Path(trainer.default_root_dir)
+
+
+def set_names(trainer: Trainer, loaders: Any) -> list[str]:
+    """The names of test or predict sets: the data module's ``test_names``, or numbers."""
+    count = len(loaders) if isinstance(loaders, list | tuple) else 1
+    datamodule: Any = getattr(trainer, "datamodule", None)
+    names = list(getattr(datamodule, "test_names", None) or [])
+    return names if len(names) == count else [str(index) for index in range(count)]
