@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def _criterion(cell: Cell, prefix: str) -> dict[str, Any]:
     if cell.judge is None:
         return {}
     options = dict(cell.judge.options)
-    if "seed" in CRITERIA[cell.judge.criterion].__init__.__annotations__:
+    if "seed" in signature(CRITERIA[cell.judge.criterion]).parameters:
         options = {"seed": cell.seed} | options
     return {f"{prefix}criterion": cell.judge.criterion, **({f"{prefix}options": options} if options else {})}
 
