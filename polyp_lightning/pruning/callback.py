@@ -219,14 +219,21 @@ class TaylorFOPruning(Callback):
             "history": [record.as_dict() for record in self.history],
             "dense": self._dense.as_dict() if self._dense else None,
             "criterion": self._criterion.state_dict(),
+            "criterion_name": self._criterion.name,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
+        """The inverse of :meth:`state_dict`; scores of another criterion are left where they are.
+
+        A test or a prediction is made with the default criterion, whatever the run was pruned by.
+        """
         self.history = [StageRecord.from_dict(values) for values in state_dict["history"]]
         self._dense = Dense.from_dict(state_dict["dense"]) if state_dict["dense"] else None
-        self._criterion.load_state_dict(state_dict["criterion"])
-        self._scores_of_all = True
+        scores, name = state_dict["criterion"], state_dict.get("criterion_name", self._criterion.name)
+        # Files from before there was a name tell most criteria apart by what they keep.
+        if name == self._criterion.name and scores.keys() == self._criterion.state_dict().keys():
+            self._criterion.load_state_dict(scores)
+            self._scores_of_all = True
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Store what all processes have scored; every one of them gets here."""

@@ -335,6 +335,25 @@ def test_callback__resumed_at_an_epochs_end_is_bit_equal(tmp_path: Path) -> None
         assert all(torch.equal(expected[k], v) for k, v in resumed.state_dict().items())
 
 
+@pytest.mark.parametrize("trained_by", ["magnitude_l1", "taylor_weight", "taylor_filter", "uniform"])
+def test_load_state_dict__scores_of_another_criterion_are_left(trained_by: str) -> None:
+    """A test of any run is made with the default criterion; of files without the name, too."""
+    state = TaylorFOPruning(0.5, 2, 4, criterion=trained_by).state_dict()
+    if "total" in state["criterion"]:
+        state["criterion"]["total"] = torch.ones(7, dtype=torch.float64)
+    testing = TaylorFOPruning()
+    testing.load_state_dict(state)
+    assert len(testing.state_dict()["criterion"]["total"]) == 1
+    same = TaylorFOPruning(0.5, 2, 4, criterion=trained_by)
+    same.load_state_dict(state)
+    assert same.state_dict()["criterion"].keys() == state["criterion"].keys()
+    assert all(value is not None for value in same.state_dict()["criterion"].values())
+    if trained_by != "taylor_filter":
+        del state["criterion_name"]
+        testing.load_state_dict(state)
+        assert len(testing.state_dict()["criterion"]["total"]) == 1
+
+
 def test_callback__a_schedule_beyond_the_end_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"last cut is at epoch 6, but training ends after 5 epochs .*--pruning\.end"):
         fit(tmp_path, TaylorFOPruning(0.5, 2, 6), TinySegmenter(), 5)
