@@ -7,13 +7,14 @@ from pathlib import Path
 from polyp_lightning.errors import PolypError
 from polyp_lightning.report import curves
 from polyp_lightning.report.answer import QUESTION, Asked, answer, asked
-from polyp_lightning.report.cells import DENSE, Cell, Setting, by_setting, cells
+from polyp_lightning.report.cells import by_setting, cells
 from polyp_lightning.report.comparing import compared
 from polyp_lightning.report.document import Block, Commands, Paragraph, Picture, Points, Section, Table
 from polyp_lightning.report.loss_check import find_check, loss_check
 from polyp_lightning.report.numbers import number, percent, spread, thousands
 from polyp_lightning.report.run_sections import TERMS
 from polyp_lightning.report.sources import Study, inside
+from polyp_lightning.study.replicates import DENSE, Replicates, Setting, on_common_seeds
 from polyp_lightning.study.results import RUNS, Result, read_images
 
 _COMMANDS = 12
@@ -48,7 +49,7 @@ def study_sections(studies: Sequence[Study], root: Path, *, frames: bool) -> lis
     ]
 
 
-def _curves(found: Sequence[Cell]) -> list[Block]:
+def _curves(found: Sequence[Replicates]) -> list[Block]:
     note = "Points: means over seeds. Bands and bars: ± one standard deviation over seeds, where there are several."
     return [
         curves.dice_against(
@@ -58,7 +59,7 @@ def _curves(found: Sequence[Cell]) -> list[Block]:
     ]
 
 
-def _times(found: Sequence[Cell]) -> list[Section]:
+def _times(found: Sequence[Replicates]) -> list[Section]:
     """One drawing for each setting and each way of measuring: times of different machines don't compare."""
     pictures: list[Picture] = []
     rows = [row for cell in found for row in cell.rows if row.ms == row.ms]
@@ -97,13 +98,11 @@ def _checkpoint(studies: Sequence[Study], row: Result) -> Path | None:
 
 
 def _frames(studies: Sequence[Study], question: Asked, root: Path) -> list[Section]:
-    """Chosen by the values of single images, means over seeds; drawn with the networks of each side's first seed."""
+    """Chosen by the values of single images, means over common seeds; drawn with the networks of the first of them."""
     title = "Frames where pruning hurt most"
-    dense, pruned = (_image_dice(studies, cell) for cell in (question.dense, question.pruned))
-    paths = [
-        next((path for row in cell.rows if (path := _checkpoint(studies, row))), None)
-        for cell in (question.dense, question.pruned)
-    ]
+    sides = on_common_seeds(question.dense, question.pruned)
+    dense, pruned = (_image_dice(studies, cell) for cell in sides)
+    paths = [next((path for row in cell.rows if (path := _checkpoint(studies, row))), None) for cell in sides]
     if not dense or not pruned or paths[0] is None or paths[1] is None:
         return [Section(title, [Paragraph("Not shown: values of single images or checkpoints are not in the folder.")])]
     from polyp_lightning.report.frames import Frames, both, drawn, worst
@@ -121,12 +120,12 @@ def _frames(studies: Sequence[Study], question: Asked, root: Path) -> list[Secti
     ]
     text = (
         f"{setting}. {question.pruned.method} at {percent(question.pruned.target)} against dense. Scores are means "
-        f"over seeds, contours those of the first seed. {TERMS}"
+        f"over the seeds of both (n = {len(sides[0].rows)}), contours those of the first. {TERMS}"
     )
     return [Section(title, [Paragraph(text), *pictures])] if pictures else []
 
 
-def _image_dice(studies: Sequence[Study], cell: Cell) -> dict[str, list[float]]:
+def _image_dice(studies: Sequence[Study], cell: Replicates) -> dict[str, list[float]]:
     """Image → its Dice by seed."""
     found: dict[str, list[float]] = {}
     for study in studies:
@@ -140,7 +139,7 @@ def _image_dice(studies: Sequence[Study], cell: Cell) -> dict[str, list[float]]:
     return found
 
 
-def _table(setting: Setting, own: Sequence[Cell]) -> Table:
+def _table(setting: Setting, own: Sequence[Replicates]) -> Table:
     head = [
         "method", "target", "n", "epochs", "Dice", "IoU", "PraNet's Dice", "HD95 px", "false positives", "val Dice",
         "GMACs", "parameters", "ms",
@@ -155,7 +154,7 @@ def _table(setting: Setting, own: Sequence[Cell]) -> Table:
     return Table(head, rows, caption)
 
 
-def _cells(cell: Cell) -> list[str]:
+def _cells(cell: Replicates) -> list[str]:
     target = percent(1.0 if cell.method == DENSE else cell.target)
     scores = [_spread(cell, field, digits) for field, digits in _SCORES]
     costs = [number(cell.mean("gmacs")), thousands(cell.mean("params")), _spread(cell, "ms", 1)]
@@ -165,11 +164,11 @@ def _cells(cell: Cell) -> list[str]:
 _SCORES = (("dice", 3), ("iou", 3), ("pranet_dice", 3), ("hd95", 1), ("false_positive_rate", 3), ("val_dice", 3))
 
 
-def _spread(cell: Cell, field: str, digits: int) -> str:
+def _spread(cell: Replicates, field: str, digits: int) -> str:
     return spread(cell.mean(field), cell.deviation(field), digits)
 
 
-def _protocol(rows: Sequence[Result], found: Sequence[Cell]) -> Section:
+def _protocol(rows: Sequence[Result], found: Sequence[Replicates]) -> Section:
     seeds = sorted({row.seed for row in rows})
     machines = dict.fromkeys(f"{row.machine} ({row.ms_backend}, threads: {row.threads})" for row in rows if row.machine)
     dates = sorted({row.date[:10] for row in rows if row.date})

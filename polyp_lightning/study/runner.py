@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,6 +58,11 @@ class Runner:
     launch: Launch = launch
     _minutes: list[float] = field(default_factory=list)
     _failed: dict[str, str] = field(default_factory=dict)
+    _finished: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Finds cells by id."""
+        self._by_id = {cell.id: cell for cell in self.study.cells}
 
     def run(self, cells: Sequence[Cell]) -> bool:
         """Runs cells until all are done or have failed.
@@ -67,8 +72,9 @@ class Runner:
         """
         waiting = list(cells)
         while waiting:
-            left = [cell for cell in waiting if not self._over(cell, waiting)]
-            if left == waiting:
+            ids = {cell.id for cell in waiting}
+            left = [cell for cell in waiting if not self._over(cell, ids)]
+            if len(left) == len(waiting):
                 # What is left is in other processes' hands.
                 time.sleep(_WAIT)
             waiting = left
@@ -76,31 +82,34 @@ class Runner:
             show_text(f"FAILED {name}: {reason}")
         return not self._failed
 
-    def _over(self, cell: Cell, waiting: Sequence[Cell]) -> bool:
+    def _over(self, cell: Cell, waiting: Collection[str]) -> bool:
         """Does what can be done for a cell now: run it, or note that it can't be run."""
         reason = self._hopeless(cell, waiting)
         if reason:
             self._failed[cell.id] = reason
             return True
-        if not all(self._progress(need).done for need in self._needs(cell)):
+        if not all(map(self._done, cell.needs)):
             return False
         with claimed(self.out / "claims" / f"{cell.id}.lock") as claim:
             if claim is None:
                 return False
-            if not self._progress(cell).done:
+            if not self._done(cell.id):
                 self._attempt(cell, claim, len(waiting))
         return True
 
-    def _hopeless(self, cell: Cell, waiting: Sequence[Cell]) -> str:
-        for need in self._needs(cell):
-            if need.id in self._failed:
-                return f"it needs {need.id}, which failed"
-            if need not in waiting and not self._progress(need).done:
-                return f"it needs {need.id}, which is not done; run that first, or widen --only"
+    def _hopeless(self, cell: Cell, waiting: Collection[str]) -> str:
+        for need in cell.needs:
+            if need in self._failed:
+                return f"it needs {need}, which failed"
+            if need not in waiting and not self._done(need):
+                return f"it needs {need}, which is not done; run that first, or widen --only"
         return ""
 
-    def _needs(self, cell: Cell) -> list[Cell]:
-        return [one for one in self.study.cells if one.id in cell.needs]
+    def _done(self, name: str) -> bool:
+        """Whether a cell is done; its files are read until it is, and no more afterwards."""
+        if name not in self._finished and self._progress(self._by_id[name]).done:
+            self._finished.add(name)
+        return name in self._finished
 
     def _progress(self, cell: Cell) -> Progress:
         return load_progress(self._folder(cell), self.settings(cell))
