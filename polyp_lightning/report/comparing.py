@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from polyp_lightning.report.cells import SEED_METHOD
+from polyp_lightning.report.cells import SEED_METHOD, cells
 from polyp_lightning.report.document import Block, Paragraph, Table
 from polyp_lightning.report.numbers import DASH, number, percent, signed, spread
 from polyp_lightning.report.sources import Study
@@ -43,9 +43,8 @@ class Compared:
             f"{SEED_METHOD} against every other method on the same images and on the seeds that both have, by the Dice "
             f"of single images; positive: {SEED_METHOD} is better. Intervals: 95 %, percentile bootstrap over images "
             f"({RESAMPLES} resamples). p: Wilcoxon's signed rank test over images, corrected by Holm's method for all "
-            "rows here. Both speak of other images, for these seeds. What other seeds would change shows in the last "
-            "but two column; better and worse are said only where all of at least two seeds agree. One seed is not "
-            "tested."
+            "rows here. Both speak of other images, for these seeds; what other seeds would change shows under 'by "
+            "seed'. Better and worse are said only where all of at least two seeds agree. One seed is not tested."
         )
         head = ["against", "target", "seeds", "images", "difference", "95 % interval", "p (Holm)", "by seed"]
         head += [f"{SEED_METHOD}, mean ± sd", "the other"]
@@ -72,7 +71,7 @@ def compared(studies: Sequence[Study]) -> Compared | None:
             if (folder / IMAGES).is_file():
                 results.append(row)
                 images.setdefault(row.run, read_images(folder))
-    rows = comparisons(results, images, SEED_METHOD)
+    rows = comparisons([row for cell in cells(results) for row in cell.rows], images, SEED_METHOD)
     return Compared(rows, sum(len(study.rows) for study in studies) - len(results)) if rows else None
 
 

@@ -1,6 +1,7 @@
 """The sections on studies."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -11,11 +12,16 @@ from polyp_lightning.report.cells import by_setting, cells
 from polyp_lightning.report.comparing import compared
 from polyp_lightning.report.document import Block, Commands, Paragraph, Picture, Points, Section, Table
 from polyp_lightning.report.loss_check import find_check, loss_check
-from polyp_lightning.report.numbers import number, percent, spread, thousands
+from polyp_lightning.report.numbers import DASH, number, percent, spread, thousands
 from polyp_lightning.report.run_sections import TERMS
 from polyp_lightning.report.sources import Study, inside
 from polyp_lightning.study.replicates import DENSE, Replicates, Setting, on_common_seeds
 from polyp_lightning.study.results import RUNS, Result, read_images
+
+_TIMED = (
+    "Measured by each run at its end, with whatever else the machine did then, or for all networks in turns by "
+    "`study --retime` on a machine without other work; only the latter are times to quote."
+)
 
 _COMMANDS = 12
 """Commands shown: a study has hundreds, and its table holds them all."""
@@ -45,7 +51,7 @@ def study_sections(studies: Sequence[Study], root: Path, *, frames: bool) -> lis
         *(_frames(studies, question, root) if frames and question else []),
         Section("All results", [_table(setting, own) for setting, own in by_setting(found).items()]),
         *([Section("Paired comparisons", comparisons.blocks())] if comparisons else []),
-        _protocol(rows, found),
+        _protocol(rows),
     ]
 
 
@@ -66,11 +72,15 @@ def _times(found: Sequence[Replicates]) -> list[Section]:
     ways = dict.fromkeys((row.machine, row.ms_backend, row.threads) for row in rows)
     for machine, backend, threads in ways:
         own = [row for row in rows if (row.machine, row.ms_backend, row.threads) == (machine, backend, threads)]
-        for setting, group in by_setting(cells(own)).items():
+        # A network takes the same time on every test set: the first is its own.
+        groups = by_setting(cells(own))
+        first = {replace(setting, test_set=""): setting for setting in reversed(groups)}
+        for setting in reversed(first.values()):
+            group = groups[setting]
             unit = f"ms per image: {backend}, {threads} thread{'s' * (threads != 1)}, batch 1"
             note = f"{setting}. {machine}, {backend}, {threads} thread{'s' * (threads != 1)}, batch 1, network alone."
             pictures.append(curves.dice_against("ms", unit, group, f"ms-{len(pictures)}", note))
-    return [Section("Dice against measured time", pictures)] if pictures else []
+    return [Section("Dice against measured time", [Paragraph(_TIMED), *pictures])] if pictures else []
 
 
 def _widths(studies: Sequence[Study], question: Asked | None) -> list[Section]:
@@ -151,7 +161,9 @@ def _table(setting: Setting, own: Sequence[Replicates]) -> Table:
         "something is found. val Dice: network resolution, by which the checkpoint was chosen. ms: median of one "
         "image; the machine stands under the protocol."
     )
-    return Table(head, rows, caption)
+    # Most data sets have no frame without a polyp: a column of dashes pushes the others off the page.
+    kept = [place for place in range(len(head)) if any(row[place] != DASH for row in rows)]
+    return Table([head[place] for place in kept], [[row[place] for place in kept] for row in rows], caption)
 
 
 def _cells(cell: Replicates) -> list[str]:
@@ -168,7 +180,7 @@ def _spread(cell: Replicates, field: str, digits: int) -> str:
     return spread(cell.mean(field), cell.deviation(field), digits)
 
 
-def _protocol(rows: Sequence[Result], found: Sequence[Replicates]) -> Section:
+def _protocol(rows: Sequence[Result]) -> Section:
     seeds = sorted({row.seed for row in rows})
     machines = dict.fromkeys(f"{row.machine} ({row.ms_backend}, threads: {row.threads})" for row in rows if row.machine)
     dates = sorted({row.date[:10] for row in rows if row.date})
@@ -176,7 +188,8 @@ def _protocol(rows: Sequence[Result], found: Sequence[Replicates]) -> Section:
     starts = sorted({row.encoder_weights or "random" for row in rows})
     commands = list(dict.fromkeys(row.command for row in rows if row.command))
     points = [
-        f"{len({row.run for row in rows})} runs, {len(found)} cells, seeds {', '.join(map(str, seeds))}.",
+        f"{len({row.run for row in rows})} runs, seeds {', '.join(map(str, seeds))}.",
+        f"Tested on {', '.join(dict.fromkeys(row.test_set for row in rows))}.",
         "Checkpoints are chosen on the validation images; each chosen network is tested once.",
         f"Encoders start from: {', '.join(starts)}.",
         f"Machines and how time was measured: {'; '.join(machines) or 'not known'}.",

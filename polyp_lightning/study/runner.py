@@ -4,6 +4,7 @@ Several processes, on one machine or on several that share the folder, may run t
 """
 
 import argparse
+import math
 import os
 import shlex
 import subprocess
@@ -17,8 +18,9 @@ from polyp_lightning.errors import ConfigError, PolypError
 from polyp_lightning.study.outcome import outcome
 from polyp_lightning.study.plan import Cell, Study, read_study
 from polyp_lightning.study.progress import Progress, claimed, load_progress
-from polyp_lightning.study.results import IMAGES, RESULTS, RUNS, append_result, write_images
+from polyp_lightning.study.results import IMAGES, RESULTS, RUNS, append_result, read_results, write_images
 from polyp_lightning.study.steps import Step, best_checkpoint, resumed, test_steps, training_steps
+from polyp_lightning.study.timing import retime
 from polyp_lightning.tracking.terminal import show_text
 
 LOG = "log.txt"
@@ -214,13 +216,28 @@ def main(args: Sequence[str]) -> int:
     options = _parser().parse_args(list(args))
     study = read_study(options.config, dict(options.weights))
     runner, cells = Runner(study, options.out), study.only(options.only)
+    if options.retime:
+        show_text(f"measured {retime(study, options.out)} networks in turns; wrote {options.out / RESULTS}")
+        return 0
     if not options.dry_run:
-        return 0 if runner.run(cells) else 1
+        done = runner.run(cells)
+        _ask_for_times(options.out)
+        return 0 if done else 1
     for cell in cells:
         needs = f" (after {', '.join(cell.needs)})" if cell.needs else ""
         show_text("\n".join([f"{cell.id}{needs}", *(f"  {line}" for line in runner.commands(cell))]))
     show_text(f"{len(cells)} runs; nothing was run")
     return 0
+
+
+def _ask_for_times(out: Path) -> None:
+    """Runs side by side leave no time that could be trusted."""
+    path = out / RESULTS
+    untimed = {row.run for row in read_results(path) if math.isnan(row.ms)} if path.is_file() else ()
+    if untimed:
+        show_text(
+            f"{len(untimed)} runs have no milliseconds: the machine had other work. Add --retime when it has none."
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -231,6 +248,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--only", metavar="PATTERN", help="the runs whose name matches, such as '*taylor*_s0'")
     parser.add_argument("--dry_run", action="store_true", help="show the runs and their commands")
+    parser.add_argument(
+        "--retime", action="store_true", help="run nothing; measure all networks' milliseconds anew, in turns"
+    )
     parser.add_argument(
         *("--weights", "-w"),
         action="append",
