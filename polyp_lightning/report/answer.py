@@ -83,12 +83,22 @@ def _contest(question: Asked, comparisons: Compared | None) -> str:
     outcomes: dict[str, list[str]] = {BETTER: [], WORSE: [], TIED: [], UNTESTED: []}
     for row in rows:
         outcomes[outcome(row)].append(verdict(row))
-    said = "; ".join(f"{how} {', '.join(others)}" for how, others in outcomes.items() if others)
+    said = "; ".join(f"{how} {' · '.join(others)}" for how, others in outcomes.items() if others)
     rule = f" Better and worse: corrected p below {ALPHA}, and the same sign under every seed."
     tested = any(outcomes[how] for how in (BETTER, WORSE, TIED))
     with_interval = ", difference of Dice with 95 % interval" if tested else ", difference of Dice"
     target = percent(question.pruned.target)
-    return f"At {target} of the MACs{with_interval}: {SEED_METHOD} is {said}.{rule if tested else ''}"
+    return f"At {target} of the MACs{with_interval}: {SEED_METHOD} is {said}.{rule if tested else ''}{_start(question)}"
+
+
+def _start(question: Asked) -> str:
+    """What is to be said of networks that began with less than the one that is asked about."""
+    pretrained = any(row.encoder_weights for row in question.pruned.rows)
+    bare = [cell.method for cell in question.others if not any(row.encoder_weights for row in cell.rows)]
+    if not (pretrained and bare):
+        return ""
+    names = " · ".join(bare)
+    return f" {names}: from random weights, {SEED_METHOD} from a pretrained encoder; that gap is not pruning's alone."
 
 
 def _time(question: Asked) -> str:

@@ -42,6 +42,9 @@ def test_answer__three_lines_with_the_figures(tmp_path: Path) -> None:
     # On every image 0.1 better, so that the interval is that value.
     assert "better than random +0.100 [+0.100, +0.100]" in contest
     assert "not told apart from scratch of taylor" in contest
+    assert contest.endswith(
+        "scratch of taylor: from random weights, taylor from a pretrained encoder; that gap is not pruning's alone."
+    )
     assert time.startswith("4.00 times fewer MACs, 4.00 times faster: 80.0 ± 0.0 → 20.0 ± 0.0 ms")
 
 
