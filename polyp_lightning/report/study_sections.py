@@ -108,9 +108,10 @@ def _checkpoint(studies: Sequence[Study], row: Result) -> Path | None:
 
 
 def _frames(studies: Sequence[Study], question: Asked, root: Path) -> list[Section]:
-    """Chosen by the values of single images, means over common seeds; drawn with the networks of the first of them."""
+    """Those of the first common seed alone: a mean over seeds would not be what the contours show."""
     title = "Frames where pruning hurt most"
-    sides = on_common_seeds(question.dense, question.pruned)
+    common = on_common_seeds(question.dense, question.pruned)
+    sides = [cell.only(common[0].seeds[:1]) for cell in common]
     dense, pruned = (_image_dice(studies, cell) for cell in sides)
     paths = [next((path for row in cell.rows if (path := _checkpoint(studies, row))), None) for cell in sides]
     if not dense or not pruned or paths[0] is None or paths[1] is None:
@@ -129,8 +130,8 @@ def _frames(studies: Sequence[Study], question: Asked, root: Path) -> list[Secti
         if (frame := frames.of_test(setting.test_set, drop.name))
     ]
     text = (
-        f"{setting}. {question.pruned.method} at {percent(question.pruned.target)} against dense. Scores are means "
-        f"over the seeds of both (n = {len(sides[0].rows)}), contours those of the first. {TERMS}"
+        f"{setting}. {question.pruned.method} at {percent(question.pruned.target)} against dense, both "
+        f"of seed {sides[0].seeds[0]}. {TERMS}"
     )
     return [Section(title, [Paragraph(text), *pictures])] if pictures else []
 
