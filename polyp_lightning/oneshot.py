@@ -109,7 +109,7 @@ def main(args: Sequence[str]) -> int:
     Raises:
         PolypError: a mistake in options, data or checkpoint.
     """
-    parser = ArgumentParser(prog="polyp_lightning prune", exit_on_error=False, description=_summary())
+    parser = ArgumentParser(prog="python -m polyp_lightning prune", exit_on_error=False, description=_summary())
     parser.add_function_arguments(prune)
     try:
         options = parser.instantiate_classes(parser.parse_args(list(args)))

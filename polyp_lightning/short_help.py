@@ -21,12 +21,21 @@ class Flag(NamedTuple):
     text: str
 
 
-_DATA = (
-    Flag("--data.name", "phantom", "phantom, kvasir, clinicdb, pranet or folder"),
-    Flag("--data.root", "", "folder of data sets ($POLYP_DATA, else datasets/)"),
-    Flag("--data.split", "", "the split by name (the data set's honest one)"),
+_SETS = "phantom, kvasir, clinicdb, pranet or folder"
+_READING = (
+    Flag("--data.root", "", "folder of data sets ($POLYP_DATA, else datasets/); with folder, the folder itself"),
     Flag("--data.batch_size", "8", "frames in a batch"),
     Flag("--data.num_workers", "2", "processes that load batches"),
+)
+_DATA = (
+    Flag("--data.name", "phantom", _SETS),
+    Flag("--data.split", "", "the split by name (the data set's honest one)"),
+    *_READING,
+)
+_OTHER_DATA = (
+    Flag("--data.name", "", f"{_SETS} (the checkpoint's)"),
+    Flag("--data.split", "", "the split by name (the checkpoint's; of other data, the honest one)"),
+    *_READING,
 )
 _TRAINER = (
     Flag("--trainer.accelerator", "auto", "cpu, gpu or auto"),
@@ -60,13 +69,13 @@ _PAGES: dict[str, tuple[str, tuple[Flag, ...]]] = {
             Flag("--trainer.logger", "", "false: no W&B (offline unless logged in)"),
         ),
     ),
-    "validate": ("Loss, Dice and IoU on the validation images.", (_CHECKPOINT, *_DATA, *_TRAINER)),
-    "test": ("All metrics on the test images, at their original sizes.", (_CHECKPOINT, *_DATA, *_TRAINER)),
+    "validate": ("Loss, Dice and IoU on the validation images.", (_CHECKPOINT, *_OTHER_DATA, *_TRAINER)),
+    "test": ("All metrics on the test images, at their original sizes.", (_CHECKPOINT, *_OTHER_DATA, *_TRAINER)),
     "predict": (
         "Write masks as PNG, at the size of the original images.",
         (
             _CHECKPOINT,
-            *_DATA,
+            *_OTHER_DATA,
             Flag("--masks.output", "", "folder for the masks (masks/ in the run's folder)"),
             Flag("--masks.overlay", "false", "true: also the images with the masks' contours"),
             *_TRAINER,

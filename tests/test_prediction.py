@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from polyp_lightning.errors import DataError
-from polyp_lightning.prediction import CONTOUR, MaskWriter, draw_contour
+from polyp_lightning.prediction import CONTOUR, RIM, MaskWriter, draw_contour
 
 Pixels = NDArray[np.uint8]
 
@@ -140,16 +140,29 @@ def test_mask_writer__keeps_no_masks_in_memory(tmp_path: Path) -> None:
 
 
 def test_draw_contour__surrounds_the_mask_and_nothing_else() -> None:
-    frame = np.zeros((60, 40, 3), np.uint8)
+    frame = np.full((60, 40, 3), 200, np.uint8)
     mask = mask_of(0, (60, 40))
     drawn = np.asarray(draw_contour(frame, mask))
-    outline = (drawn == CONTOUR).all(-1)
-    expected = np.zeros((60, 40), bool)
+    outline, rim = ((drawn == colour).all(-1) for colour in (CONTOUR, RIM))
+    near, far = np.zeros((2, 60, 40), bool)
     for y, x in np.argwhere(mask > 0):
-        expected[y - 1 : y + 2, x - 1 : x + 2] = True
-    np.testing.assert_array_equal(outline, expected & (mask == 0))
-    assert not drawn[~outline].any()
-    assert not frame.any()
+        near[y - 1 : y + 2, x - 1 : x + 2] = True
+        far[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3] = True
+    np.testing.assert_array_equal(outline, near & (mask == 0))
+    np.testing.assert_array_equal(rim, far & ~near)
+    assert (drawn[~outline & ~rim] == 200).all()
+    assert (frame == 200).all()
+
+
+def test_draw_contour__is_seen_in_grey_on_mucosa_of_its_own_lightness() -> None:
+    """The outline's grey is that of the frame: without a rim nothing would be left of it."""
+    grey = Image.new("RGB", (1, 1), CONTOUR).convert("L").getpixel((0, 0))
+    frame = np.full((300, 300, 3), grey, np.uint8)
+    mask = np.zeros((300, 300), np.uint8)
+    mask[100:200, 100:200] = 255
+    seen = np.asarray(draw_contour(frame, mask).convert("L")).astype(int)
+    # From left to right: mucosa, the rim, the outline, the polyp.
+    assert list(seen[150, [90, 95, 98, 110]]) == [grey, 0, grey, grey]
 
 
 def test_draw_contour__sizes_that_differ() -> None:

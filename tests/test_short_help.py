@@ -1,8 +1,9 @@
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from polyp_lightning.cli import USAGE, main
+from polyp_lightning.data.datasets import DatasetName
 from polyp_lightning.short_help import VERBS, flags, short_help
 from polyp_lightning.starts import flat
 
@@ -30,6 +31,11 @@ def test_help__of_the_other_verbs_fits_a_screen(
         main([verb, "--help"])
     assert stopped.value.code == 0
     assert fits(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("verb", ["fit", "test"])
+def test_short_help__names_every_data_set(verb: str) -> None:
+    assert all(name in short_help(verb) for name in get_args(DatasetName))
 
 
 def test_usage__fits_a_screen() -> None:

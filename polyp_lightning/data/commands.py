@@ -30,7 +30,7 @@ def main(args: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="polyp_lightning data", description="Fetch and check data sets.")
+    parser = argparse.ArgumentParser(prog="python -m polyp_lightning data", description="Fetch and check data sets.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     fetch = verbs.add_parser("fetch", help="download a data set, or say how to get it")
     fetch.add_argument("data_set", choices=["kvasir", "clinicdb"], metavar="kvasir|clinicdb")

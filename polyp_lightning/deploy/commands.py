@@ -35,7 +35,9 @@ def main(args: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="polyp_lightning", description="From a checkpoint to frames per second.")
+    parser = argparse.ArgumentParser(
+        prog="python -m polyp_lightning", description="From a checkpoint to frames per second."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     _export_options(verbs.add_parser("export", help="write a model that runs without this project"))
     _benchmark_options(verbs.add_parser("benchmark", help="measure frames per second and where the time goes"))

@@ -95,7 +95,7 @@ def _write(text: str, path: Path) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="polyp_lightning report",
+        prog="python -m polyp_lightning report",
         description="Writes one page that needs nothing else, about runs of `fit` and studies.",
         allow_abbrev=False,
     )

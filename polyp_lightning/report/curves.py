@@ -22,7 +22,7 @@ def dice_against(cost: str, unit: str, cells: Sequence[Replicates], name: str, n
         name: the picture's.
         note: what the reader has to know beside.
     """
-    groups = _lines([cell for cell in cells if not math.isnan(cell.mean(cost)) and not math.isnan(cell.mean("dice"))])
+    groups = by_line([cell for cell in cells if not math.isnan(cell.mean(cost)) and not math.isnan(cell.mean("dice"))])
     with drawing(8.2, 4.4) as figure:
         axes = figure.add_subplot()
         for method, look in looks(list(groups)).items():
@@ -41,7 +41,7 @@ def _frame(axes: Axes) -> None:
     axes.set_ylim(low - missing / 2, high + missing / 2)
 
 
-def _lines(cells: Sequence[Replicates]) -> dict[str, list[Replicates]]:
+def by_line(cells: Sequence[Replicates]) -> dict[str, list[Replicates]]:
     """The cells of each line: a method's, apart by epochs where they differ."""
     epochs: dict[str, set[int]] = {}
     for cell in cells:

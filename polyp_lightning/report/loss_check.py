@@ -2,22 +2,40 @@
 
 import csv
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from polyp_lightning.errors import DataError
-from polyp_lightning.report.document import Block, Paragraph, Picture, Table
+from polyp_lightning.report.document import Block, Commands, Paragraph, Picture, Table
 from polyp_lightning.report.numbers import number
 from polyp_lightning.report.plotting import drawing, legend, looks, picture, tidy
 
 _COLUMNS = ("criterion", "components", "macs_removed", "change", "predicted_change")
 _CHECKED = "taylor"
 
+CHECK = "Predicted against measured change of the loss"
+"""The title of the section."""
+
 
 def find_check(folder: Path) -> Path | None:
     """The folder of a check: the run's own, or one directly in it."""
     found = [path.parent for path in (*folder.glob("sets.csv"), *sorted(folder.glob("*/sets.csv")))]
     return next((one for one in found if (one / "correlations.csv").is_file()), None)
+
+
+def how_to_check(checkpoint: Path, folder: Path) -> list[Block]:
+    """What to say where there is no check.
+
+    Args:
+        checkpoint: a dense network.
+        folder: of the run or study, in which a report looks for the check.
+    """
+    files = [f"--ckpt_path {shlex.quote(str(checkpoint))}", f"--out {shlex.quote(str(folder / 'taylor-check'))}"]
+    return [
+        Paragraph("Not measured yet. This does so, in minutes; the next report shows it:"),
+        Commands([" ".join(["python -m polyp_lightning.study.taylor_check", *files])]),
+    ]
 
 
 def loss_check(folder: Path, name: str) -> list[Block]:

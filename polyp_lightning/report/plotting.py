@@ -33,7 +33,11 @@ _SETTINGS: Any = {
 
 @dataclass(frozen=True)
 class Look:
-    """How one series is drawn; no two of the first 32 are alike, even in grey."""
+    """How one series is drawn.
+
+    No two of the first 32 have the same marker and dash, which is what grey print leaves; of the first 16, those of one
+    colour differ in both.
+    """
 
     colour: str
     marker: str
@@ -45,9 +49,9 @@ def looks(names: Sequence[str]) -> dict[str, Look]:
     return {
         name: Look(
             _COLOURS[number % len(_COLOURS)],
-            # Shifted in each round, so that colour and marker together come back late.
-            _MARKERS[(number + number // len(_MARKERS)) % len(_MARKERS)],
-            _DASHES[number % len(_DASHES)],
+            # Shifted in each round of the colours, by other amounts, so that no two of the three come back together.
+            _MARKERS[(number + number // len(_COLOURS)) % len(_MARKERS)],
+            _DASHES[(number + 2 * (number // len(_COLOURS))) % len(_DASHES)],
         )
         for number, name in enumerate(names)
     }

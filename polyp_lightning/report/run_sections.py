@@ -9,7 +9,7 @@ from polyp_lightning.errors import PolypError
 from polyp_lightning.pruning.stages import StageRecord
 from polyp_lightning.report import curves
 from polyp_lightning.report.document import Block, Commands, Paragraph, Points, Section, Table
-from polyp_lightning.report.loss_check import find_check, loss_check
+from polyp_lightning.report.loss_check import CHECK, find_check, how_to_check, loss_check
 from polyp_lightning.report.numbers import number, percent, signed, thousands
 from polyp_lightning.report.sources import FitRun
 from polyp_lightning.scored import read_scores
@@ -29,7 +29,8 @@ def run_sections(runs: Sequence[FitRun], root: Path, *, frames: bool) -> list[Se
     labels = named(runs)
     sections = [_question(labels), _curves(labels)]
     for number_, (label, run) in enumerate(labels.items()):
-        found = [_stages(run), *_tests(run), *_widths(run, number_), *_speed(run), *_check(run, number_)]
+        check = _check(run, number_, advise=len(labels) == 1)
+        found = [_stages(run), *_tests(run), *_widths(run, number_), *_speed(run), *check]
         found += _frames(run, root, number_) if frames else []
         prefix = f"{label}: " if len(labels) > 1 else ""
         sections += [Section(prefix + part.title, part.blocks) for part in found]
@@ -150,13 +151,11 @@ def _benchmark(path: Path) -> list[dict[str, str]]:
         return list(reader) if set(_BENCHMARK) <= set(reader.fieldnames or []) else []
 
 
-def _check(run: FitRun, number_: int) -> list[Section]:
+def _check(run: FitRun, number_: int, *, advise: bool) -> list[Section]:
     folder = find_check(run.folder)
-    return (
-        []
-        if folder is None
-        else [Section("Predicted against measured change of the loss", loss_check(folder, f"check-{number_}"))]
-    )
+    if folder is not None:
+        return [Section(CHECK, loss_check(folder, f"check-{number_}"))]
+    return [Section(CHECK, how_to_check(run.best[0], run.folder))] if advise and 0 in run.best else []
 
 
 def _frames(run: FitRun, root: Path, number_: int) -> list[Section]:

@@ -11,7 +11,8 @@ from polyp_lightning.report.answer import QUESTION, Asked, answer, asked
 from polyp_lightning.report.cells import by_setting, cells
 from polyp_lightning.report.comparing import compared
 from polyp_lightning.report.document import Block, Commands, Paragraph, Picture, Points, Section, Table
-from polyp_lightning.report.loss_check import find_check, loss_check
+from polyp_lightning.report.dots import dice_by_method, one_target
+from polyp_lightning.report.loss_check import CHECK, find_check, how_to_check, loss_check
 from polyp_lightning.report.numbers import DASH, number, percent, spread, thousands
 from polyp_lightning.report.run_sections import TERMS
 from polyp_lightning.report.sources import Study, inside
@@ -44,10 +45,10 @@ def study_sections(studies: Sequence[Study], root: Path, *, frames: bool) -> lis
     lines: list[Block] = [Paragraph(QUESTION), Points(answer(question, comparisons, found))]
     return [
         Section("Question and answer", lines),
-        Section("Dice against GMACs", _curves(found)),
+        _curves(found),
         *_times(found),
         *_widths(studies, question),
-        *_checks(studies),
+        *_checks(studies, question),
         *(_frames(studies, question, root) if frames and question else []),
         Section("All results", [_table(setting, own) for setting, own in by_setting(found).items()]),
         *([Section("Paired comparisons", comparisons.blocks())] if comparisons else []),
@@ -55,14 +56,24 @@ def study_sections(studies: Sequence[Study], root: Path, *, frames: bool) -> lis
     ]
 
 
-def _curves(found: Sequence[Replicates]) -> list[Block]:
+def _curves(found: Sequence[Replicates]) -> Section:
+    groups = by_setting(found)
+    targets = {one_target(own) for own in groups.values()}
+    # A title that is true of all drawings.
+    (target,) = targets if len(targets) == 1 else (None,)
+    title = f"Dice by method at {percent(target)} of the MACs" if target else "Dice against GMACs"
+    return Section(title, [_dice(f"gmacs-{place}", *group) for place, group in enumerate(groups.items())])
+
+
+def _dice(name: str, setting: Setting, own: Sequence[Replicates]) -> Picture:
+    """Against GMACs; at a single target, where that would be one vertical line, by method."""
+    target = one_target(own)
+    if target:
+        note = "Bars: means over seeds. Circles: seeds. Dashed: the dense network."
+        return dice_by_method(own, name, f"{setting}. {percent(target)} of the dense MACs. {note}")
     note = "Points: means over seeds. Bands and bars: ± one standard deviation over seeds, where there are several."
-    return [
-        curves.dice_against(
-            "gmacs", f"GMACs per image at {setting.image_size}²", own, f"gmacs-{place}", f"{setting}. {note}"
-        )
-        for place, (setting, own) in enumerate(by_setting(found).items())
-    ]
+    unit = f"GMACs per image at {setting.image_size}²"
+    return curves.dice_against("gmacs", unit, own, name, f"{setting}. {note}")
 
 
 def _times(found: Sequence[Replicates]) -> list[Section]:
@@ -86,7 +97,7 @@ def _times(found: Sequence[Replicates]) -> list[Section]:
 def _widths(studies: Sequence[Study], question: Asked | None) -> list[Section]:
     """Of the first seed of the asked method, where its checkpoint lies in the study's folder."""
     for row in question.pruned.rows if question else ():
-        path = _checkpoint(studies, row)
+        path = _checkpoint(studies, [row])
         if path is None:
             continue
         stages = inside(path)[0]
@@ -96,14 +107,18 @@ def _widths(studies: Sequence[Study], question: Asked | None) -> list[Section]:
     return []
 
 
-def _checks(studies: Sequence[Study]) -> list[Section]:
+def _checks(studies: Sequence[Study], question: Asked | None) -> list[Section]:
     folders = [folder for study in studies if (folder := find_check(study.folder))]
     blocks = list(chain.from_iterable(loss_check(folder, f"check-{n}") for n, folder in enumerate(folders)))
-    return [Section("Predicted against measured change of the loss", blocks)] if blocks else []
+    dense = _checkpoint(studies, question.dense.rows) if question else None
+    if not blocks and dense:
+        blocks = how_to_check(dense, studies[0].folder)
+    return [Section(CHECK, blocks)] if blocks else []
 
 
-def _checkpoint(studies: Sequence[Study], row: Result) -> Path | None:
-    paths = [study.folder / row.checkpoint for study in studies if row in study.rows and row.checkpoint]
+def _checkpoint(studies: Sequence[Study], rows: Sequence[Result]) -> Path | None:
+    """That of the first row whose file lies in its study's folder."""
+    paths = [study.folder / row.checkpoint for row in rows for study in studies if row in study.rows]
     return next((path for path in paths if path.is_file()), None)
 
 
@@ -113,7 +128,7 @@ def _frames(studies: Sequence[Study], question: Asked, root: Path) -> list[Secti
     common = on_common_seeds(question.dense, question.pruned)
     sides = [cell.only(common[0].seeds[:1]) for cell in common]
     dense, pruned = (_image_dice(studies, cell) for cell in sides)
-    paths = [next((path for row in cell.rows if (path := _checkpoint(studies, row))), None) for cell in sides]
+    paths = [_checkpoint(studies, cell.rows) for cell in sides]
     if not dense or not pruned or paths[0] is None or paths[1] is None:
         return [Section(title, [Paragraph("Not shown: values of single images or checkpoints are not in the folder.")])]
     from polyp_lightning.report.frames import Frames, both, drawn, worst
@@ -156,14 +171,18 @@ def _table(setting: Setting, own: Sequence[Replicates]) -> Table:
         "GMACs", "parameters", "ms",
     ]  # fmt: skip
     rows = [_cells(cell) for cell in own]
+    epochs = {cell.epochs for cell in own}
+    same = f", {own[0].epochs} epochs" if len(epochs) == 1 else ""
     caption = (
-        f"{setting}. Mean ± standard deviation over n seeds. Dice and IoU: per image at 0.5, original size, mean over "
+        f"{setting}{same}. Mean ± standard deviation over n seeds. Dice and IoU: per image at 0.5, original size, mean over "
         "images. PraNet's Dice: over 256 thresholds. False positives: share of frames without a polyp on which "
         "something is found. val Dice: network resolution, by which the checkpoint was chosen. ms: median of one "
         "image; the machine stands under the protocol."
     )
-    # Most data sets have no frame without a polyp: a column of dashes pushes the others off the page.
+    # A column that says nothing pushes others off the page: most data sets have no frame without a polyp.
     kept = [place for place in range(len(head)) if any(row[place] != DASH for row in rows)]
+    if same:
+        kept.remove(head.index("epochs"))
     return Table([head[place] for place in kept], [[row[place] for place in kept] for row in rows], caption)
 
 

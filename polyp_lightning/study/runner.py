@@ -241,7 +241,11 @@ def _ask_for_times(out: Path) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="polyp_lightning study", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m polyp_lightning study",
+        description="Runs what a configuration lists; skips what is done, goes on with what was interrupted. May be "
+        "started several times side by side, on machines that share the folder.",
+    )
     parser.add_argument("--config", type=Path, required=True, help="what to run, such as configs/study.yaml")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/study"), help="the study's folder (default: %(default)s)"

@@ -117,9 +117,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="taylor-check", description=__doc__)
     parser.add_argument("--ckpt_path", type=Path, help="a checkpoint of ours; left out, a small network is trained")
     parser.add_argument("--root", help="the folder of data sets, for the checkpoint's data (else $POLYP_DATA)")
-    parser.add_argument("--images", type=int, default=24, help="validation images, the first ones")
-    parser.add_argument("--components", type=int, default=300, help="components that are removed one by one")
-    parser.add_argument("--out", type=Path, default=Path("runs/taylor-check"), help="folder for what is written")
+    parser.add_argument("--images", type=int, default=24, help="the first validation images (default: %(default)s)")
+    parser.add_argument("--components", type=int, default=300, help="removed one by one (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/taylor-check"), help="folder for what is written (default: %(default)s)"
+    )
     return parser
 
 

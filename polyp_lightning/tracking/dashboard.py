@@ -150,7 +150,7 @@ def _saved(made: Any) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="polyp_lightning dashboard",
+        prog="python -m polyp_lightning dashboard",
         description="Builds a W&B workspace: Dice against GMACs and ms by criterion, stages, widths, overlays, runs.",
         allow_abbrev=False,
     )

@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from made_up import fit_run, result, study
+from made_up import fit_run, pruned, result, study
 from test_pages import read
 
 from polyp_lightning.cli import main
@@ -32,7 +32,7 @@ def test_report__a_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     page = write(study(tmp_path / "a study"), out=tmp_path)
     assert titles(page) == [
         "Question and answer",
-        "Dice against GMACs",
+        "Dice by method at 25 % of the MACs",
         "Dice against measured time",
         "Frames where pruning hurt most",
         "All results",
@@ -97,6 +97,27 @@ def test_report__taylor_check_and_benchmark_in_the_folder(tmp_path: Path) -> Non
     assert "Predicted against measured change of the loss" in titles(page)
     assert text.index("taylor0.5000.900") < text.index("random0.1000.200") < text.index("uniform––")
     assert "pruned.onnxonnxruntime0.416008.711A processor" in text
+
+
+def test_report__a_study_of_several_targets_is_drawn_against_gmacs(tmp_path: Path) -> None:
+    folder = study(tmp_path / "s")
+    append_result(folder / "results.csv", pruned("half", "taylor", 0, 0.85, target=0.5, gmacs=2.0))
+    assert titles(write(folder, out=tmp_path))[1] == "Dice against GMACs"
+
+
+def test_report__without_a_check_says_how_to_get_one(tmp_path: Path) -> None:
+    folder = fit_run(tmp_path / "a run")
+    best = folder / "checkpoints" / "stage0-epoch01-dice0.8900.ckpt"
+    shutil.copy(folder / "checkpoints" / "last.ckpt", best)
+    command = f"python -m polyp_lightning.study.taylor_check --ckpt_path '{best}' --out '{folder}/taylor-check'"
+    assert command in read(write(folder, out=tmp_path)).text
+    # Not once for each of many.
+    assert command not in read(write(folder, fit_run(tmp_path / "b"), out=tmp_path)).text
+    of_study = study(tmp_path / "s")
+    (of_study / "runs" / "dense-1").mkdir(exist_ok=True)
+    shutil.copy(best, of_study / "runs" / "dense-1" / "best.ckpt")
+    command = f"--ckpt_path {of_study}/runs/dense-1/best.ckpt --out {of_study}/taylor-check"
+    assert command in read(write(of_study, out=tmp_path)).text
 
 
 def test_report__an_empty_study_and_one_without_the_asked_method(tmp_path: Path) -> None:
