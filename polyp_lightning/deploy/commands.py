@@ -48,7 +48,11 @@ def _parser() -> argparse.ArgumentParser:
 def _export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ckpt_path", type=Path, required=True, help="a checkpoint of `fit` or `prune`")
     parser.add_argument(
-        "--format", choices=list(SUFFIXES), default="onnx", help="the file's format (default: %(default)s)"
+        "--format",
+        choices=list(SUFFIXES),
+        default="onnx",
+        metavar="FORMAT",
+        help=f"{', '.join(SUFFIXES)} (default: %(default)s)",
     )
     parser.add_argument("--int8", action="store_true", help="8 bits, calibrated on training frames (onnx, openvino)")
     parser.add_argument("--image_size", type=int, help="side in pixels, a multiple of 32 (default: as trained)")

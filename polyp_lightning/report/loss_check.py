@@ -31,11 +31,12 @@ def how_to_check(checkpoint: Path, folder: Path) -> list[Block]:
         checkpoint: a dense network.
         folder: of the run or study, in which a report looks for the check.
     """
-    files = [f"--ckpt_path {shlex.quote(str(checkpoint))}", f"--out {shlex.quote(str(folder / 'taylor-check'))}"]
-    return [
-        Paragraph("Not measured yet. This does so, in minutes; the next report shows it:"),
-        Commands([" ".join(["python -m polyp_lightning.study.taylor_check", *files])]),
+    command = [
+        "python -m polyp_lightning.study.taylor_check \\",
+        f"    --ckpt_path {shlex.quote(str(checkpoint))} \\",
+        f"    --out {shlex.quote(str(folder / 'taylor-check'))}",
     ]
+    return [Paragraph("Not measured yet. This does so, in minutes; the next report shows it:"), Commands(command)]
 
 
 def loss_check(folder: Path, name: str) -> list[Block]:

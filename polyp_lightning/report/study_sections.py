@@ -171,19 +171,29 @@ def _table(setting: Setting, own: Sequence[Replicates]) -> Table:
         "GMACs", "parameters", "ms",
     ]  # fmt: skip
     rows = [_cells(cell) for cell in own]
-    epochs = {cell.epochs for cell in own}
-    same = f", {own[0].epochs} epochs" if len(epochs) == 1 else ""
-    caption = (
-        f"{setting}{same}. Mean ± standard deviation over n seeds. Dice and IoU: per image at 0.5, original size, mean over "
-        "images. PraNet's Dice: over 256 thresholds. False positives: share of frames without a polyp on which "
-        "something is found. val Dice: network resolution, by which the checkpoint was chosen. ms: median of one "
-        "image; the machine stands under the protocol."
-    )
     # A column that says nothing pushes others off the page: most data sets have no frame without a polyp.
-    kept = [place for place in range(len(head)) if any(row[place] != DASH for row in rows)]
-    if same:
-        kept.remove(head.index("epochs"))
+    silent = {name for place, name in enumerate(head) if all(row[place] == DASH for row in rows)}
+    facts, target = [str(setting)], one_target(own)
+    if target:
+        facts.append(f"{percent(target)} of the MACs but for {DENSE}")
+        silent.add("target")
+    if len({cell.epochs for cell in own}) == 1:
+        facts.append(f"{own[0].epochs} epochs")
+        silent.add("epochs")
+    kept = [place for place, name in enumerate(head) if name not in silent]
+    caption = f"{', '.join(facts)}. {' '.join(text for name, text in _READ.items() if name not in silent)}"
     return Table([head[place] for place in kept], [[row[place] for place in kept] for row in rows], caption)
+
+
+_READ = {
+    "n": "Mean ± standard deviation over n seeds.",
+    "Dice": "Dice and IoU: per image at 0.5, original size, mean over images.",
+    "PraNet's Dice": "PraNet's Dice: over 256 thresholds.",
+    "false positives": "False positives: share of frames without a polyp on which something is found.",
+    "val Dice": "val Dice: network resolution, by which the checkpoint was chosen.",
+    "ms": "ms: median of one image; the machine stands under the protocol.",
+}
+"""How columns are to be read."""
 
 
 def _cells(cell: Replicates) -> list[str]:
