@@ -125,6 +125,7 @@ def stream(options: StreamOptions, say: Callable[[str], None] = print) -> Stream
     source = open_source(options.source)
     report = StreamReport()
     with _writer(options, source) as writer:
+        _tell_of_leftovers(writer, say)
         try:
             _watch(source, runner, bundle, options, writer, report)
         except KeyboardInterrupt:
@@ -145,6 +146,12 @@ def _writer(options: StreamOptions, source: Source) -> AbstractContextManager[Vi
     except ConfigError:
         source.close()
         raise
+
+
+def _tell_of_leftovers(writer: VideoWriter | None, say: Callable[[str], None]) -> None:
+    for path in writer.leftovers() if writer is not None else []:
+        fate = "it plays to where it ends" if path.exists() else "nothing could play it, and it is removed"
+        say(f"{path} is of an earlier stream that was killed: {fate}")
 
 
 def check_window() -> None:

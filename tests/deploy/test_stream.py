@@ -1,6 +1,8 @@
 """Streams end to end: real videos, a real model, and runners that are slow on purpose."""
 
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,10 +14,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from small_models import Exported
-from small_videos import levels, picture, read_video, write_video
+from small_videos import levels, picture, read_frames, read_video, write_video
 
 from polyp_lightning.deploy import stream as module
 from polyp_lightning.deploy.overlay import CONTOUR
+from polyp_lightning.deploy.saving import VideoWriter
 from polyp_lightning.deploy.stream import StreamOptions, StreamReport, smoothed, stream
 from polyp_lightning.deploy.video import Shot
 from polyp_lightning.errors import ConfigError, DataError
@@ -130,6 +133,51 @@ def test_stream__overlaps_its_three_parts(model: Path, bright: Bright, monkeypat
     assert report.seconds < 1.2
 
 
+BROADCAST = """
+import sys, time
+import av
+from small_videos import picture
+with av.open(sys.argv[1], "w", format="mpegts", options={"listen": "1"}) as container:
+    stream = container.add_stream("libx264", rate=25, options={"tune": "zerolatency", "g": "5"})
+    stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+    for index in range(50):
+        time.sleep(0.04)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(index), format="rgb24")))
+    container.mux(stream.encode())
+"""
+
+
+def test_stream__a_broadcast_over_http(model: Path, tmp_path: Path, bright: Bright) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}/live.ts"
+    sender = subprocess.Popen([sys.executable, "-c", BROADCAST, address], cwd=Path(__file__).parent)
+    try:
+        report = patient(StreamOptions(model, address, save=tmp_path / "out.mp4"))
+    finally:
+        sender.kill()
+        sender.wait()
+    # A live source: it takes as long as it lasts, and frames may be lost at its beginning.
+    assert report.frames + report.dropped >= 30
+    assert report.seconds > 1.0
+    frames, _ = read_video(tmp_path / "out.mp4")
+    assert len(frames) == report.frames
+    numbers = np.unwrap(np.array(levels(frames)), period=20)
+    assert (np.diff(numbers) >= 0).all()
+
+
+def patient(options: StreamOptions) -> StreamReport:
+    """A stream whose sender needs a moment to start."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return quiet(options)
+        except DataError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
 def test_stream__smoothing_is_an_average_of_past_and_present(
     model: Path, tmp_path: Path, bright: Bright, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,14 +227,45 @@ class Failing(Bright):
         return super().__call__(frames)
 
 
-def test_stream__a_termination_finishes_the_file(model: Path, tmp_path: Path) -> None:
-    source, target = write_video(tmp_path / "in.mp4", 4000), tmp_path / "out.mp4"
+def writing(model: Path, source: Path, target: Path) -> "subprocess.Popen[bytes]":
+    """A stream in a process of its own that has begun to write."""
     command = [sys.executable, "-m", "polyp_lightning", "stream", "--model", str(model), "--source", str(source)]
     process = subprocess.Popen([*command, "--save", str(target)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".out.*")) and time.monotonic() < deadline:
+    while not list(target.parent.glob(f".{target.stem}.*")) and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.2)
+    return process
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_stream__after_a_kill_the_next_one_says_what_was_left(model: Path, tmp_path: Path, suffix: str) -> None:
+    source, target = write_video(tmp_path / "in.mp4", 4000), tmp_path / f"out{suffix}"
+    process = writing(model, source, target)
+    process.kill()
+    process.communicate(timeout=30)
+    (left,) = tmp_path.glob(".out.*")
+    short, said = write_video(tmp_path / "short.mp4", 3), list[str]()
+    stream(StreamOptions(model, str(short), save=target), said.append)
+    assert said[0].startswith(f"{left} is of an earlier stream that was killed")
+    assert len(read_video(target)[0]) == 3
+    assert left.exists() == (suffix == ".mkv")
+    if left.exists():
+        assert len(read_frames(left)) > 0
+
+
+def test_video_writer__leaves_alone_what_another_process_writes(tmp_path: Path) -> None:
+    writer = VideoWriter(tmp_path / "out.mp4", Fraction(25))
+    files = [tmp_path / f".out.{number}.mp4" for number in (os.getpid(), os.getppid(), "notes")]
+    for path in files:
+        path.touch()
+    assert writer.leftovers() == []
+    assert all(path.exists() for path in files)
+
+
+def test_stream__a_termination_finishes_the_file(model: Path, tmp_path: Path) -> None:
+    source, target = write_video(tmp_path / "in.mp4", 4000), tmp_path / "out.mp4"
+    process = writing(model, source, target)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 143, errors
