@@ -2,13 +2,14 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -133,49 +134,36 @@ def test_stream__overlaps_its_three_parts(model: Path, bright: Bright, monkeypat
     assert report.seconds < 1.2
 
 
-BROADCAST = """
-import sys, time
-import av
-from small_videos import picture
-with av.open(sys.argv[1], "w", format="mpegts", options={"listen": "1"}) as container:
-    stream = container.add_stream("libx264", rate=25, options={"tune": "zerolatency", "g": "5"})
-    stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
-    for index in range(50):
-        time.sleep(0.04)
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(index), format="rgb24")))
-    container.mux(stream.encode())
-"""
+class Broadcast(BaseHTTPRequestHandler):
+    """Two seconds of MPEG-TS that come as slowly as they last."""
+
+    film: Path
+
+    def do_GET(self) -> None:
+        content = self.film.read_bytes()
+        self.send_response(200)
+        self.end_headers()
+        for part in np.array_split(np.frombuffer(content, np.uint8), 50):
+            self.wfile.write(part.tobytes())
+            time.sleep(0.04)
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def test_stream__a_broadcast_over_http(model: Path, tmp_path: Path, bright: Bright) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{free.getsockname()[1]}/live.ts"
-    sender = subprocess.Popen([sys.executable, "-c", BROADCAST, address], cwd=Path(__file__).parent)
-    try:
-        report = patient(StreamOptions(model, address, save=tmp_path / "out.mp4"))
-    finally:
-        sender.kill()
-        sender.wait()
-    # A live source: it takes as long as it lasts, and frames may be lost at its beginning.
-    assert report.frames + report.dropped >= 30
-    assert report.seconds > 1.0
+    Broadcast.film = write_video(tmp_path / "film.ts", 50, options={"tune": "zerolatency", "g": "5"})
+    with HTTPServer(("127.0.0.1", 0), Broadcast) as server:
+        thread = Thread(target=server.handle_request)
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_port}/live.ts"
+        report = quiet(StreamOptions(model, address, save=tmp_path / "out.mp4"))
+        thread.join()
+    assert report.frames + report.dropped == 50
+    assert report.broken == 0
     frames, _ = read_video(tmp_path / "out.mp4")
-    assert len(frames) == report.frames
-    numbers = np.unwrap(np.array(levels(frames)), period=20)
-    assert (np.diff(numbers) >= 0).all()
-
-
-def patient(options: StreamOptions) -> StreamReport:
-    """A stream whose sender needs a moment to start."""
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            return quiet(options)
-        except DataError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+    assert len(frames) == report.frames == len(bright.seen) - 1
+    assert (np.diff(np.unwrap(np.array(levels(frames)), period=20)) > 0).all()
 
 
 def test_stream__smoothing_is_an_average_of_past_and_present(
@@ -232,9 +220,9 @@ def writing(model: Path, source: Path, target: Path) -> "subprocess.Popen[bytes]
     command = [sys.executable, "-m", "polyp_lightning", "stream", "--model", str(model), "--source", str(source)]
     process = subprocess.Popen([*command, "--save", str(target)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
-    while not list(target.parent.glob(f".{target.stem}.*")) and time.monotonic() < deadline:
+    while not any(path.stat().st_size for path in target.parent.glob(f".{target.stem}.*")):
+        assert time.monotonic() < deadline
         time.sleep(0.01)
-    time.sleep(0.2)
     return process
 
 

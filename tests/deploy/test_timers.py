@@ -9,6 +9,7 @@ import torch
 from small_models import lively_net
 from torch import Tensor, nn
 
+from polyp_lightning.deploy.runtime import openvino_request
 from polyp_lightning.deploy.timers import OnnxTimer, OpenVinoTimer, median_seconds, serialised
 
 QUICK = {"seconds": 0.05, "least": 3}
@@ -61,3 +62,15 @@ def test_median_seconds__ignores_the_warm_up_and_counts_at_least() -> None:
     pauses = iter([0.2, 0.2, 0.002, 0.002, 0.05])
     assert 0.002 <= median_seconds(lambda: time.sleep(next(pauses)), 0.0, 3) < 0.02
     assert next(pauses, None) is None
+
+
+def test_openvino_request__channels_last_is_the_same_network() -> None:
+    net, values = nn.Conv2d(3, 4, 3).eval(), np.random.default_rng(0).random((1, 3, 8, 6), np.float32)
+    found = []
+    for last in (False, True):
+        request = openvino_request(serialised(net, values.shape), 1, "f32", channels_last=last)
+        request.infer([values.transpose(0, 2, 3, 1) if last else values])
+        output = np.array(request.get_output_tensor(0).data)
+        found.append(output.transpose(0, 3, 1, 2) if last else output)
+    assert found[0].shape == (1, 4, 6, 4)
+    assert np.abs(found[0] - found[1]).max() < 1e-5
