@@ -114,8 +114,9 @@ class Video:
         shown = 0
         for frame in self._frames():
             self.broken += bool(frame.is_corrupt)
+            unit = frame.time_base or self._stream.time_base
             # A raw stream has no times of its own.
-            time = shown / self.rate if frame.pts is None else frame.pts * Fraction(frame.time_base)
+            time = shown / self.rate if frame.pts is None else frame.pts * Fraction(unit)
             first = time if first is None else first
             shown += 1
             yield Shot(frame.to_ndarray(format="rgb24"), time - first)
