@@ -10,14 +10,14 @@ import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
-from small_models import SIZE, Exported, save_checkpoint
+from small_models import SIZE, Exported, lively_net, save_checkpoint
 
 from polyp_lightning.data.cache import resize
 from polyp_lightning.data.phantom import draw_frame
 from polyp_lightning.deploy import export as module
 from polyp_lightning.deploy.bundle import read_bundle, sidecar
 from polyp_lightning.deploy.export import ExportOptions, export
-from polyp_lightning.deploy.runtime import load
+from polyp_lightning.deploy.runtime import BACKENDS, load
 from polyp_lightning.errors import ConfigError, DataError
 from polyp_lightning.files import sha256
 from polyp_lightning.scored import CheckpointScores, add_scores
@@ -75,6 +75,18 @@ def test_export__int8_stays_near_the_network(
     change = bundle.facts["int8"]
     assert change["frames"].startswith("4 validation frames")
     assert abs(change["dice_int8"] - change["dice_float"]) < 0.1
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_export__int8_of_a_network_with_group_norm(tmp_path: Path, frame: NDArray[np.uint8], kind: str) -> None:
+    path = save_checkpoint(lively_net("FPN"), tmp_path / "fpn.ckpt", arch="FPN")
+    bundle = export(ExportOptions(path, kind, int8=True), lambda _: None)
+    segmenter = PolypSegmenter.load_from_checkpoint(path, map_location="cpu", strict=False).eval()
+    with torch.no_grad():
+        wanted = segmenter(torch.from_numpy(frame).permute(0, 3, 1, 2)).sigmoid().numpy()
+    found = load(bundle, BACKENDS[kind][0], threads=1)(frame)
+    assert wanted.std() > 0.05
+    assert np.abs(found - wanted).mean() < 0.03
 
 
 def test_export__int8_onnx_holds_int8_weights(exported: Exported) -> None:

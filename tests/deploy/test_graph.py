@@ -8,7 +8,8 @@ import torch
 from small_models import SIZE, cut, lively_net
 from torch import Tensor, nn
 
-from polyp_lightning.deploy.graph import Deployable, capture, fold_batch_norm, split_single_filters
+from polyp_lightning.deploy.folding import fold_batch_norm
+from polyp_lightning.deploy.graph import Deployable, capture
 from polyp_lightning.errors import ConfigError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -116,41 +117,6 @@ def test_fold_batch_norm__equals_the_formula() -> None:
     # (w·x + 1 − 3) · 6/2 + 5
     assert torch.allclose(folded["folded_0_weight"], torch.full((1, 2, 1, 1), 1.5))
     assert torch.allclose(folded["folded_0_bias"], torch.tensor([-1.0]))
-
-
-class Heads(nn.Module):
-    """Convolutions with a single filter: two that are split, and four that are not."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.square = nn.Conv2d(5, 1, 3, padding=1)
-        self.oblong = nn.Conv2d(5, 1, (5, 3), padding=(0, 2), bias=False)
-        self.rest = nn.ModuleList(
-            [
-                nn.Conv2d(5, 1, 1),
-                nn.Conv2d(5, 1, 3, stride=2),
-                nn.Conv2d(5, 1, 3, dilation=2, padding=2),
-                nn.Conv2d(1, 1, (1, 3), padding=(0, 1)),
-            ]
-        )
-
-    def forward(self, values: Tensor) -> list[Tensor]:
-        *others, last = self.rest
-        return [self.square(values), self.oblong(values), *(one(values) for one in others), last(values[:, :1])]
-
-
-@torch.no_grad()
-def test_split_single_filters__changes_how_and_not_what() -> None:
-    torch.manual_seed(0)
-    module = Heads().double().eval()
-    values = torch.randn(2, 5, 12, 10, dtype=torch.float64)
-    graph = split_single_filters(torch.export.export(module, (values,)).module())
-    convolutions = [node for node in graph.graph.nodes if "conv2d" in str(node.target)]
-    assert len(convolutions) == 6 + 2
-    for found, expected in zip(graph(values), module(values), strict=True):
-        assert torch.allclose(found, expected, rtol=0, atol=1e-14)
-    kept = {name: tuple(value.shape) for name, value in graph.named_buffers() if name.startswith(("rows", "sum"))}
-    assert kept == {"rows_0": (3, 5, 1, 3), "sum_0": (1, 3, 3, 1), "rows_1": (5, 5, 1, 3), "sum_1": (1, 5, 5, 1)}
 
 
 @pytest.mark.parametrize("size", [100, 0, 16])
