@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -54,6 +55,19 @@ def test_serialised__is_the_network(net: nn.Module) -> None:
     values = np.random.default_rng(0).random(shape, np.float32)
     found = session.run(None, {session.get_inputs()[0].name: values})[0]
     assert np.abs(found - net(torch.from_numpy(values)).detach().numpy()).max() < 1e-4
+
+
+def test_serialised__a_network_is_timed_as_it_is_deployed() -> None:
+    net, values = lively_net("FPN"), np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
+    model = onnx.load_from_string(serialised(net, values.shape))
+    kinds = [node.op_type for node in model.graph.node]
+    # The last of ten resizings is of one channel.
+    assert (kinds.count("Resize"), kinds.count("MatMul")) == (9, 2)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(None, {session.get_inputs()[0].name: values})[0]
+    with torch.no_grad():
+        assert np.abs(found - net(torch.from_numpy(values)).numpy()).max() < 1e-3
+    assert not net.training
 
 
 def test_median_seconds__ignores_the_warm_up_and_counts_at_least() -> None:
