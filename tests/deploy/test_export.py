@@ -17,7 +17,9 @@ from polyp_lightning.data.phantom import draw_frame
 from polyp_lightning.deploy import export as module
 from polyp_lightning.deploy.bundle import read_bundle, sidecar
 from polyp_lightning.deploy.export import ExportOptions, export
+from polyp_lightning.deploy.parity import mean_dice
 from polyp_lightning.deploy.runtime import BACKENDS, load
+from polyp_lightning.deploy.samples import Sample
 from polyp_lightning.errors import ConfigError, DataError
 from polyp_lightning.files import sha256
 from polyp_lightning.scored import CheckpointScores, add_scores
@@ -138,6 +140,11 @@ def test_export__score_is_the_dice_of_the_segmenters_own_masks(checkpoint: Path,
         both = found.sum() + mask.sum()
         scores.append(2 * (found & (mask > 0)).sum() / both if both else 1.0)
     assert bundle.test_dice == pytest.approx(np.mean(scores), abs=1e-4)
+    assert bundle.facts["dice"]["backends"].keys() == {"onnxruntime", "openvino", "openvino-bf16"}
+    for backend in ("onnxruntime", "openvino", "openvino-bf16"):
+        runner, pairs = load(bundle, backend, threads=1), [draw_frame(0, index) for index in range(24, 28)]
+        exact = mean_dice(runner, [Sample(resize(image, SIZE), mask) for image, mask in pairs])
+        assert bundle.test_dice_in(backend) == pytest.approx(exact, abs=1e-9)
     assert bundle.facts["dice"]["protocol"].startswith("4 test images of drawn frames; mean over images of the Dice")
 
 
@@ -150,7 +157,8 @@ def test_export__takes_the_score_that_test_has_left_of_this_very_checkpoint(chec
         sets = {"phantom-4": {"images": 4.0, "dice": dice}}
         add_scores(tmp_path / "run", CheckpointScores("a.ckpt", digest, {**data, "image_size": size}, sets, ""))
     bundle = export(ExportOptions(path, "onnx"), lambda _: None)
-    assert bundle.test_dice == 0.75
+    assert bundle.test_dice == bundle.test_dice_in("openvino") == 0.75
+    assert bundle.test_dice_in("openvino-bf16") is None
     assert "4 test images of drawn frames" in bundle.facts["dice"]["protocol"]
     assert "the checkpoint in torch" in bundle.facts["dice"]["protocol"]
     # At another size, it is another network's score.
