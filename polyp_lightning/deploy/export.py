@@ -92,10 +92,8 @@ def export(options: ExportOptions, say: Callable[[str], None] = print) -> Bundle
         say(f"{trained.arch} with {trained.encoder} at {size}²: exporting {'int8 ' * options.int8}{options.format}")
         extra = _write(module, trained, options, size, staged)
         facts = {**_facts(trained, options, size), **extra}
-        written = Bundle(staged, facts)
-        facts |= _checked(
-            module, trained, options, size, lambda name: load(written, name, torch.get_num_threads()), say
-        )
+        written, threads = Bundle(staged, facts), torch.get_num_threads()
+        facts |= _checked(module, trained, options, size, lambda name: load(written, name, threads), say)
         write_sidecar(staged, facts)
     say(f"wrote {target} ({sum(path.stat().st_size for path in model_files(target)) / 1e6:.1f} MB) and its sidecar")
     return read_bundle(target)
