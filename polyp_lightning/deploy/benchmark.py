@@ -142,6 +142,7 @@ def candidates(options: BenchmarkOptions) -> list[Candidate]:
 
 
 def _of_model(model: Path, options: BenchmarkOptions) -> Iterator[Candidate]:
+    dice_in: Callable[[str], float | None]
     if model.suffix == ".ckpt":
         kind, size, facts = "checkpoint", *_checkpoint_facts(model, options.image_size)
         dice_in = _unknown

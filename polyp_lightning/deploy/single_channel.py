@@ -50,7 +50,8 @@ def split_filter(graph: fx.GraphModule, conv: fx.Node, name: str) -> None:
         name: for the new constants.
     """
     weight = tensor_of(graph, conv.args[1])
-    bias, stride, padding, dilation, groups = (*conv.args[2:], *_DEFAULTS[len(conv.args) - 2 :])
+    given: Any = conv.args[2:]
+    bias, stride, padding, dilation, groups = (*given, *_DEFAULTS[len(given) :])
     if weight is None or len(weight) > 1 or weight.shape[2] == 1 or groups != 1:
         return
     if list(stride) != [1, 1] or list(dilation) != [1, 1]:
@@ -60,7 +61,9 @@ def split_filter(graph: fx.GraphModule, conv: fx.Node, name: str) -> None:
     adding = torch.eye(len(rows), dtype=weight.dtype, device=weight.device)[None, :, :, None].contiguous()
     with graph.graph.inserting_before(conv):
         kernels = [_constant(graph, f"{name}_{what}", value) for what, value in (("rows", rows), ("sum", adding))]
-        found = graph.graph.call_function(conv.target, (conv.args[0], kernels[0], None, [1, 1], [0, padding[1]]))
+        found = graph.graph.call_function(
+            aten.conv2d.default, (conv.args[0], kernels[0], None, [1, 1], [0, padding[1]])
+        )
     conv.args = (found, kernels[1], bias, [1, 1], [padding[0], 0])
 
 
@@ -78,7 +81,8 @@ def multiply_upsampling(graph: fx.GraphModule, node: fx.Node, name: str) -> None
     height, width = source.meta["val"].shape[2:]
     if source.meta["val"].shape[1] != 1 or not (type(height) is type(width) is int):
         return
-    size, corners, scales = node.args[1:4]
+    given: Any = node.args[1:4]
+    size, corners, scales = given
     like = source.meta["val"].dtype
     # As (rows to rows, columns to columns).
     down = _weights(height, size and size[0], scales and scales[0], corners).to(like)
