@@ -84,7 +84,6 @@ def multiply_upsampling(graph: fx.GraphModule, node: fx.Node, name: str) -> None
     given: Any = node.args[1:4]
     size, corners, scales = given
     like = source.meta["val"].dtype
-    # As (rows to rows, columns to columns).
     down = _weights(height, size and size[0], scales and scales[0], corners).to(like)
     across = _weights(width, size and size[1], scales and scales[1], corners).T.to(like).contiguous()
     with graph.graph.inserting_before(node):
