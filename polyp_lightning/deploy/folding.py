@@ -24,7 +24,7 @@ def fold_batch_norm(graph: nn.Module) -> fx.GraphModule:
     nodes = [n for n in graph.graph.nodes if n.op == "call_function" and n.target == aten.batch_norm.default]
     for number, norm in enumerate(nodes):
         conv = norm.args[0]
-        if conv.target in _CONVOLUTIONS and len(conv.users) == 1:
+        if conv.target in _CONVOLUTIONS and len(conv.users) == 1 and is_constant(conv.args[1]):
             _fold(graph, conv, norm, f"folded_{number}")
     graph.graph.eliminate_dead_code()
     drop_unread(graph)
@@ -59,6 +59,11 @@ def _fold(graph: fx.GraphModule, conv: fx.Node, norm: fx.Node, name: str) -> Non
     conv.args = (conv.args[0], *parts, *conv.args[3:])
     norm.replace_all_uses_with(conv)
     graph.graph.erase_node(norm)
+
+
+def is_constant(node: Any) -> bool:
+    """Whether a node reads a tensor of its graph; standardised weights, for one, are calculated."""
+    return isinstance(node, fx.Node) and node.op == "get_attr"
 
 
 def tensor_of(graph: fx.GraphModule, node: Any) -> Tensor | None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from polyp_lightning.deploy.folding import drop_unread, tensor_of
+from polyp_lightning.deploy.folding import drop_unread, is_constant, tensor_of
 
 aten = torch.ops.aten
 # Of conv2d after input and weight: bias, stride, padding, dilation, groups.
@@ -49,7 +49,7 @@ def split_filter(graph: fx.GraphModule, conv: fx.Node, name: str) -> None:
         conv: the node of an ``aten.conv2d``.
         name: for the new constants.
     """
-    weight = tensor_of(graph, conv.args[1])
+    weight = tensor_of(graph, conv.args[1]) if is_constant(conv.args[1]) else None
     given: Any = conv.args[2:]
     bias, stride, padding, dilation, groups = (*given, *_DEFAULTS[len(given) :])
     if weight is None or len(weight) > 1 or weight.shape[2] == 1 or groups != 1:

@@ -51,6 +51,27 @@ def test_split_filter__changes_how_and_not_what() -> None:
     ]
 
 
+class Standardised(nn.Module):
+    """A head whose weights are calculated anew in every pass, with a batch norm behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(1, 3, 3, 3))
+        self.norm = nn.BatchNorm2d(1)
+
+    def forward(self, values: Tensor) -> Tensor:
+        weight = (self.weight - self.weight.mean()) / self.weight.std()
+        return self.norm(nn.functional.conv2d(values, weight, padding=1))
+
+
+@torch.no_grad()
+def test_capture__leaves_calculated_weights_alone() -> None:
+    torch.manual_seed(0)
+    module = Deployable(Standardised(), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    frames = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
+    assert torch.allclose(capture(module, 32).module()(frames), module(frames), atol=1e-6)
+
+
 class Upsample(nn.Module):
     def __init__(self, **options: Any) -> None:
         super().__init__()
