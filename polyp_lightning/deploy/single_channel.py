@@ -50,8 +50,8 @@ def split_filter(graph: fx.GraphModule, conv: fx.Node, name: str) -> None:
         name: for the new constants.
     """
     weight = tensor_of(graph, conv.args[1]) if is_constant(conv.args[1]) else None
-    given: Any = conv.args[2:]
-    bias, stride, padding, dilation, groups = (*given, *_DEFAULTS[len(given) :])
+    given: tuple[Any, ...] = conv.args[2:]
+    bias, stride, padding, dilation, groups = given + _DEFAULTS[len(given) :]
     if weight is None or len(weight) > 1 or weight.shape[2] == 1 or groups != 1:
         return
     if list(stride) != [1, 1] or list(dilation) != [1, 1]:
