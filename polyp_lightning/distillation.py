@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polyp_lightning.errors import ConfigError
+from polyp_lightning.nets import normalised, per_channel
 from polyp_lightning.trained import load_net
 
 
@@ -63,19 +64,17 @@ class Teacher:
             raise ConfigError(msg)
         self.weight = weight
         self.net: nn.Module = trained.net.requires_grad_(False).to(memory_format=torch.channels_last)
-        self._scale = 255 * torch.tensor(trained.std).view(1, 3, 1, 1)
-        self._shift = 255 * torch.tensor(trained.mean).view(1, 3, 1, 1)
+        self._mean, self._std = per_channel(trained.mean), per_channel(trained.std)
 
     def to(self, device: torch.device) -> None:
         """Moves the network."""
         self.net = self.net.to(device)
-        self._scale, self._shift = self._scale.to(device), self._shift.to(device)
+        self._mean, self._std = self._mean.to(device), self._std.to(device)
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Tensor:
         """Logits (N, 1, H, W) of RGB images (N, 3, H, W) with values in 0 … 255."""
-        scaled = (image.to(self._shift.dtype, memory_format=torch.channels_last) - self._shift) / self._scale
-        logits: Tensor = self.net(scaled)
+        logits: Tensor = self.net(normalised(image, self._mean, self._std))
         return logits
 
     def mixed(self, task: Tensor, logits: Tensor, image: Tensor) -> Tensor:

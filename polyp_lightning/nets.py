@@ -92,6 +92,23 @@ def normalisation(encoder: str) -> tuple[Triple, Triple]:
     return next((values for start, values in _OTHERS.items() if encoder.startswith(start)), IMAGENET)
 
 
+def normalised(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """What a network takes: images with zero mean and unit deviation over the pictures of ImageNet, channels last.
+
+    Args:
+        image: RGB (N, 3, H, W) with values in 0 … 255, uint8 or float.
+        mean: per channel (1, 3, 1, 1), for values in [0, 1], as of :func:`normalisation`.
+        std: likewise.
+    """
+    image = image.to(dtype=mean.dtype, memory_format=torch.channels_last)
+    return (image - 255 * mean) / (255 * std)
+
+
+def per_channel(values: Triple) -> Tensor:
+    """One value per RGB channel, of shape (1, 3, 1, 1)."""
+    return torch.tensor(values).view(1, 3, 1, 1)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known names closest to a misspelt one, as a phrase for an error message.
 

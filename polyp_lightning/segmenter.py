@@ -21,7 +21,7 @@ from polyp_lightning.distillation import Teacher
 from polyp_lightning.errors import ConfigError, TrainingError, listed
 from polyp_lightning.losses import build_loss
 from polyp_lightning.metrics import PerImageDice, PerImageIoU, binarise, evaluation_metrics
-from polyp_lightning.nets import ArchOptions, build_net, normalisation
+from polyp_lightning.nets import ArchOptions, build_net, normalisation, normalised, per_channel
 from polyp_lightning.tracking.watch import cuts_to_come, set_names
 
 Batch = dict[str, Any]
@@ -99,8 +99,8 @@ class PolypSegmenter(LightningModule):
         self.net = _channels_last(self._started(encoder_weights))
         self.teacher = Teacher(distill_from, distill_weight, image_size) if distill_from is not None else None
         mean, std = normalisation(encoder)
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", per_channel(mean), persistent=False)
+        self.register_buffer("std", per_channel(std), persistent=False)
         self.val_dice, self.val_iou = PerImageDice(), PerImageIoU()
         self.test_scores, self.test_names = nn.ModuleList(), [""]
 
@@ -133,8 +133,7 @@ class PolypSegmenter(LightningModule):
 
     def network_input(self, image: Tensor) -> Tensor:
         """What :attr:`net` takes, of RGB images (N, 3, H, W) with values in 0 … 255: normalised, channels last."""
-        image = image.to(dtype=self.mean.dtype, memory_format=torch.channels_last)
-        return (image - 255 * self.mean) / (255 * self.std)
+        return normalised(image, self.mean, self.std)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer with learning rate ``lr``, and its schedule.

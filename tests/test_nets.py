@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import timm
@@ -9,7 +10,7 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from polyp_lightning.errors import ConfigError
-from polyp_lightning.nets import IMAGENET, build_net, nearest, normalisation
+from polyp_lightning.nets import IMAGENET, build_net, nearest, normalisation, normalised, per_channel
 
 
 @pytest.mark.parametrize(
@@ -141,6 +142,17 @@ def test_normalisation__agrees_with_timm_where_timm_has_the_same_weights() -> No
     for name in ("inception_v4", "inception_resnet_v2"):
         cfg = timm.models.get_pretrained_cfg(name)
         assert normalisation(name.replace("_", "")) == (cfg.mean, cfg.std)
+
+
+def test_normalised__equals_a_loop() -> None:
+    """Of whole numbers, in float64: (x / 255 - mean) / std."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (2, 3, 4, 5), np.uint8)
+    mean, std = IMAGENET
+    expected = np.array([[(image[n, c] / 255 - mean[c]) / std[c] for c in range(3)] for n in range(2)])
+    found = normalised(torch.from_numpy(image), per_channel(mean), per_channel(std))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
 
 
 def test_normalisation__by_encoder() -> None:

@@ -111,6 +111,7 @@ class TaylorFOPruning(Callback):
         self._graph: ChannelGraph | None = None
         self._steps = 0
         self._scores_of_all = False
+        self._fits = True
 
     @property
     def stage(self) -> int:
@@ -127,7 +128,8 @@ class TaylorFOPruning(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what cannot work before anything is trained."""
-        if stage != "fit":
+        self._fits = stage == "fit"
+        if not self._fits:
             return
         if trainer.current_epoch == 0:
             # Another network than that of an earlier fit; a checkpoint brings its own history, after this.
@@ -218,6 +220,7 @@ class TaylorFOPruning(Callback):
         return {
             "history": [record.as_dict() for record in self.history],
             "dense": self._dense.as_dict() if self._dense else None,
+            "scored_by": self._criterion.name,
             "criterion": self._criterion.state_dict(),
         }
 
@@ -225,8 +228,11 @@ class TaylorFOPruning(Callback):
         """The inverse of :meth:`state_dict`."""
         self.history = [StageRecord.from_dict(values) for values in state_dict["history"]]
         self._dense = Dense.from_dict(state_dict["dense"]) if state_dict["dense"] else None
-        self._criterion.load_state_dict(state_dict["criterion"])
-        self._scores_of_all = True
+        # Other verbs score nothing, and are not told which criterion the run had.
+        if self._fits:
+            _check_criterion(state_dict.get("scored_by"), self._criterion.name)
+            self._criterion.load_state_dict(state_dict["criterion"])
+            self._scores_of_all = True
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Store what all processes have scored; every one of them gets here."""
@@ -306,6 +312,16 @@ def _check_options(scoring: int, recalibration: int, check: str) -> None:
         if wrong:
             msg = f"--pruning.{what}"
             raise ConfigError(msg)
+
+
+def _check_criterion(scored_by: str | None, criterion: str) -> None:
+    if scored_by not in (None, criterion):
+        msg = (
+            f"the checkpoint of --ckpt_path comes from a run with --pruning.criterion {scored_by}, not {criterion}; a "
+            "run that goes on keeps its criterion (to prune its network by another one, give the checkpoint to "
+            "--model.init_from)"
+        )
+        raise ConfigError(msg)
 
 
 def _warn_of_early_stopping(trainer: Trainer) -> None:

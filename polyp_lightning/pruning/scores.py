@@ -31,10 +31,7 @@ EPSILON = 1e-12
 
 # Values of x that are multiplied at a time. The product then stays in the processor's cache; a larger one is written to
 # memory that has to be asked from the system first, which takes ten times as long as reading x and its gradient.
-_PIECE = 2**19
-
-# Values of x from which a kernel of its own for each image is faster.
-_LARGE = 2**20
+_PIECE = 2**20
 
 
 def contract(x: Tensor, gradient: Tensor, channel_dim: int) -> Tensor:
@@ -49,15 +46,15 @@ def contract(x: Tensor, gradient: Tensor, channel_dim: int) -> Tensor:
         (N, C), float32 or wider.
     """
     dtype = wide(x)
-    if channel_dim == 1 and x.ndim == 4 and x.is_cpu and x.dtype == gradient.dtype and x.numel() >= _LARGE:
-        return _contract_images(x, gradient).to(dtype)
     space = [d for d in range(1, x.ndim) if d != channel_dim % x.ndim]
-    if not space:
-        return x.to(dtype) * gradient.to(dtype)
-    rows = max(1, x.shape[space[0]] * _PIECE // max(x.numel(), 1))
+    if x.numel() <= _PIECE or not space:
+        product = x.to(dtype) * gradient.to(dtype)
+        return product.sum(space) if space else product
+    if x.ndim == 4 and channel_dim == 1 and x.is_cpu and x.dtype == gradient.dtype:
+        return _contract_images(x, gradient).to(dtype)
+    rows = max(1, x.shape[space[0]] * _PIECE // x.numel())
     pairs = zip(x.split(rows, space[0]), gradient.split(rows, space[0]), strict=True)
-    parts = [(a.to(dtype) * b.to(dtype)).sum(space) for a, b in pairs]
-    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+    return torch.stack([(a.to(dtype) * b.to(dtype)).sum(space) for a, b in pairs]).sum(0)
 
 
 def _contract_images(x: Tensor, gradient: Tensor) -> Tensor:

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from polyp_lightning.report.cells import DENSE, SEED_METHOD, Cell, by_setting, nearest_target
-from polyp_lightning.report.comparing import ALPHA, Compared, outcome, verdict
+from polyp_lightning.report.cells import SEED_METHOD, by_setting, nearest_target
+from polyp_lightning.report.comparing import ALPHA, BETTER, TIED, UNTESTED, WORSE, Compared, outcome, verdict
 from polyp_lightning.report.numbers import number, percent, signed, spread
+from polyp_lightning.study.replicates import DENSE, Replicates, on_common_seeds
 
 QUESTION = (
     "Filters are removed while the network trains, those of the least TaylorFO score with normalised gradients first. "
@@ -27,12 +28,12 @@ class Asked:
         others: every other method, at the same target.
     """
 
-    dense: Cell
-    pruned: Cell
-    others: tuple[Cell, ...]
+    dense: Replicates
+    pruned: Replicates
+    others: tuple[Replicates, ...]
 
 
-def asked(found: Sequence[Cell]) -> Asked | None:
+def asked(found: Sequence[Replicates]) -> Asked | None:
     """The cells of the setting with most runs that has both sides; None where no setting has.
 
     The target is the one nearest to :data:`TARGET`.
@@ -45,7 +46,7 @@ def asked(found: Sequence[Cell]) -> Asked | None:
     return None
 
 
-def answer(question: Asked | None, comparisons: Compared | None, found: Sequence[Cell]) -> list[str]:
+def answer(question: Asked | None, comparisons: Compared | None, found: Sequence[Replicates]) -> list[str]:
     """What it costs in Dice, how it compares, and what it saves in time."""
     if question is None:
         runs = sum(len(cell.rows) for cell in found)
@@ -59,9 +60,17 @@ def _cost(question: Asked) -> str:
         f"{pruned.setting}: test Dice {spread(dense.mean('dice'), dense.deviation('dice'))} dense at "
         f"{number(dense.mean('gmacs'))} GMACs (n = {len(dense.rows)}), "
         f"{spread(pruned.mean('dice'), pruned.deviation('dice'))} with {percent(pruned.target)} of the MACs, "
-        f"{number(pruned.mean('gmacs'))} GMACs (n = {len(pruned.rows)}): "
-        f"{signed(pruned.mean('dice') - dense.mean('dice'))}."
+        f"{number(pruned.mean('gmacs'))} GMACs (n = {len(pruned.rows)}): {_gap(pruned, dense)}."
     )
+
+
+def _gap(one: Replicates, other: Replicates) -> str:
+    """The difference of Dice on the seeds that both have."""
+    ours, theirs = on_common_seeds(one, other)
+    if not ours.rows:
+        return "no common seed"
+    seeds = f"seed{'s' * (len(ours.rows) > 1)} {', '.join(map(str, ours.seeds))}"
+    return f"{signed(ours.mean('dice') - theirs.mean('dice'))} ({seeds})"
 
 
 def _contest(question: Asked, comparisons: Compared | None) -> str:
@@ -69,15 +78,27 @@ def _contest(question: Asked, comparisons: Compared | None) -> str:
         return f"At {percent(question.pruned.target)} there is nothing to compare with: no other method was run."
     rows = comparisons.at(question.pruned) if comparisons else []
     if not rows:
-        own = question.pruned.mean("dice")
-        gaps = [f"{cell.method} {signed(own - cell.mean('dice'))}" for cell in question.others]
+        gaps = [f"{cell.method} {_gap(question.pruned, cell)}" for cell in question.others]
         return f"{SEED_METHOD} at {percent(question.pruned.target)}, no intervals: against {', against '.join(gaps)}."
-    outcomes: dict[str, list[str]] = {"better than": [], "worse than": [], "not told apart from": []}
+    outcomes: dict[str, list[str]] = {BETTER: [], WORSE: [], TIED: [], UNTESTED: []}
     for row in rows:
         outcomes[outcome(row)].append(verdict(row))
-    said = "; ".join(f"{how} {', '.join(others)}" for how, others in outcomes.items() if others)
+    said = "; ".join(f"{how} {' · '.join(others)}" for how, others in outcomes.items() if others)
+    rule = f" Better and worse: corrected p below {ALPHA}, and the same sign under every seed."
+    tested = any(outcomes[how] for how in (BETTER, WORSE, TIED))
+    with_interval = ", difference of Dice with 95 % interval" if tested else ", difference of Dice"
     target = percent(question.pruned.target)
-    return f"At {target}, difference of Dice with 95 % interval: {SEED_METHOD} is {said} (corrected p below {ALPHA})."
+    return f"At {target} of the MACs{with_interval}: {SEED_METHOD} is {said}.{rule if tested else ''}{_start(question)}"
+
+
+def _start(question: Asked) -> str:
+    """What is to be said of networks that began with less than the one that is asked about."""
+    pretrained = any(row.encoder_weights for row in question.pruned.rows)
+    bare = [cell.method for cell in question.others if not any(row.encoder_weights for row in cell.rows)]
+    if not (pretrained and bare):
+        return ""
+    names = " · ".join(bare)
+    return f" {names}: from random weights, {SEED_METHOD} from a pretrained encoder; that gap is not pruning's alone."
 
 
 def _time(question: Asked) -> str:

@@ -1,17 +1,23 @@
 """Is the asked method better than the others? The paired comparisons of a study, in words and as a table."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from polyp_lightning.report.cells import SEED_METHOD, Cell
+from polyp_lightning.report.cells import SEED_METHOD, cells
 from polyp_lightning.report.document import Block, Paragraph, Table
-from polyp_lightning.report.numbers import percent, signed, spread
+from polyp_lightning.report.numbers import DASH, number, percent, signed, spread
 from polyp_lightning.report.sources import Study
+from polyp_lightning.study.replicates import DENSE, Replicates, Setting
 from polyp_lightning.study.results import IMAGES, RUNS, ImageScore, Result, read_images
 from polyp_lightning.study.statistics import RESAMPLES, Comparison, comparisons
 
 ALPHA = 0.05
 """Below it a corrected p counts as evidence."""
+
+BETTER, WORSE, TIED = "better than", "worse than", "not told apart from"
+UNTESTED = "not judged (one common seed) against"
+"""What a comparison comes to."""
 
 
 @dataclass(frozen=True)
@@ -26,26 +32,25 @@ class Compared:
     rows: Sequence[Comparison]
     left_out: int
 
-    def at(self, cell: Cell) -> list[Comparison]:
-        """Those against other pruned networks in a cell's setting and at its target."""
-        place = cell.setting
-        wanted = (place.arch, place.encoder, place.data, place.split, place.image_size, place.test_set, cell.target)
-        return [row for row in self.rows if _place(row) == wanted and row.other != "dense"]
+    def at(self, cell: Replicates) -> list[Comparison]:
+        """Those of a cell against other networks of its target: not against the dense one."""
+        own = (cell.setting, cell.target, cell.epochs)
+        return [row for row in self.rows if _place(row) == own and row.compared.method != DENSE]
 
     def blocks(self) -> list[Block]:
         """The table, and how to read it."""
         text = (
-            f"{SEED_METHOD} against every other method on the same images and seeds, by the Dice of single images; "
-            f"positive: {SEED_METHOD} is better. Intervals: 95 %, percentile bootstrap over images ({RESAMPLES} "
-            "resamples), for these seeds. p: Wilcoxon's signed rank test over images, corrected by Holm's method for "
-            "all rows here."
+            f"{SEED_METHOD} against every other method on the same images and on the seeds that both have, by the Dice "
+            f"of single images; positive: {SEED_METHOD} is better. Intervals: 95 %, percentile bootstrap over images "
+            f"({RESAMPLES} resamples). p: Wilcoxon's signed rank test over images, corrected by Holm's method for all "
+            "rows here. Both speak of other images, for these seeds; what other seeds would change shows under 'by "
+            "seed'. Better and worse are said only where all of at least two seeds agree. One seed is not tested."
         )
-        head = ["against", "target", "seeds", "images", "difference", "95 % interval", "p (Holm)"]
+        head = ["against", "target", "seeds", "images", "difference", "95 % interval", "p (Holm)", "by seed"]
         head += [f"{SEED_METHOD}, mean ± sd", "the other"]
         groups: dict[str, list[Comparison]] = {}
         for row in self.rows:
-            place = f"{row.arch} {row.encoder}, {row.data} ({row.split}) → {row.test_set}, {row.image_size}²"
-            groups.setdefault(place, []).append(row)
+            groups.setdefault(str(row.reference.setting), []).append(row)
         caption = "Mean ± standard deviation: of the runs' mean Dice, over the seeds that both have."
         tables = [Table(head, [_cells(row) for row in own], f"{place}. {caption}") for place, own in groups.items()]
         left = f" {self.left_out} results have no values of single images and are left out." if self.left_out else ""
@@ -66,25 +71,32 @@ def compared(studies: Sequence[Study]) -> Compared | None:
             if (folder / IMAGES).is_file():
                 results.append(row)
                 images.setdefault(row.run, read_images(folder))
-    rows = comparisons(results, images, SEED_METHOD)
+    rows = comparisons([row for cell in cells(results) for row in cell.rows], images, SEED_METHOD)
     return Compared(rows, sum(len(study.rows) for study in studies) - len(results)) if rows else None
 
 
 def verdict(row: Comparison) -> str:
-    """One comparison in a few words: the difference and its interval."""
+    """One comparison in a few words: the difference and, where there are several seeds, its interval."""
     pair = row.paired
-    return f"{row.other} {signed(pair.difference)} [{signed(pair.low)}, {signed(pair.high)}]"
+    return f"{row.compared.method} {signed(pair.difference)}{'' if math.isnan(pair.p) else f' {_interval(row)}'}"
 
 
 def outcome(row: Comparison) -> str:
-    """Who is better, where the interval leaves out zero and the corrected p is below 0.05."""
-    if row.p_holm >= ALPHA or row.paired.low <= 0 <= row.paired.high:
-        return "not told apart from"
-    return "better than" if row.paired.difference > 0 else "worse than"
+    """Who is better, where the interval leaves out zero, the corrected p is below 0.05 and all seeds agree."""
+    pair = row.paired
+    if math.isnan(pair.p):
+        return UNTESTED
+    if row.p_holm >= ALPHA or pair.low <= 0 <= pair.high or not pair.agree:
+        return TIED
+    return BETTER if pair.difference > 0 else WORSE
 
 
-def _place(row: Comparison) -> tuple[str, str, str, str, int, str, float]:
-    return row.arch, row.encoder, row.data, row.split, row.image_size, row.test_set, row.target
+def _place(row: Comparison) -> tuple[Setting, float, int]:
+    return row.reference.setting, row.reference.target, row.reference.epochs
+
+
+def _interval(row: Comparison) -> str:
+    return DASH if math.isnan(row.paired.low) else f"[{signed(row.paired.low)}, {signed(row.paired.high)}]"
 
 
 def _p(value: float) -> str:
@@ -93,12 +105,12 @@ def _p(value: float) -> str:
     >>> _p(0.0004), _p(0.034)
     ('< 0.001', '0.034')
     """
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "< 0.001" if value < 0.001 else number(value)
 
 
 def _cells(row: Comparison) -> list[str]:
     pair = row.paired
-    counts = [percent(row.target), str(pair.seeds), str(pair.images)]
-    found = [signed(pair.difference), f"[{signed(pair.low)}, {signed(pair.high)}]", _p(row.p_holm)]
-    scores = [spread(side.mean, side.sd) for side in (row.reference, row.compared)]
-    return [row.other, *counts, *found, *scores]
+    counts = [percent(row.reference.target), str(len(pair.by_seed)), str(pair.images)]
+    found = [signed(pair.difference), _interval(row), _p(row.p_holm), " ".join(map(signed, pair.by_seed))]
+    scores = [spread(side.mean("dice"), side.deviation("dice")) for side in (row.reference, row.compared)]
+    return [row.compared.method, *counts, *found, *scores]

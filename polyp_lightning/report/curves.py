@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 
 from polyp_lightning.pruning.stages import StageRecord
-from polyp_lightning.report.cells import DENSE, Cell
 from polyp_lightning.report.document import Picture
 from polyp_lightning.report.numbers import number, percent
 from polyp_lightning.report.plotting import Look, drawing, legend, looks, picture, shown, tidy
+from polyp_lightning.study.replicates import DENSE, Replicates
 
 
-def dice_against(cost: str, unit: str, cells: Sequence[Cell], name: str, note: str) -> Picture:
+def dice_against(cost: str, unit: str, cells: Sequence[Replicates], name: str, note: str) -> Picture:
     """Test Dice of each method against a cost, with mean ± one standard deviation over seeds.
 
     Args:
@@ -41,19 +41,19 @@ def _frame(axes: Axes) -> None:
     axes.set_ylim(low - missing / 2, high + missing / 2)
 
 
-def _lines(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+def _lines(cells: Sequence[Replicates]) -> dict[str, list[Replicates]]:
     """The cells of each line: a method's, apart by epochs where they differ."""
     epochs: dict[str, set[int]] = {}
     for cell in cells:
         epochs.setdefault(cell.method, set()).add(cell.epochs)
-    groups: dict[str, list[Cell]] = {}
+    groups: dict[str, list[Replicates]] = {}
     for cell in cells:
         several = f", {cell.epochs} epochs" if len(epochs[cell.method]) > 1 else ""
         groups.setdefault(cell.method + several, []).append(cell)
     return groups
 
 
-def _series(axes: Axes, method: str, look: Look, own: Sequence[Cell], cost: str) -> None:
+def _series(axes: Axes, method: str, look: Look, own: Sequence[Replicates], cost: str) -> None:
     x, y = [cell.mean(cost) for cell in own], [cell.mean("dice") for cell in own]
     half = [0.0 if math.isnan(sd := cell.deviation("dice")) else sd for cell in own]
     if own[0].method == DENSE:
@@ -69,12 +69,12 @@ def _series(axes: Axes, method: str, look: Look, own: Sequence[Cell], cost: str)
         axes.errorbar(x, y, half, color=look.colour, linestyle="", linewidth=0.8, capsize=2.5)
 
 
-def _counts(own: Sequence[Cell]) -> str:
+def _counts(own: Sequence[Replicates]) -> str:
     counts = sorted({len(cell.rows) for cell in own})
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
-def _words(groups: dict[str, list[Cell]], cost: str, unit: str) -> str:
+def _words(groups: dict[str, list[Replicates]], cost: str, unit: str) -> str:
     """The picture's numbers as a sentence, for those who don't see it."""
     lines = []
     for method, own in groups.items():

@@ -16,6 +16,7 @@ from PIL import Image
 from polyp_lightning.data.cache import resize
 from polyp_lightning.data.datasets import Dataset, FrameId, dataset_of
 from polyp_lightning.metrics import per_image_dice
+from polyp_lightning.nets import normalised, per_channel
 from polyp_lightning.prediction import draw_contour
 from polyp_lightning.report.document import Picture
 from polyp_lightning.report.numbers import number
@@ -82,9 +83,9 @@ class Frames:
 @torch.no_grad()
 def mask_of(net: TrainedNet, image: Mask) -> Mask:
     """The predicted mask at the image's size, uint8 (H, W) of 0 and 1: logits are resized, then thresholded."""
-    pixels = torch.from_numpy(resize(image, net.image_size)).permute(2, 0, 1)[None].float() / 255
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (net.mean, net.std))
-    logits = F.interpolate(net.net((pixels - mean) / std), image.shape[:2], mode="bilinear")
+    pixels = torch.from_numpy(resize(image, net.image_size)).permute(2, 0, 1)[None]
+    logits = net.net(normalised(pixels, per_channel(net.mean), per_channel(net.std)))
+    logits = F.interpolate(logits, image.shape[:2], mode="bilinear")
     found: Mask = (logits[0, 0] > 0).to(torch.uint8).numpy()
     return found
 

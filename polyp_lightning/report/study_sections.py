@@ -1,20 +1,27 @@
 """The sections on studies."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 from polyp_lightning.errors import PolypError
 from polyp_lightning.report import curves
 from polyp_lightning.report.answer import QUESTION, Asked, answer, asked
-from polyp_lightning.report.cells import DENSE, Cell, Setting, by_setting, cells
+from polyp_lightning.report.cells import by_setting, cells
 from polyp_lightning.report.comparing import compared
 from polyp_lightning.report.document import Block, Commands, Paragraph, Picture, Points, Section, Table
 from polyp_lightning.report.loss_check import find_check, loss_check
-from polyp_lightning.report.numbers import number, percent, spread, thousands
+from polyp_lightning.report.numbers import DASH, number, percent, spread, thousands
 from polyp_lightning.report.run_sections import TERMS
 from polyp_lightning.report.sources import Study, inside
+from polyp_lightning.study.replicates import DENSE, Replicates, Setting, on_common_seeds
 from polyp_lightning.study.results import RUNS, Result, read_images
+
+_TIMED = (
+    "Measured by each run at its end, with whatever else the machine did then, or for all networks in turns by "
+    "`study --retime` on a machine without other work; only the latter are times to quote."
+)
 
 _COMMANDS = 12
 """Commands shown: a study has hundreds, and its table holds them all."""
@@ -44,11 +51,11 @@ def study_sections(studies: Sequence[Study], root: Path, *, frames: bool) -> lis
         *(_frames(studies, question, root) if frames and question else []),
         Section("All results", [_table(setting, own) for setting, own in by_setting(found).items()]),
         *([Section("Paired comparisons", comparisons.blocks())] if comparisons else []),
-        _protocol(rows, found),
+        _protocol(rows),
     ]
 
 
-def _curves(found: Sequence[Cell]) -> list[Block]:
+def _curves(found: Sequence[Replicates]) -> list[Block]:
     note = "Points: means over seeds. Bands and bars: ± one standard deviation over seeds, where there are several."
     return [
         curves.dice_against(
@@ -58,18 +65,22 @@ def _curves(found: Sequence[Cell]) -> list[Block]:
     ]
 
 
-def _times(found: Sequence[Cell]) -> list[Section]:
+def _times(found: Sequence[Replicates]) -> list[Section]:
     """One drawing for each setting and each way of measuring: times of different machines don't compare."""
     pictures: list[Picture] = []
     rows = [row for cell in found for row in cell.rows if row.ms == row.ms]
     ways = dict.fromkeys((row.machine, row.ms_backend, row.threads) for row in rows)
     for machine, backend, threads in ways:
         own = [row for row in rows if (row.machine, row.ms_backend, row.threads) == (machine, backend, threads)]
-        for setting, group in by_setting(cells(own)).items():
+        # A network takes the same time on every test set: the first is its own.
+        groups = by_setting(cells(own))
+        first = {replace(setting, test_set=""): setting for setting in reversed(groups)}
+        for setting in reversed(first.values()):
+            group = groups[setting]
             unit = f"ms per image: {backend}, {threads} thread{'s' * (threads != 1)}, batch 1"
             note = f"{setting}. {machine}, {backend}, {threads} thread{'s' * (threads != 1)}, batch 1, network alone."
             pictures.append(curves.dice_against("ms", unit, group, f"ms-{len(pictures)}", note))
-    return [Section("Dice against measured time", pictures)] if pictures else []
+    return [Section("Dice against measured time", [Paragraph(_TIMED), *pictures])] if pictures else []
 
 
 def _widths(studies: Sequence[Study], question: Asked | None) -> list[Section]:
@@ -97,13 +108,12 @@ def _checkpoint(studies: Sequence[Study], row: Result) -> Path | None:
 
 
 def _frames(studies: Sequence[Study], question: Asked, root: Path) -> list[Section]:
-    """Chosen by the values of single images, means over seeds; drawn with the networks of each side's first seed."""
+    """Those of the first common seed alone: a mean over seeds would not be what the contours show."""
     title = "Frames where pruning hurt most"
-    dense, pruned = (_image_dice(studies, cell) for cell in (question.dense, question.pruned))
-    paths = [
-        next((path for row in cell.rows if (path := _checkpoint(studies, row))), None)
-        for cell in (question.dense, question.pruned)
-    ]
+    common = on_common_seeds(question.dense, question.pruned)
+    sides = [cell.only(common[0].seeds[:1]) for cell in common]
+    dense, pruned = (_image_dice(studies, cell) for cell in sides)
+    paths = [next((path for row in cell.rows if (path := _checkpoint(studies, row))), None) for cell in sides]
     if not dense or not pruned or paths[0] is None or paths[1] is None:
         return [Section(title, [Paragraph("Not shown: values of single images or checkpoints are not in the folder.")])]
     from polyp_lightning.report.frames import Frames, both, drawn, worst
@@ -120,13 +130,13 @@ def _frames(studies: Sequence[Study], question: Asked, root: Path) -> list[Secti
         if (frame := frames.of_test(setting.test_set, drop.name))
     ]
     text = (
-        f"{setting}. {question.pruned.method} at {percent(question.pruned.target)} against dense. Scores are means "
-        f"over seeds, contours those of the first seed. {TERMS}"
+        f"{setting}. {question.pruned.method} at {percent(question.pruned.target)} against dense, both "
+        f"of seed {sides[0].seeds[0]}. {TERMS}"
     )
     return [Section(title, [Paragraph(text), *pictures])] if pictures else []
 
 
-def _image_dice(studies: Sequence[Study], cell: Cell) -> dict[str, list[float]]:
+def _image_dice(studies: Sequence[Study], cell: Replicates) -> dict[str, list[float]]:
     """Image → its Dice by seed."""
     found: dict[str, list[float]] = {}
     for study in studies:
@@ -140,7 +150,7 @@ def _image_dice(studies: Sequence[Study], cell: Cell) -> dict[str, list[float]]:
     return found
 
 
-def _table(setting: Setting, own: Sequence[Cell]) -> Table:
+def _table(setting: Setting, own: Sequence[Replicates]) -> Table:
     head = [
         "method", "target", "n", "epochs", "Dice", "IoU", "PraNet's Dice", "HD95 px", "false positives", "val Dice",
         "GMACs", "parameters", "ms",
@@ -152,10 +162,12 @@ def _table(setting: Setting, own: Sequence[Cell]) -> Table:
         "something is found. val Dice: network resolution, by which the checkpoint was chosen. ms: median of one "
         "image; the machine stands under the protocol."
     )
-    return Table(head, rows, caption)
+    # Most data sets have no frame without a polyp: a column of dashes pushes the others off the page.
+    kept = [place for place in range(len(head)) if any(row[place] != DASH for row in rows)]
+    return Table([head[place] for place in kept], [[row[place] for place in kept] for row in rows], caption)
 
 
-def _cells(cell: Cell) -> list[str]:
+def _cells(cell: Replicates) -> list[str]:
     target = percent(1.0 if cell.method == DENSE else cell.target)
     scores = [_spread(cell, field, digits) for field, digits in _SCORES]
     costs = [number(cell.mean("gmacs")), thousands(cell.mean("params")), _spread(cell, "ms", 1)]
@@ -165,11 +177,11 @@ def _cells(cell: Cell) -> list[str]:
 _SCORES = (("dice", 3), ("iou", 3), ("pranet_dice", 3), ("hd95", 1), ("false_positive_rate", 3), ("val_dice", 3))
 
 
-def _spread(cell: Cell, field: str, digits: int) -> str:
+def _spread(cell: Replicates, field: str, digits: int) -> str:
     return spread(cell.mean(field), cell.deviation(field), digits)
 
 
-def _protocol(rows: Sequence[Result], found: Sequence[Cell]) -> Section:
+def _protocol(rows: Sequence[Result]) -> Section:
     seeds = sorted({row.seed for row in rows})
     machines = dict.fromkeys(f"{row.machine} ({row.ms_backend}, threads: {row.threads})" for row in rows if row.machine)
     dates = sorted({row.date[:10] for row in rows if row.date})
@@ -177,7 +189,8 @@ def _protocol(rows: Sequence[Result], found: Sequence[Cell]) -> Section:
     starts = sorted({row.encoder_weights or "random" for row in rows})
     commands = list(dict.fromkeys(row.command for row in rows if row.command))
     points = [
-        f"{len({row.run for row in rows})} runs, {len(found)} cells, seeds {', '.join(map(str, seeds))}.",
+        f"{len({row.run for row in rows})} runs, seeds {', '.join(map(str, seeds))}.",
+        f"Tested on {', '.join(dict.fromkeys(row.test_set for row in rows))}.",
         "Checkpoints are chosen on the validation images; each chosen network is tested once.",
         f"Encoders start from: {', '.join(starts)}.",
         f"Machines and how time was measured: {'; '.join(machines) or 'not known'}.",

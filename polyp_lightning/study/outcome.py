@@ -14,6 +14,7 @@ from polyp_lightning.nets import build_net
 from polyp_lightning.scored import CheckpointScores, ImageScore, read_images, read_scores
 from polyp_lightning.study.plan import Cell, Study
 from polyp_lightning.study.results import Result
+from polyp_lightning.study.timing import undisturbed
 from polyp_lightning.timers import build_timer
 from polyp_lightning.trained import load_net
 
@@ -48,7 +49,7 @@ def outcome(
     whole = build_net(trained.arch, trained.encoder, None, trained.arch_options)
     cost, dense = measure(trained.net, size), measure(whole, size)
     timer = build_timer(study.backend, study.threads)
-    ms = timer(trained.net, (1, 3, size, size))
+    ms = undisturbed(timer, trained.net, (1, 3, size, size))
     results, images = [], []
     for folder in tests:
         scores = _scores(folder, digest)

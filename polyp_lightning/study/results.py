@@ -1,7 +1,7 @@
 """What a study leaves on disk: ``results.csv``, one row for each run and test set, and the values of single images."""
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ __all__ = [
     "Kind",
     "Result",
     "append_result",
+    "change_results",
     "exclusively",
     "read_images",
     "read_results",
@@ -63,7 +64,7 @@ class Result:
         dense_gmacs: likewise of the dense network.
         params: used parameters.
         dense_params: likewise of the dense network.
-        ms: median milliseconds of one image.
+        ms: median milliseconds of one image; NaN where other work on the machine disturbed the measurement.
         ms_backend: what measured them, such as torch.
         threads: of that backend.
         machine: the processor that ``ms`` was measured on.
@@ -136,6 +137,20 @@ def append_result(path: Path, result: Result) -> None:
         old = read_rows(path, Result) if path.is_file() else []
         own = (result.run, result.test_set)
         write_rows(path, Result, [*(row for row in old if (row.run, row.test_set) != own), result])
+
+
+def change_results(path: Path, change: Callable[[Result], Result]) -> None:
+    """Replaces every row by what ``change`` makes of it.
+
+    Args:
+        path: the results.csv.
+        change: from the old row to the new one.
+
+    Raises:
+        DataError: the file is none of a study.
+    """
+    with exclusively(path):
+        write_rows(path, Result, [change(row) for row in read_rows(path, Result)])
 
 
 @contextmanager

@@ -4,12 +4,13 @@ Several processes, on one machine or on several that share the folder, may run t
 """
 
 import argparse
+import math
 import os
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from polyp_lightning.errors import ConfigError, PolypError
 from polyp_lightning.study.outcome import outcome
 from polyp_lightning.study.plan import Cell, Study, read_study
 from polyp_lightning.study.progress import Progress, claimed, load_progress
-from polyp_lightning.study.results import IMAGES, RESULTS, RUNS, append_result, write_images
+from polyp_lightning.study.results import IMAGES, RESULTS, RUNS, append_result, read_results, write_images
 from polyp_lightning.study.steps import Step, best_checkpoint, resumed, test_steps, training_steps
+from polyp_lightning.study.timing import retime
 from polyp_lightning.tracking.terminal import show_text
 
 LOG = "log.txt"
@@ -58,6 +60,11 @@ class Runner:
     launch: Launch = launch
     _minutes: list[float] = field(default_factory=list)
     _failed: dict[str, str] = field(default_factory=dict)
+    _finished: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Finds cells by id."""
+        self._by_id = {cell.id: cell for cell in self.study.cells}
 
     def run(self, cells: Sequence[Cell]) -> bool:
         """Runs cells until all are done or have failed.
@@ -67,8 +74,9 @@ class Runner:
         """
         waiting = list(cells)
         while waiting:
-            left = [cell for cell in waiting if not self._over(cell, waiting)]
-            if left == waiting:
+            ids = {cell.id for cell in waiting}
+            left = [cell for cell in waiting if not self._over(cell, ids)]
+            if len(left) == len(waiting):
                 # What is left is in other processes' hands.
                 time.sleep(_WAIT)
             waiting = left
@@ -76,31 +84,34 @@ class Runner:
             show_text(f"FAILED {name}: {reason}")
         return not self._failed
 
-    def _over(self, cell: Cell, waiting: Sequence[Cell]) -> bool:
+    def _over(self, cell: Cell, waiting: Collection[str]) -> bool:
         """Does what can be done for a cell now: run it, or note that it can't be run."""
         reason = self._hopeless(cell, waiting)
         if reason:
             self._failed[cell.id] = reason
             return True
-        if not all(self._progress(need).done for need in self._needs(cell)):
+        if not all(map(self._done, cell.needs)):
             return False
         with claimed(self.out / "claims" / f"{cell.id}.lock") as claim:
             if claim is None:
                 return False
-            if not self._progress(cell).done:
+            if not self._done(cell.id):
                 self._attempt(cell, claim, len(waiting))
         return True
 
-    def _hopeless(self, cell: Cell, waiting: Sequence[Cell]) -> str:
-        for need in self._needs(cell):
-            if need.id in self._failed:
-                return f"it needs {need.id}, which failed"
-            if need not in waiting and not self._progress(need).done:
-                return f"it needs {need.id}, which is not done; run that first, or widen --only"
+    def _hopeless(self, cell: Cell, waiting: Collection[str]) -> str:
+        for need in cell.needs:
+            if need in self._failed:
+                return f"it needs {need}, which failed"
+            if need not in waiting and not self._done(need):
+                return f"it needs {need}, which is not done; run that first, or widen --only"
         return ""
 
-    def _needs(self, cell: Cell) -> list[Cell]:
-        return [one for one in self.study.cells if one.id in cell.needs]
+    def _done(self, name: str) -> bool:
+        """Whether a cell is done; its files are read until it is, and no more afterwards."""
+        if name not in self._finished and self._progress(self._by_id[name]).done:
+            self._finished.add(name)
+        return name in self._finished
 
     def _progress(self, cell: Cell) -> Progress:
         return load_progress(self._folder(cell), self.settings(cell))
@@ -205,13 +216,28 @@ def main(args: Sequence[str]) -> int:
     options = _parser().parse_args(list(args))
     study = read_study(options.config, dict(options.weights))
     runner, cells = Runner(study, options.out), study.only(options.only)
+    if options.retime:
+        show_text(f"measured {retime(study, options.out)} networks in turns; wrote {options.out / RESULTS}")
+        return 0
     if not options.dry_run:
-        return 0 if runner.run(cells) else 1
+        done = runner.run(cells)
+        _ask_for_times(options.out)
+        return 0 if done else 1
     for cell in cells:
         needs = f" (after {', '.join(cell.needs)})" if cell.needs else ""
         show_text("\n".join([f"{cell.id}{needs}", *(f"  {line}" for line in runner.commands(cell))]))
     show_text(f"{len(cells)} runs; nothing was run")
     return 0
+
+
+def _ask_for_times(out: Path) -> None:
+    """Runs side by side leave no time that could be trusted."""
+    path = out / RESULTS
+    untimed = {row.run for row in read_results(path) if math.isnan(row.ms)} if path.is_file() else ()
+    if untimed:
+        show_text(
+            f"{len(untimed)} runs have no milliseconds: the machine had other work. Add --retime when it has none."
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -222,6 +248,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--only", metavar="PATTERN", help="the runs whose name matches, such as '*taylor*_s0'")
     parser.add_argument("--dry_run", action="store_true", help="show the runs and their commands")
+    parser.add_argument(
+        "--retime", action="store_true", help="run nothing; measure all networks' milliseconds anew, in turns"
+    )
     parser.add_argument(
         *("--weights", "-w"),
         action="append",

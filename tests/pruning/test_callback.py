@@ -335,6 +335,37 @@ def test_callback__resumed_at_an_epochs_end_is_bit_equal(tmp_path: Path) -> None
         assert all(torch.equal(expected[k], v) for k, v in resumed.state_dict().items())
 
 
+def run_by(criterion: str, folder: Path) -> TaylorFOPruning:
+    """Leaves ``run.ckpt``, from the end of an epoch that is followed by a cut."""
+
+    class SaveThird(Callback):
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            if trainer.current_epoch == 2:
+                trainer.save_checkpoint(folder / "run.ckpt")
+
+    seed_everything(0)
+    pruning = TaylorFOPruning(0.4, 2, 3, limits=Limits(floor=0.0), criterion=criterion)
+    fit(folder, pruning, PreparedSegmenter(), 4, callbacks=[SaveThird()])
+    return pruning
+
+
+@pytest.mark.parametrize("criterion", ["random", "uniform", "taylor_weight"])
+def test_callback__other_verbs_need_not_know_the_criterion(tmp_path: Path, criterion: str) -> None:
+    made = run_by(criterion, tmp_path)
+    other = TaylorFOPruning()
+    trainer = Trainer(default_root_dir=tmp_path, callbacks=[other], accelerator="cpu", logger=False)
+    trainer.validate(PreparedSegmenter(), loaders()[1], ckpt_path=tmp_path / "run.ckpt", verbose=False)
+    assert [record.layers for record in other.history] == [record.layers for record in made.history[:2]]
+
+
+@pytest.mark.parametrize(("before", "after"), [("random", "taylor"), ("taylor", "random")])
+def test_callback__a_resumed_run_keeps_its_criterion(tmp_path: Path, before: str, after: str) -> None:
+    run_by(before, tmp_path)
+    pruning = TaylorFOPruning(0.4, 2, 3, criterion=after)
+    with pytest.raises(ConfigError, match=rf"criterion {before}, not {after}; .*--model\.init_from"):
+        fit(tmp_path, pruning, PreparedSegmenter(), 4, ckpt_path=tmp_path / "run.ckpt")
+
+
 def test_callback__a_schedule_beyond_the_end_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"last cut is at epoch 6, but training ends after 5 epochs .*--pruning\.end"):
         fit(tmp_path, TaylorFOPruning(0.5, 2, 6), TinySegmenter(), 5)

@@ -41,7 +41,7 @@ def test_report__a_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         "About",
     ]
     text = read(page).text
-    assert "12 runs, 4 cells, seeds 0, 1, 2." in text
+    assert "12 runs, seeds 0, 1, 2." in text
     assert "Not shown: values of single images or checkpoints are not in the folder." in text
     assert "a page.html" in capsys.readouterr().out
 

@@ -138,6 +138,31 @@ def keep_scores(folder: Path) -> None:
     TaylorFOPruning._choose = around  # type: ignore[method-assign]
 
 
+def keep_lessons(folder: Path) -> None:
+    """Writes a line for each step of a taught network: its loss, whether it was taught, and both networks' digests."""
+    from polyp_lightning.distillation import Teacher
+    from polyp_lightning.pruning.distributed import digest
+
+    step, mixed, taught = segmenter.PolypSegmenter.training_step, Teacher.mixed, []
+
+    def asked(self: Teacher, *args: torch.Tensor) -> torch.Tensor:
+        taught.append(True)
+        return mixed(self, *args)
+
+    def around(self: segmenter.PolypSegmenter, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
+        loss = step(self, batch, batch_idx)
+        if self.teacher is not None:
+            digests = [digest(net.state_dict()) for net in (self.net, self.teacher.net)]
+            learns = any(parameter.requires_grad for parameter in self.teacher.net.parameters())
+            with (folder / f"lessons{rank()}.jsonl").open("a") as file:
+                file.write(json.dumps([loss.item(), bool(taught), *digests, learns]) + "\n")
+        taught.clear()
+        return loss
+
+    Teacher.mixed = asked  # type: ignore[method-assign]
+    segmenter.PolypSegmenter.training_step = around  # type: ignore[method-assign]
+
+
 def signal_service() -> None:
     """SERVICE_GETS=signal:epoch sends W&B's service a signal at the start of an epoch, after SERVICE_LIVES seconds."""
     from polyp_lightning.pruning.callback import TaylorFOPruning
@@ -174,5 +199,6 @@ if __name__ == "__main__":
     keep_scores(Path.cwd())
     keep_validated(Path.cwd())
     overflow()
+    keep_lessons(Path.cwd())
     signal_service()
     sys.exit(main(sys.argv[1:]))

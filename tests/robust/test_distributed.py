@@ -20,6 +20,7 @@ from polyp_lightning.checkpoint import KEY
 from polyp_lightning.checkpoint_file import read
 from polyp_lightning.errors import ConfigError
 from polyp_lightning.pruning.distributed import check_strategy, digest
+from polyp_lightning.segmenter import PolypSegmenter
 
 SCRIPT = str(Path(__file__).parent / "small_run.py")
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
@@ -71,6 +72,38 @@ def test_ddp__removes_what_one_process_with_the_same_global_batch_removes(tmp_pa
     assert two[KEY]["plan"] == one[KEY]["plan"]
     for name, value in one["state_dict"].items():
         torch.testing.assert_close(two["state_dict"][name], value, atol=2e-3, rtol=1e-2)
+
+
+def lessons(folder: Path, rank: int) -> list[list[Any]]:
+    """By step: loss, whether it was taught, digests of the network and of its teacher, whether that one learns."""
+    return [json.loads(line) for line in (folder / f"lessons{rank}.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_ddp__a_taught_network_learns_what_it_learns_in_one_process(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    teacher = tmp_path / "teacher.ckpt"
+    plain = Trainer(max_epochs=0, accelerator="cpu", logger=False, enable_checkpointing=False)
+    plain.strategy.connect(PolypSegmenter(image_size=64, encoder="timm-tf_efficientnet_lite0"))
+    plain.save_checkpoint(teacher)
+    options = ["--pruning.end", "2", "--trainer.max_epochs", "4", "--pruning.recalibration_batches", "0"]
+    options += ["--model.distill_from", str(teacher), "--model.distill_weight", "0.5"]
+    for name, more in (("two", [*TWO, "--data.batch_size", "2"]), ("one", ["--data.batch_size", "4"])):
+        done = fit(tmp_path / name, *options, *more, UNMIXED="1")
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, first, second = lessons(tmp_path / "one", 0), lessons(tmp_path / "two", 0), lessons(tmp_path / "two", 1)
+    # Five steps an epoch; the only cut is at the start of epoch 2.
+    assert [[row[1] for row in rows] for rows in (one, first, second)] == [[False] * 10 + [True] * 10] * 3
+    assert [row[2] for row in first] == [row[2] for row in second], "ranks are bit-equal at every step"
+    assert len({row[2] for row in first}) == 20
+    assert len({row[3] for rows in (one, first, second) for row in rows}) == 1, "nobody changes the teacher"
+    assert not any(row[4] for rows in (one, first, second) for row in rows)
+    assert last(tmp_path / "two")[KEY]["plan"] == last(tmp_path / "one")[KEY]["plan"]
+    # Both losses are means over images, so that the processes' mean is that of the whole batch.
+    found = [(a[0] + b[0]) / 2 for a, b in zip(first, second, strict=True)]
+    assert found == pytest.approx([row[0] for row in one], rel=2e-3)
+    for name, value in last(tmp_path / "one")["state_dict"].items():
+        torch.testing.assert_close(last(tmp_path / "two")["state_dict"][name], value, atol=2e-3, rtol=1e-2)
 
 
 @pytest.mark.slow

@@ -12,9 +12,13 @@ from test_results import a_result
 
 from polyp_lightning.errors import DataError
 from polyp_lightning.study.results import ImageScore, Result
-from polyp_lightning.study.statistics import comparisons, holm, interval, label, paired, spread
+from polyp_lightning.study.statistics import comparisons, holm, interval, paired
 
 P = st.lists(st.floats(0, 1), min_size=1, max_size=30)
+
+
+def test_holm__what_was_not_tested_makes_no_test_stricter() -> None:
+    assert holm([0.01, math.nan, 0.04]) == pytest.approx([0.02, math.nan, 0.04], nan_ok=True)
 
 
 def test_holm__worked_example() -> None:
@@ -53,19 +57,35 @@ def test_interval__covers_the_mean_about_as_often_as_it_says() -> None:
 
 
 def test_paired__images_are_clusters_over_seeds() -> None:
-    """Ten copies of one seed know no more than that seed."""
+    """Ten copies of a seed know no more of the images than two."""
     rng = np.random.default_rng(0)
     a, b = rng.random((1, 50)), rng.random((1, 50))
-    one, ten = paired(a, b), paired(np.repeat(a, 10, 0), np.repeat(b, 10, 0))
-    assert (ten.low, ten.high, ten.p) == pytest.approx((one.low, one.high, one.p), abs=1e-9)
-    assert (one.seeds, ten.seeds, ten.images) == (1, 10, 50)
-    assert one.difference == pytest.approx(a.mean() - b.mean())
+    two, ten = (paired(np.repeat(a, n, 0), np.repeat(b, n, 0)) for n in (2, 10))
+    assert (ten.low, ten.high, ten.p) == pytest.approx((two.low, two.high, two.p), abs=1e-9)
+    assert (len(two.by_seed), len(ten.by_seed), ten.images) == (2, 10, 50)
+    assert two.difference == pytest.approx(a.mean() - b.mean())
+
+
+def test_paired__one_seed_has_a_difference_and_nothing_that_looks_like_evidence() -> None:
+    one = paired(np.full((1, 50), 0.9), np.zeros((1, 50)))
+    assert one.difference == pytest.approx(0.9)
+    assert all(math.isnan(value) for value in (one.low, one.high, one.p))
+
+
+def test_paired__seeds_that_contradict_each_other_do_not_agree() -> None:
+    """By hand: +0.2 and −0.1, in the mean +0.05 on every image, which the images alone would call certain."""
+    found = paired(np.array([[0.7] * 20, [0.4] * 20]), np.full((2, 20), 0.5))
+    assert found.by_seed == pytest.approx((0.2, -0.1))
+    assert found.low > 0
+    assert found.p < 0.001
+    assert not found.agree
+    assert paired(np.full((2, 3), 0.6), np.full((2, 3), 0.5)).agree
 
 
 def test_paired__wilcoxon_by_hand() -> None:
     """Differences 1 to 5, all positive: of the 2⁵ signs, 2 are as extreme as this."""
-    a = np.array([[1.0, 2.0, 3.0, 4.0, 5.0]])
-    assert paired(a, np.zeros((1, 5))).p == pytest.approx(2 / 2**5)
+    a = np.array([[1.0, 2.0, 3.0, 4.0, 5.0]] * 2)
+    assert paired(a, np.zeros((2, 5))).p == pytest.approx(2 / 2**5)
 
 
 def test_paired__equal_methods_are_not_told_apart() -> None:
@@ -78,12 +98,6 @@ def test_paired__equal_methods_are_not_told_apart() -> None:
 def test_paired__refuses_what_is_not_paired(b: Any) -> None:
     with pytest.raises(DataError, match="must be"):
         paired(np.zeros((1, 5)) if b.size else b, b)
-
-
-def test_spread__by_hand() -> None:
-    found = spread([0.7, 0.8, 0.9])
-    assert (found.mean, found.sd, found.seeds) == (pytest.approx(0.8), pytest.approx(0.1), 3)
-    assert math.isnan(spread([0.5]).sd)
 
 
 def study(**means: float) -> tuple[list[Result], dict[str, list[ImageScore]]]:
@@ -111,11 +125,12 @@ def study(**means: float) -> tuple[list[Result], dict[str, list[ImageScore]]]:
 
 def test_comparisons__one_row_for_each_other_method() -> None:
     results, images = study(taylor=0.8, random=0.7, dense=0.85, scratch=0.8, oneshot=0.78, distilled=0.81)
-    rows = {row.other: row for row in comparisons(results, images)}
+    rows = {row.compared.method: row for row in comparisons(results, images)}
     assert list(rows) == ["random", "dense", "scratch of taylor", "taylor, oneshot", "taylor, distilled"]
-    assert all((row.against, row.target, row.test_set) == ("taylor", 0.25, "t") for row in rows.values())
+    sides = {(row.reference.method, row.reference.target, row.reference.setting.test_set) for row in rows.values()}
+    assert sides == {("taylor", 0.25, "t")}
     worse = rows["random"]
-    assert worse.paired.difference == pytest.approx(worse.reference.mean - worse.compared.mean, abs=1e-9)
+    assert worse.paired.difference == pytest.approx(worse.reference.mean("dice") - worse.compared.mean("dice"))
     assert 0.08 < worse.paired.low < worse.paired.difference < worse.paired.high < 0.12
     assert worse.p_holm < 1e-6
     assert rows["dense"].paired.high < 0
@@ -130,7 +145,8 @@ def test_comparisons__only_seeds_that_both_have_and_equal_targets() -> None:
         if one.run not in ("random-0", "taylor-2")
     ]
     (row,) = comparisons(kept, images)
-    assert (row.other, row.paired.seeds, row.reference.seeds) == ("random", 1, 1)
+    assert (row.compared.method, row.reference.seeds, row.compared.seeds) == ("random", [1], [1])
+    assert math.isnan(row.p_holm)
     assert comparisons(kept, images, against="fpgm") == []
 
 
@@ -143,6 +159,20 @@ def test_comparisons__refuses_other_images_and_none() -> None:
         comparisons(results, {**images, "random-1": changed})
 
 
-def test_label__names_what_sets_a_run_apart() -> None:
-    assert label(a_result(kind="scratch", criterion="random", schedule="", distill=0)) == "scratch of random"
-    assert label(a_result(criterion="taylor", schedule="oneshot", distill=1)) == "taylor, oneshot, distilled"
+def test_comparisons__a_longer_training_is_no_fair_rival() -> None:
+    results, images = study(taylor=0.8, random=0.7)
+    longer = [replace(one, epochs=2 * one.epochs) if one.criterion == "random" else one for one in results]
+    assert comparisons(longer, images) == []
+
+
+def test_comparisons__unequal_seeds_beside_equal_ones() -> None:
+    """Three seeds against three, and against one that must neither be tested nor weigh on the other's correction."""
+    results, images = study(taylor=0.8, random=0.79, magnitude=0.5)
+    rows = {
+        row.compared.method: row
+        for row in comparisons([one for one in results if one.run not in ("magnitude-1", "magnitude-2")], images)
+    }
+    assert rows["magnitude"].reference.seeds == [0]
+    assert math.isnan(rows["magnitude"].paired.high)
+    assert rows["random"].reference.seeds == [0, 1, 2]
+    assert rows["random"].p_holm == rows["random"].paired.p

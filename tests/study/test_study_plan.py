@@ -1,3 +1,4 @@
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -5,6 +6,7 @@ import pytest
 import yaml
 
 from polyp_lightning.errors import ConfigError
+from polyp_lightning.pruning.criteria import CRITERIA
 from polyp_lightning.study.plan import read_study
 from polyp_lightning.study.steps import best_checkpoint, resumed, training_steps
 
@@ -72,6 +74,23 @@ def test_training_steps__one_shot_has_equal_epochs_in_all(tmp_path: Path) -> Non
     assert {"--model.init_from=R/pruned.ckpt", "--model.encoder_weights=null", "--pruning.target=1.0"} <= {*after}
 
 
+@pytest.mark.parametrize("name", sorted(CRITERIA))
+def test_training_steps__every_criterion_can_be_planned(tmp_path: Path, name: str) -> None:
+    """While training and in one step, with its own options, and with a seed where it draws random numbers."""
+    drawn = "seed" in signature(CRITERIA[name]).parameters
+    own = {"signal": "random"} if name == "taylor" else {}
+    judges = {"taylor": {}, "x": {"criterion": name, "options": own}}
+    controls = {"oneshot": ["x"], "scratch": ["x"], "distill": ["x"]}
+    study = read_study(written(tmp_path, criteria=judges, controls=controls))
+    for pattern, prefix in (("u_phantom_x_*_s7", "pruning."), ("*oneshot-x*_s7", ""), ("*distill-x*_s7", "pruning.")):
+        (cell,) = study.only(pattern)
+        sources = {need: Path(f"{need}.ckpt") for need in cell.needs}
+        flags = [flag for step in training_steps(study, cell, Path("R"), sources) for flag in step.arguments]
+        assert f"--{prefix}criterion={name}" in flags
+        assert (f"--{prefix}options.seed=7" in flags) is drawn
+        assert all(f"--{prefix}options.{key}={value}" in flags for key, value in own.items())
+
+
 def test_best_checkpoint__is_that_of_the_smallest_network(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     folder.mkdir()
@@ -127,7 +146,7 @@ def test_read_study__local_weights_take_the_place_of_published_ones(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("name", "cells"), [("study", 3 * 3 * 3 * (1 + 5 * 11)), ("study-quick", 15), ("study-cpu", 18)]
+    ("name", "cells"), [("study", 3 * 3 * 3 * (1 + 5 * 11)), ("study-quick", 15), ("study-cpu", 3 * (1 + 10 + 3))]
 )
 def test_configs__each_study_can_be_read(name: str, cells: int) -> None:
     found = read_study(CONFIGS / f"{name}.yaml").cells
