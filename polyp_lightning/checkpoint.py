@@ -1,5 +1,6 @@
 """What this project adds to a Lightning checkpoint, and how it is read back without trusting the file."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ _DATA_FLAGS = {"data": ("--data.name", str), "split": ("--data.split", str), "im
 _MODEL_FLAGS: dict[str, tuple[str, type | tuple[type, ...]]] = {
     "arch": ("--model.arch", str),
     "encoder": ("--model.encoder", str),
+    "arch_options": ("--model.arch_options", (dict, type(None))),
     "loss": ("--model.loss", str),
     "lr": ("--model.lr", (int, float)),
 }
@@ -143,8 +145,18 @@ def as_flags(stored: Mapping[str, Any]) -> list[str]:
             if key in values and not isinstance(values[key], kind):
                 msg = f"the checkpoint's value for {flag} is a {type(values[key]).__name__}; take another one"
                 raise ConfigError(msg)
-            flags += [f"{flag}={values[key]}"] if key in values else []
+            flags += [f"{flag}={_as_text(values[key], flag)}"] if values.get(key) is not None else []
     return flags
+
+
+def _as_text(value: Any, flag: str) -> str:
+    if not isinstance(value, dict):
+        return str(value)
+    try:
+        return json.dumps(value)
+    except TypeError as error:
+        msg = f"the checkpoint's value for {flag} is damaged; take another one"
+        raise ConfigError(msg) from error
 
 
 def _fits(value: Any, wanted: Tensor) -> bool:

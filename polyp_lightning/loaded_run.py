@@ -1,5 +1,6 @@
 """A trained network together with the data that it was trained on, from a checkpoint."""
 
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -93,6 +94,7 @@ def load_run(path: Path, root: str | None, batch_size: int) -> LoadedRun:
         lr=float(named.get("model.lr", 1e-3)),
         image_size=size,
         init_from=str(path),
+        arch_options=json.loads(named.get("model.arch_options", "null")),
     )
     name = cast("DatasetName", named["data.name"])
     data = PolypDataModule(name, root, named.get("data.split"), size, batch_size)

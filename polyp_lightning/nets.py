@@ -1,9 +1,10 @@
 """Networks by name: any architecture and encoder of segmentation_models_pytorch (smp), and its input normalisation."""
 
 import difflib
+import inspect
 import pickle
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from polyp_lightning.errors import ConfigError, listed
 
 Triple = tuple[float, float, float]
+ArchOptions = dict[str, int | list[int]]
+"""What an smp architecture takes besides its encoder, as far as it is whole numbers: widths, depth, upsampling."""
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -29,7 +32,9 @@ _OTHERS = {
 }
 
 
-def build_net(arch: str, encoder: str, encoder_weights: str | None) -> nn.Module:
+def build_net(
+    arch: str, encoder: str, encoder_weights: str | None, arch_options: Mapping[str, int | list[int]] | None = None
+) -> nn.Module:
     """Builds a segmentation network for RGB frames with one output channel.
 
     Args:
@@ -37,24 +42,26 @@ def build_net(arch: str, encoder: str, encoder_weights: str | None) -> nn.Module
         encoder: an smp encoder, such as ``resnet34``, or ``tu-<name>`` for one of timm's.
         encoder_weights: ``imagenet`` (smp downloads them), the path of a file that holds the encoder's state dict, or
             None for random weights.
+        arch_options: further arguments of the smp architecture, such as ``decoder_channels``; None for smp's defaults.
 
     Returns:
         A network that takes normalised floats (N, 3, H, W) and returns logits (N, 1, H, W); for H and W
         that are multiples of 32.
 
     Raises:
-        ConfigError: a name is unknown, the two don't go together, or the weights can't be had or don't fit.
+        ConfigError: a name or option is unknown, they don't go together, or the weights can't be had or don't fit.
 
     >>> net = build_net("Unet", "resnet18", None)
     >>> net(torch.zeros(2, 3, 64, 64)).shape
     torch.Size([2, 1, 64, 64])
     """
     check_names(arch, encoder)
+    options = _checked_options(arch, arch_options or {})
     if encoder_weights == "imagenet":
         _check_published(encoder)
-        return _pretrained(arch, encoder)
+        return _pretrained(arch, encoder, options)
     state = None if encoder_weights is None else _read_state(Path(encoder_weights).expanduser())
-    net = _create(arch, encoder, None)
+    net = _create(arch, encoder, None, options)
     if state is not None:
         _load_encoder(net, encoder, state, str(encoder_weights))
     return net
@@ -134,6 +141,22 @@ def _check_encoder(encoder: str) -> None:
     raise ConfigError(msg)
 
 
+def _checked_options(arch: str, options: Mapping[str, int | list[int]]) -> ArchOptions:
+    """The options in the types that smp takes, after a look at whether the architecture has them."""
+    builder = smp.MODEL_ARCHITECTURES_MAPPING[arch.lower()]
+    fixed = ("self", "encoder_name", "encoder_weights", "in_channels", "classes", "kwargs")
+    known = [name for name in inspect.signature(builder).parameters if name not in fixed]
+    for name, value in options.items():
+        if name not in known:
+            msg = f"arch_options: {arch} has no {name!r}. {nearest(name, known)} (--model.arch_options)"
+            raise ConfigError(msg)
+        values = value if isinstance(value, list) else [value]
+        if not values or any(type(one) is not int or one < 1 for one in values):
+            msg = f"arch_options: {name}={value!r} must be a positive whole number, or a list of them"
+            raise ConfigError(msg)
+    return dict(options)
+
+
 def _check_published(encoder: str) -> None:
     published = smp.encoders.encoders.get(encoder, {}).get("pretrained_settings", {"imagenet": {}})
     if "imagenet" not in published:
@@ -155,14 +178,16 @@ def _timm_name(encoder: str) -> str:
     return f"tf_{name}" if encoder.startswith("timm-mobilenetv3") else name
 
 
-def _create(arch: str, encoder: str, weights: str | None) -> nn.Module:
+def _create(arch: str, encoder: str, weights: str | None, options: ArchOptions) -> nn.Module:
     try:
         with warnings.catch_warnings():
             # smp deprecates the names of its `timm-` encoders; some, such as the lite ones, have no equal under `tu-`.
             warnings.simplefilter("ignore", DeprecationWarning)
             # It also warns that a timm encoder's weights are chosen by its name, which the documentation says.
             warnings.filterwarnings("ignore", message="For 'tu-'", category=UserWarning)
-            net: nn.Module = smp.create_model(arch, encoder, encoder_weights=weights, in_channels=3, classes=1)
+            net: nn.Module = smp.create_model(
+                arch, encoder, encoder_weights=weights, in_channels=3, classes=1, **options
+            )
     except (
         ValueError,
         NotImplementedError,
@@ -172,14 +197,18 @@ def _create(arch: str, encoder: str, weights: str | None) -> nn.Module:
         RuntimeError,
         AssertionError,
     ) as error:
-        msg = f"arch={arch!r} can't be built with encoder={encoder!r}: {error}. Change --model.arch or --model.encoder."
+        given, flag = (f" and {options}", ", --model.arch_options") if options else ("", "")
+        msg = (
+            f"arch={arch!r} can't be built with encoder={encoder!r}{given}: {error}. "
+            f"Change --model.arch{flag} or --model.encoder."
+        )
         raise ConfigError(msg) from error
     return net
 
 
-def _pretrained(arch: str, encoder: str) -> nn.Module:
+def _pretrained(arch: str, encoder: str, options: ArchOptions) -> nn.Module:
     try:
-        return _create(arch, encoder, "imagenet")
+        return _create(arch, encoder, "imagenet", options)
     except OSError as error:
         msg = (
             f"encoder_weights='imagenet': the weights of {encoder} could not be downloaded ({type(error).__name__}). "

@@ -21,7 +21,7 @@ from polyp_lightning.distillation import Teacher
 from polyp_lightning.errors import ConfigError, TrainingError, listed
 from polyp_lightning.losses import build_loss
 from polyp_lightning.metrics import PerImageDice, PerImageIoU, binarise, evaluation_metrics
-from polyp_lightning.nets import build_net, normalisation, normalised, per_channel
+from polyp_lightning.nets import ArchOptions, build_net, normalisation, normalised, per_channel
 from polyp_lightning.tracking.watch import cuts_to_come, set_names
 
 Batch = dict[str, Any]
@@ -54,6 +54,8 @@ class PolypSegmenter(LightningModule):
             after the last cut: before it, filters are scored by the task's gradient alone, and there is less to win
             back. A run without cuts is all tail.
         distill_weight: w in the loss of the tail, (1 - w)·loss + w·divergence from the teacher.
+        arch_options: widths and depth of the architecture by smp's names, such as
+            ``{decoder_pyramid_channels: 64, decoder_segmentation_channels: 32}`` for FPN; null for smp's defaults.
 
     Attributes:
         net: the network: normalised float images (N, 3, S, S) to logits (N, 1, S, S). A cut changes it in place.
@@ -81,15 +83,17 @@ class PolypSegmenter(LightningModule):
         architecture_from: str | None = None,
         distill_from: str | None = None,
         distill_weight: float = 0.5,
+        arch_options: ArchOptions | None = None,
     ) -> None:
         super().__init__()
         _check(lr, image_size)
         # Callables don't load with weights_only=True, and where a run started from matters to that run alone.
-        self.save_hyperparameters("arch", "encoder", "encoder_weights", "loss", "lr", "image_size")
+        self.save_hyperparameters("arch", "encoder", "encoder_weights", "loss", "lr", "image_size", "arch_options")
         self.init_from, self.architecture_from = init_from, architecture_from
         self.resume_optimizer, self.compile_net = resume_optimizer, compile_net
         self._resumed: dict[str, Any] = {}
         self.arch, self.encoder, self.lr, self.image_size = arch, encoder, lr, image_size
+        self.arch_options = arch_options
         self.loss = build_loss(loss)
         self.make_optimizer, self.make_lr_scheduler = optimizer, lr_scheduler
         self.net = _channels_last(self._started(encoder_weights))
@@ -104,7 +108,7 @@ class PolypSegmenter(LightningModule):
         """The network with its first weights: random, of the encoder, or of a checkpoint, or with its widths only."""
         given = {f"--model.{name}": path for name, path in self._origins().items() if path is not None}
         if not given:
-            return build_net(self.arch, self.encoder, encoder_weights)
+            return self._build(encoder_weights)
         if len(given) > 1 or encoder_weights is not None:
             flags = [*given, *(["--model.encoder_weights"] if encoder_weights is not None else [])]
             msg = f"both {' and '.join(flags)} name what to start from; give one of them"
@@ -113,7 +117,10 @@ class PolypSegmenter(LightningModule):
         stored = read(Path(path).expanduser(), flag)
         self._check_same_net(stored)
         begin = with_weights if self.init_from else with_widths
-        return begin(build_net(self.arch, self.encoder, None), stored)
+        return begin(self._build(None), stored)
+
+    def _build(self, encoder_weights: str | None) -> nn.Module:
+        return build_net(self.arch, self.encoder, encoder_weights, self.arch_options)
 
     def _origins(self) -> dict[str, str | None]:
         """The checkpoints that a new run may begin from, by option."""
@@ -302,7 +309,7 @@ class PolypSegmenter(LightningModule):
             PruningError: its plan is damaged or of another architecture.
         """
         self._check_same_net(checkpoint)
-        net = with_weights(build_net(self.arch, self.encoder, None), checkpoint)
+        net = with_weights(self._build(None), checkpoint)
         like = next(self.net.parameters())
         # Lightning loads the weights before it makes the module double, which would round them.
         double = self._trainer is not None and isinstance(self._trainer.precision_plugin, DoublePrecision)
@@ -340,14 +347,22 @@ class PolypSegmenter(LightningModule):
         record_of(checkpoint)
         found = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY)
         stored = found if isinstance(found, dict) else {}
-        wanted = (self.arch, self.encoder)
-        found = (stored.get("arch", self.arch), stored.get("encoder", self.encoder))
-        if (str(found[0]).lower(), found[1]) != (wanted[0].lower(), wanted[1]):
+        wanted = (self.arch, self.encoder, dict(self.arch_options or {}))
+        found = (
+            stored.get("arch", self.arch),
+            stored.get("encoder", self.encoder),
+            dict(stored.get("arch_options") or {}),
+        )
+        if (str(found[0]).lower(), *found[1:]) != (wanted[0].lower(), *wanted[1:]):
             msg = (
-                f"the checkpoint holds {found[0]} with {found[1]}, but {wanted[0]} with {wanted[1]} was asked for; "
-                "set --model.arch and --model.encoder to the checkpoint's, or use load_from_checkpoint"
+                f"the checkpoint holds {_named(*found)}, but {_named(*wanted)} was asked for; set --model.arch, "
+                "--model.encoder and --model.arch_options to the checkpoint's, or use load_from_checkpoint"
             )
             raise ConfigError(msg)
+
+
+def _named(arch: str, encoder: str, options: ArchOptions) -> str:
+    return f"{arch} with {encoder}{f' and {options}' if options else ''}"
 
 
 def folders_of_sets(trainer: Trainer, loaders: Any) -> list[str]:

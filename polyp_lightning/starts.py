@@ -207,7 +207,7 @@ def disagreements(settings: Mapping[str, Any], config: Mapping[str, Any], *, res
 
 def _network_flags(path: str, flag: str) -> list[str]:
     flags = as_flags(read(Path(path).expanduser(), flag))
-    return [flag for flag in flags if flag.startswith(("--model.arch=", "--model.encoder="))]
+    return [flag for flag in flags if flag.startswith(("--model.arch=", "--model.encoder=", "--model.arch_options="))]
 
 
 def _classes(content: Any, key: str = "") -> Iterator[str]:

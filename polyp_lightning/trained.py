@@ -9,7 +9,7 @@ from torch import nn
 
 from polyp_lightning.checkpoint import read, record_of, with_weights
 from polyp_lightning.errors import ConfigError
-from polyp_lightning.nets import Triple, build_net, normalisation
+from polyp_lightning.nets import ArchOptions, Triple, build_net, normalisation
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class TrainedNet:
         net: normalised float images (N, 3, S, S) to logits (N, 1, S, S); on the CPU, float32, in evaluation mode.
         arch: its architecture.
         encoder: its encoder.
+        arch_options: its widths and depth where they are not smp's defaults.
         mean: per RGB channel what the network's input is normalised with, for values in [0, 1].
         std: likewise.
         image_size: side in pixels of the square images that it was trained on.
@@ -31,6 +32,7 @@ class TrainedNet:
     net: nn.Module
     arch: str
     encoder: str
+    arch_options: ArchOptions
     mean: Triple
     std: Triple
     image_size: int
@@ -57,11 +59,12 @@ def load_net(path: Path, flag: str = "--ckpt_path") -> TrainedNet:
         msg = f"{path} does not say its {', '.join(missing)}; give a checkpoint that `fit` has written"
         raise ConfigError(msg)
     arch, encoder = str(options["arch"]), str(options["encoder"])
-    net = with_weights(build_net(arch, encoder, None), stored)
+    chosen = dict(options.get("arch_options") or {})
+    net = with_weights(build_net(arch, encoder, None, chosen), stored)
     mean, std = normalisation(encoder)
     size = int(options["image_size"])
     facts, versions = dict(found["data"]), dict(found.get("versions", {}))
-    return TrainedNet(net.float().eval(), arch, encoder, mean, std, size, facts, versions, _val_dice(stored))
+    return TrainedNet(net.float().eval(), arch, encoder, chosen, mean, std, size, facts, versions, _val_dice(stored))
 
 
 def _val_dice(stored: Mapping[str, Any]) -> float | None:

@@ -22,6 +22,30 @@ def test_build_net__returns_logits_of_the_input_size(arch: str, encoder: str) ->
     assert net(torch.zeros(1, 3, 64, 96)).shape == (1, 1, 64, 96)
 
 
+def test_build_net__options_of_the_architecture() -> None:
+    net = build_net("fpn", "resnet18", None, {"decoder_pyramid_channels": 48, "decoder_segmentation_channels": 32})
+    assert net.get_submodule("decoder.p5").weight.shape[0] == 48
+    assert net.get_submodule("segmentation_head.0").weight.shape[1] == 32
+    net = build_net("Unet", "resnet18", None, {"encoder_depth": 3, "decoder_channels": [32, 16, 8]})
+    assert net.get_submodule("segmentation_head.0").weight.shape[1] == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"decoder_chanels": [64]}, r"FPN has no 'decoder_chanels'.*--model\.arch_options"),
+        ({"encoder_name": 18}, "FPN has no 'encoder_name'"),
+        ({"decoder_pyramid_channels": 0}, "must be a positive whole number"),
+        ({"decoder_pyramid_channels": True}, "must be a positive whole number"),
+        ({"decoder_pyramid_channels": []}, "must be a positive whole number"),
+        ({"decoder_segmentation_channels": 48}, r"can't be built with .*48.*--model\.arch_options"),
+    ],
+)
+def test_build_net__options_that_can_not_work(options: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_net("FPN", "resnet18", None, options)
+
+
 def test_build_net__unknown_arch_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"arch='Unett'.*Did you mean Unet.*--model\.arch"):
         build_net("Unett", "resnet18", None)

@@ -1,5 +1,6 @@
 """The verb ``prune`` on a trained network, and what can be done with the file that it writes."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,16 @@ def test_prune__a_checkpoint_of_unknown_data_is_refused(dense: Path, tmp_path: P
     torch.save(stored, tmp_path / "bare.ckpt")
     with pytest.raises(PolypError, match=r"does not say its data\.name"):
         oneshot.prune(str(tmp_path / "bare.ckpt"))
+
+
+def test_prune__keeps_the_options_of_the_architecture(tmp_path: Path) -> None:
+    narrow = {"decoder_pyramid_channels": 64, "decoder_segmentation_channels": 32}
+    run = ["--trainer.default_root_dir", str(tmp_path / "run")]
+    assert main([*FIT, "--model.arch", "FPN", "--model.arch_options", json.dumps(narrow), *run]) == 0
+    dense, goal = tmp_path / "run" / "checkpoints" / "last.ckpt", tmp_path / "cut.ckpt"
+    assert main(["prune", "--ckpt_path", str(dense), "--target", "0.5", *QUICK, "--output", str(goal)]) == 0
+    assert load_net(goal).arch_options == narrow
+    assert macs(goal) / macs(dense) == pytest.approx(0.5, abs=0.01)
+    again = ["--trainer.default_root_dir", str(tmp_path / "again")]
+    assert main([*FIT, "--model.init_from", str(goal), "--model.distill_from", str(dense), *again]) == 0
+    assert macs(tmp_path / "again" / "checkpoints" / "last.ckpt") == macs(goal)

@@ -1,4 +1,5 @@
 import copy
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader
 
 from polyp_lightning import checkpoint, segmenter
+from polyp_lightning.checkpoint import as_flags
 from polyp_lightning.errors import ConfigError
-from polyp_lightning.nets import build_net
+from polyp_lightning.nets import ArchOptions, build_net
 from polyp_lightning.segmenter import PolypSegmenter
+from polyp_lightning.trained import load_net
 
 SIZE = 64
 
@@ -301,6 +304,9 @@ def test_init__refuses_what_cannot_work(options: dict[str, Any], message: str) -
         PolypSegmenter(**options)
 
 
+OPTIONS = {"arch", "encoder", "encoder_weights", "loss", "lr", "image_size", "arch_options"}
+
+
 def test_checkpoint__round_trip_without_pickle(fitted: Any) -> None:
     module, path, *_ = fitted
     stored = torch.load(path, weights_only=True)
@@ -308,10 +314,29 @@ def test_checkpoint__round_trip_without_pickle(fitted: Any) -> None:
     assert record["schema"] == 1
     assert record["data"] == {"name": "frames", "train": 8}
     assert {type(v) for v in record["versions"].values()} == {str}
-    assert stored["hyper_parameters"].keys() == {"arch", "encoder", "encoder_weights", "loss", "lr", "image_size"}
+    assert stored["hyper_parameters"].keys() == OPTIONS
     loaded = PolypSegmenter.load_from_checkpoint(path, weights_only=True).eval()
     image = sample(1)["image"][None]
     assert torch.equal(loaded(image), module.eval()(image))
+
+
+def test_checkpoint__remembers_options_of_the_architecture(tmp_path: Path) -> None:
+    narrow: ArchOptions = {"decoder_channels": [48, 40, 32, 24, 16]}
+    module = PolypSegmenter(arch_options=narrow, image_size=SIZE)
+    run = trainer(tmp_path, limit_train_batches=1, limit_val_batches=0)
+    run.fit(module, datamodule=Frames(4))
+    path = tmp_path / "narrow.ckpt"
+    run.save_checkpoint(path)
+    loaded = PolypSegmenter.load_from_checkpoint(path, weights_only=True).eval()
+    assert loaded.net.get_submodule("decoder.blocks.0.conv1.0").weight.shape[0] == 48
+    image = sample(1)["image"][None]
+    assert torch.equal(loaded(image), module.eval()(image))
+    assert torch.equal(load_net(path).net(loaded.network_input(image)), loaded(image))
+    text = as_flags(checkpoint.read(path))
+    (flag,) = (one for one in text if one.startswith("--model.arch_options="))
+    assert json.loads(flag.partition("=")[2]) == narrow
+    with pytest.raises(ConfigError, match=r"holds Unet with resnet18 and \{'decoder_channels'.*arch_options"):
+        PolypSegmenter(init_from=str(path))
 
 
 def test_checkpoint__asks_for_no_pretrained_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,9 +350,9 @@ def test_checkpoint__asks_for_no_pretrained_weights(tmp_path: Path, monkeypatch:
     asked: list[str | None] = []
     build = build_net
 
-    def noted(arch: str, encoder: str, encoder_weights: str | None) -> nn.Module:
+    def noted(arch: str, encoder: str, encoder_weights: str | None, options: ArchOptions | None) -> nn.Module:
         asked.append(encoder_weights)
-        return build(arch, encoder, encoder_weights)
+        return build(arch, encoder, encoder_weights, options)
 
     monkeypatch.setattr(segmenter, "build_net", noted)
     loaded = PolypSegmenter.load_from_checkpoint(tmp_path / "last.ckpt")

@@ -142,12 +142,15 @@ def candidates(options: BenchmarkOptions) -> list[Candidate]:
 
 
 def _of_model(model: Path, options: BenchmarkOptions) -> Iterator[Candidate]:
+    dice_in: Callable[[str], float | None]
     if model.suffix == ".ckpt":
         kind, size, facts = "checkpoint", *_checkpoint_facts(model, options.image_size)
+        dice_in = _unknown
     else:
         bundle = read_bundle(model)
         kind, size = bundle.format, bundle.image_size
-        facts = (float(bundle.facts["gmacs"]), bundle.facts["params"], bundle.facts["precision"], bundle.test_dice)
+        facts = (float(bundle.facts["gmacs"]), bundle.facts["params"], bundle.facts["precision"])
+        dice_in = bundle.test_dice_in
         if options.image_size not in (None, size):
             msg = (
                 f"--image_size {options.image_size}, but {model} was exported for {size}²: "
@@ -158,10 +161,14 @@ def _of_model(model: Path, options: BenchmarkOptions) -> Iterator[Candidate]:
     for backend in chosen:
         check_backend(kind, backend, model)
         if options.backends is not None or not backend.startswith("cuda") or _has_cuda():
-            yield Candidate(model, backend, size, *facts)
+            yield Candidate(model, backend, size, *facts, dice_in(backend))
 
 
-def _checkpoint_facts(model: Path, image_size: int | None) -> tuple[int, tuple[float, int, str, float | None]]:
+def _unknown(_: str) -> float | None:
+    return None
+
+
+def _checkpoint_facts(model: Path, image_size: int | None) -> tuple[int, tuple[float, int, str]]:
     from polyp_lightning.complexity import measure
     from polyp_lightning.deploy.graph import check_size
     from polyp_lightning.trained import load_net
@@ -170,7 +177,7 @@ def _checkpoint_facts(model: Path, image_size: int | None) -> tuple[int, tuple[f
     size = image_size or trained.image_size
     check_size(size)
     cost = measure(trained.net, size)
-    return size, (cost.gmacs, cost.params_used, "float32", None)
+    return size, (cost.gmacs, cost.params_used, "float32")
 
 
 def _has_cuda() -> bool:

@@ -59,6 +59,13 @@ class Bundle:
         value = self.facts["dice"].get("test")
         return None if value is None else float(value)
 
+    def test_dice_in(self, backend: str) -> float | None:
+        """The same for one backend: its own where the file was scored; none for bf16 where it was not."""
+        scored = self.facts["dice"].get("backends", {})
+        if backend in scored:
+            return float(scored[backend])
+        return None if backend.endswith("bf16") else self.test_dice
+
 
 def facts_of_graph(image_size: int, dynamic_batch: bool) -> dict[str, Any]:
     """What every exported graph takes and returns, whatever its format."""

@@ -92,8 +92,8 @@ def export(options: ExportOptions, say: Callable[[str], None] = print) -> Bundle
         say(f"{trained.arch} with {trained.encoder} at {size}²: exporting {'int8 ' * options.int8}{options.format}")
         extra = _write(module, trained, options, size, staged)
         facts = {**_facts(trained, options, size), **extra}
-        runner = load(Bundle(staged, facts), BACKENDS[options.format][0], torch.get_num_threads())
-        facts |= _checked(module, trained, options, size, runner, say)
+        written, threads = Bundle(staged, facts), torch.get_num_threads()
+        facts |= _checked(module, trained, options, size, lambda name: load(written, name, threads), say)
         write_sidecar(staged, facts)
     say(f"wrote {target} ({sum(path.stat().st_size for path in model_files(target)) / 1e6:.1f} MB) and its sidecar")
     return read_bundle(target)
@@ -170,10 +170,11 @@ def _checked(
     trained: TrainedNet,
     options: ExportOptions,
     size: int,
-    runner: Runner,
+    runner_in: Callable[[str], Runner],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """What the written model is worth: parity or the change of Dice, and the test score if it was asked for."""
+    runner = runner_in(BACKENDS[options.format][0])
     reference = TorchRunner(module, "torch", torch.get_num_threads())
     samples, what = parity_samples(trained.data, options.data_root, size, PARITY_FRAMES)
     parity = compare(reference, runner, samples)
@@ -192,11 +193,24 @@ def _checked(
             "whose outputs this file repeats (parity)"
         )
     if options.score:
-        tests = dataset_samples(trained.data, options.data_root, "test", size)
-        dice["test"] = mean_dice(runner, tests)
-        dice["protocol"] = f"{len(tests)} test images of {trained.data['protocol']}; {SCORE_PROTOCOL}; this very file"
-        say(f"test Dice {dice['test']:.4f}: {dice['protocol']}")
+        dice |= _test_scores(trained, options, size, runner_in, say)
     return facts | {"dice": dice}
+
+
+def _test_scores(
+    trained: TrainedNet,
+    options: ExportOptions,
+    size: int,
+    runner_in: Callable[[str], Runner],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Dice on the test images in every backend that runs the file anywhere: they differ where they compute in bf16."""
+    tests = dataset_samples(trained.data, options.data_root, "test", size)
+    names = [name for name in BACKENDS[options.format] if not name.startswith(("cuda", "torch-"))]
+    backends = {name: mean_dice(runner_in(name), tests) for name in names}
+    protocol = f"{len(tests)} test images of {trained.data['protocol']}; {SCORE_PROTOCOL}; this very file"
+    say(f"test Dice {', '.join(f'{value:.4f} in {name}' for name, value in backends.items())}: {protocol}")
+    return {"test": backends[names[0]], "backends": backends, "protocol": protocol}
 
 
 def _stored_scores(checkpoint: Path, trained: TrainedNet, size: int) -> CheckpointScores | None:
@@ -232,7 +246,12 @@ def _facts(trained: TrainedNet, options: ExportOptions, size: int) -> dict[str, 
         **facts_of_graph(size, options.dynamic_batch),
         "gmacs": round(cost.gmacs, 6),
         "params": cost.params_used,
-        "network": {"arch": trained.arch, "encoder": trained.encoder, "trained_image_size": trained.image_size},
+        "network": {
+            "arch": trained.arch,
+            "encoder": trained.encoder,
+            "arch_options": trained.arch_options,
+            "trained_image_size": trained.image_size,
+        },
         "data": trained.data,
         "source": {"checkpoint": options.ckpt_path.name, "sha256": sha256(options.ckpt_path)},
         "versions": _versions(),

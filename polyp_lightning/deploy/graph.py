@@ -4,13 +4,12 @@ import warnings
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from polyp_lightning.deploy.bundle import INPUT
+from polyp_lightning.deploy.folding import fold_batch_norm
+from polyp_lightning.deploy.single_channel import cheaper_single_channels
 from polyp_lightning.errors import ConfigError
-
-aten = torch.ops.aten
-_CONVOLUTIONS = (aten.conv2d.default, aten.conv2d.padding)
 
 
 class Deployable(nn.Module):
@@ -74,72 +73,11 @@ def capture(module: Deployable, image_size: int, dynamic_batch: bool = False) ->
             warnings.simplefilter("ignore")
             program = torch.export.export(module, (frame,), dynamic_shapes=shapes)
             # `strict` runs Dynamo, which is slower and buys nothing for a graph that is one already.
-            return torch.export.export(fold_batch_norm(program.module()), (frame,), dynamic_shapes=shapes)
+            graph = cheaper_single_channels(fold_batch_norm(program.module()))
+            return torch.export.export(graph, (frame,), dynamic_shapes=shapes)
     except Exception as error:
         # Whatever the network's own forward raises on a size or batch that it can't take.
         first = str(error).strip().split("\n", maxsplit=1)[0]
         hint = ", or leave --dynamic_batch out" if dynamic_batch else ""
         msg = f"the network can't be exported at {image_size}²: {first}. Choose another --image_size{hint}."
         raise ConfigError(msg) from error
-
-
-def fold_batch_norm(graph: nn.Module) -> fx.GraphModule:
-    """Multiplies every batch norm that is the only reader of a convolution into that convolution's weights.
-
-    Works on the exported graph, not on modules, so that it finds what really follows what in any network.
-
-    Args:
-        graph: the module of an ``ExportedProgram``, in evaluation mode; changed in place.
-
-    Returns:
-        The same module.
-    """
-    assert isinstance(graph, fx.GraphModule)  # noqa: S101 for the type checker
-    nodes = [n for n in graph.graph.nodes if n.op == "call_function" and n.target == aten.batch_norm.default]
-    for number, norm in enumerate(nodes):
-        conv = norm.args[0]
-        if conv.target in _CONVOLUTIONS and len(conv.users) == 1:
-            _fold(graph, conv, norm, f"folded_{number}")
-    graph.graph.eliminate_dead_code()
-    _drop_unread(graph)
-    graph.recompile()
-    return graph
-
-
-def _drop_unread(graph: fx.GraphModule) -> None:
-    """Deletes tensors that no node reads: those before folding, and layers that never ran."""
-    read = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
-    for name in [name for name, _ in (*graph.named_parameters(), *graph.named_buffers())]:
-        if name not in read:
-            owner, _, key = name.rpartition(".")
-            delattr(graph.get_submodule(owner), key)
-
-
-def _fold(graph: fx.GraphModule, conv: fx.Node, norm: fx.Node, name: str) -> None:
-    weight, bias = _value(graph, conv.args[1]), _value(graph, conv.args[2] if len(conv.args) > 2 else None)
-    gamma, beta, mean, variance = (_value(graph, node) for node in norm.args[1:5])
-    assert weight is not None and mean is not None and variance is not None  # noqa: S101, PT018
-    epsilon: Any = norm.args[7]
-    # In float64: one rounding at the end instead of four.
-    scale = (variance.double() + epsilon).rsqrt()
-    scale = scale if gamma is None else gamma.double() * scale
-    shift = (0 if bias is None else bias.double()) - mean.double()
-    new_bias = shift * scale + (0 if beta is None else beta.double())
-    folded = {"weight": weight.double() * scale.view(-1, 1, 1, 1), "bias": new_bias}
-    with graph.graph.inserting_before(conv):
-        for key, value in folded.items():
-            graph.register_buffer(f"{name}_{key}", value.to(weight.dtype))
-        parts = [graph.graph.get_attr(f"{name}_{key}") for key in folded]
-    conv.args = (conv.args[0], *parts, *conv.args[3:])
-    norm.replace_all_uses_with(conv)
-    graph.graph.erase_node(norm)
-
-
-def _value(graph: fx.GraphModule, node: Any) -> Tensor | None:
-    if node is None:
-        return None
-    value: Any = graph
-    for part in str(node.target).split("."):
-        value = getattr(value, part)
-    assert isinstance(value, Tensor)  # noqa: S101 for the type checker
-    return value.detach()

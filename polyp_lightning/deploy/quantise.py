@@ -11,13 +11,14 @@ from polyp_lightning.deploy.extras import need
 from polyp_lightning.deploy.samples import Sample
 
 CALIBRATION_FRAMES = 128
+_NORMS = ("InstanceNormalization", "GroupNormalization", "LayerNormalization")
 
 
 def quantise_onnx(model: Any, samples: Sequence[Sample]) -> Any:
     """A copy of an ``onnx.ModelProto`` with quantise–dequantise pairs (QDQ), by ONNX Runtime's static quantisation.
 
     Weights are int8 per output channel and activations uint8: the pair for which x86 has instructions. What comes
-    before the first convolution and after the last stays in float.
+    before the first convolution and after the last stays in float, and so do norms that compute statistics.
 
     Args:
         model: the float model.
@@ -37,7 +38,7 @@ def quantise_onnx(model: Any, samples: Sequence[Sample]) -> Any:
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
-            nodes_to_exclude=outer_nodes(model),
+            nodes_to_exclude=float_nodes(model),
         )
         return onnx.load(str(target))
 
@@ -56,17 +57,35 @@ def quantise_openvino(model: Any, samples: Sequence[Sample]) -> Any:
     dataset = nncf.Dataset([sample.frame[None] for sample in samples])
     # Activations keep a zero point: after a ReLU, half of a symmetric range would stay empty.
     return nncf.quantize(
-        model, dataset, preset=nncf.QuantizationPreset.MIXED, subset_size=len(samples), fast_bias_correction=True
+        model,
+        dataset,
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(samples),
+        fast_bias_correction=True,
+        ignored_scope=nncf.IgnoredScope(names=_products_at_the_end(model)),
     )
 
 
-def outer_nodes(model: Any) -> list[str]:
-    """Names of the nodes of an ONNX graph before its first convolution and after its last: cheap, and touchy."""
+def _products_at_the_end(model: Any) -> list[str]:
+    """Names of the products of matrices behind an OpenVINO model's last convolution: they resize what it says."""
+    ops = list(model.get_ordered_ops())
+    convolutions = [i for i, op in enumerate(ops) if op.get_type_name() in ("Convolution", "ConvolutionBackpropData")]
+    behind = ops[convolutions[-1] :] if convolutions else []
+    return [op.get_friendly_name() for op in behind if op.get_type_name() == "MatMul"]
+
+
+def float_nodes(model: Any) -> list[str]:
+    """Names of the nodes of an ONNX graph that are not quantised.
+
+    Those before its first convolution and after its last are cheap and touchy. Group and layer norm need their sums in
+    float, and ONNX Runtime can't quantise two norms that share a constant, as exported ones do.
+    """
     nodes = list(model.graph.node)
     convolutions = [i for i, node in enumerate(nodes) if node.op_type in ("Conv", "ConvTranspose")]
     if not convolutions:
         return []
-    return [node.name for node in [*nodes[: convolutions[0]], *nodes[convolutions[-1] + 1 :]]]
+    norms = [node for node in nodes[convolutions[0] : convolutions[-1]] if node.op_type in _NORMS]
+    return [node.name for node in [*nodes[: convolutions[0]], *norms, *nodes[convolutions[-1] + 1 :]]]
 
 
 class _Reader:

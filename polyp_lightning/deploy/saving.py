@@ -1,5 +1,6 @@
 """Writing a video that ordinary players play."""
 
+import glob
 import os
 from collections.abc import Callable
 from fractions import Fraction
@@ -116,8 +117,33 @@ class VideoWriter:
         finally:
             self._beside.unlink(missing_ok=True)
 
+    def leftovers(self) -> list[Path]:
+        """Files beside this one that a process which is no more has begun and could not finish, as when it was killed.
+
+        The index of an .mp4 or .mov is written last, so that nothing plays them: they are removed. An .mkv plays to
+        where it ends, and stays.
+        """
+        found = sorted(self.path.parent.glob(f".{glob.escape(self.path.stem)}.*{self.path.suffix}"))
+        dead = [path for path in found if _is_dead(path.name.split(".")[-2])]
+        for path in dead if self.path.suffix.lower() != ".mkv" else []:
+            path.unlink(missing_ok=True)
+        return dead
+
     def _publish(self) -> None:
         self._beside.replace(self.path)
+
+
+def _is_dead(pid: str) -> bool:
+    """Whether there is no process of this number. Only asked where asking does not disturb it."""
+    if not pid.isdigit() or os.name != "posix":
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        pass
+    return False
 
 
 def _whatever_happens(*steps: Callable[[], Any]) -> None:

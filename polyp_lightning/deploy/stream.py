@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from polyp_lightning.data.cache import resize
 from polyp_lightning.deploy.bundle import Bundle, read_bundle
 from polyp_lightning.deploy.channel import Channel
+from polyp_lightning.deploy.cores import divided, on_cores
 from polyp_lightning.deploy.overlay import Finding, draw, find, mask_at
 from polyp_lightning.deploy.runtime import BACKENDS, Runner, load
 from polyp_lightning.deploy.saving import VideoWriter
@@ -125,6 +126,7 @@ def stream(options: StreamOptions, say: Callable[[str], None] = print) -> Stream
     source = open_source(options.source)
     report = StreamReport()
     with _writer(options, source) as writer:
+        _tell_of_leftovers(writer, say)
         try:
             _watch(source, runner, bundle, options, writer, report)
         except KeyboardInterrupt:
@@ -145,6 +147,12 @@ def _writer(options: StreamOptions, source: Source) -> AbstractContextManager[Vi
     except ConfigError:
         source.close()
         raise
+
+
+def _tell_of_leftovers(writer: VideoWriter | None, say: Callable[[str], None]) -> None:
+    for path in writer.leftovers() if writer is not None else []:
+        fate = "it plays to where it ends" if path.exists() else "nothing could play it, and it is removed"
+        say(f"{path} is of an earlier stream that was killed: {fate}")
 
 
 def check_window() -> None:
@@ -171,13 +179,15 @@ def _watch(
     # A live source never waits: the network takes the newest frame, and older ones are dropped.
     frames: Channel[tuple[Shot, NDArray[np.uint8]]] = Channel(1 if source.live else _WAITING, drop=source.live)
     results: Channel[_Segmented] = Channel(_WAITING)
+    own, others = divided(options.threads)
     start = time.perf_counter()
     workers = [
-        _started(lambda: _read(source, bundle.image_size, frames), frames),
-        _started(lambda: _segment(frames, runner, options.smooth, results), results),
+        _started(lambda: _read(source, bundle.image_size, frames), frames, others),
+        _started(lambda: _segment(frames, runner, options.smooth, results), results, own),
     ]
     try:
-        _present(results, bundle.threshold, options.show, writer, report)
+        with on_cores(others):
+            _present(results, bundle.threshold, options.show, writer, report)
     finally:
         frames.close()
         results.close()
@@ -188,12 +198,13 @@ def _watch(
         report.dropped, report.broken = frames.dropped, source.broken
 
 
-def _started(work: Callable[[], None], output: Channel[Any]) -> Thread:
-    """A thread that closes its output at its end, with the error that ended it."""
+def _started(work: Callable[[], None], output: Channel[Any], cores: set[int] | None) -> Thread:
+    """A thread on some cores that closes its output at its end, with the error that ended it."""
 
     def run() -> None:
         try:
-            work()
+            with on_cores(cores):
+                work()
         except BaseException as error:
             output.close(error)
         else:

@@ -1,5 +1,6 @@
 """Frames from a video file, a folder of images, a camera or a network stream, by PyAV."""
 
+import contextlib
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -95,7 +96,8 @@ class Video:
     """
 
     def __init__(self, container: Any, name: str, threads: int, live: bool) -> None:
-        self._container, self.live, self.broken, self._failed = container, live, 0, 0
+        self._container, self.live, self.broken = container, live, 0
+        self._announced, self._failed = 0, 0
         if not container.streams.video:
             msg = f"--source {name} holds no video, only {', '.join(s.type for s in container.streams) or 'nothing'}"
             raise DataError(msg)
@@ -109,20 +111,27 @@ class Video:
     def __iter__(self) -> Iterator[Shot]:
         """Frames to the end of what can be decoded."""
         first: Fraction | None = None
-        announced, shown = 0, 0
-        for packet in self._packets():
-            announced += packet.size > 0 and not packet.is_discard
-            for frame in self._decoded(packet):
-                self.broken += bool(frame.is_corrupt)
-                # A raw stream has no times of its own.
-                time = shown / self.rate if frame.pts is None else frame.pts * Fraction(frame.time_base)
-                first = time if first is None else first
-                shown += 1
-                yield Shot(frame.to_ndarray(format="rgb24"), time - first)
+        shown = 0
+        for frame in self._frames():
+            self.broken += bool(frame.is_corrupt)
+            unit = frame.time_base or self._stream.time_base
+            # A raw stream has no times of its own.
+            time = shown / self.rate if frame.pts is None else frame.pts * Fraction(unit)
+            first = time if first is None else first
+            shown += 1
+            yield Shot(frame.to_ndarray(format="rgb24"), time - first)
         # Some decoders pass over what they can't read without a word, and a file that was cut short holds less than
         # its index says.
-        lost = max(announced, self._stream.frames) - shown
+        lost = max(self._announced, self._stream.frames) - shown
         self.broken += max(0, lost - self._failed)
+
+    def _frames(self) -> Iterator[Any]:
+        for packet in self._packets():
+            self._announced += packet.size > 0 and not packet.is_discard
+            yield from self._decoded(packet)
+        # Where reading ends by an error, as when a sender hangs up, the decoder still holds frames.
+        with contextlib.suppress(need("av").error.FFmpegError):
+            yield from self._stream.codec_context.decode(None)
 
     def _decoded(self, packet: Any) -> list[Any]:
         try:

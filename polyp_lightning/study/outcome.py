@@ -46,7 +46,8 @@ def outcome(
     """
     trained = load_net(checkpoint)
     size, digest = trained.image_size, sha256(checkpoint)
-    cost, dense = measure(trained.net, size), measure(build_net(trained.arch, trained.encoder, None), size)
+    whole = build_net(trained.arch, trained.encoder, None, trained.arch_options)
+    cost, dense = measure(trained.net, size), measure(whole, size)
     timer = build_timer(study.backend, study.threads)
     ms = undisturbed(timer, trained.net, (1, 3, size, size))
     results, images = [], []

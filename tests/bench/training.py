@@ -15,7 +15,8 @@ Turn = Callable[[], Iterator[Batch]]
 """One turn of a side: a generator that gives Lightning a batch to train on, or does its own work and gives none."""
 
 SIDE = 256
-BATCH = 4
+# The product's default.
+BATCH = 8
 ENCODERS = {"resnet18": "resnet18-Unet", "timm-tf_efficientnet_lite0": "lite0-Unet"}
 # Enough for a steady state: the first steps make the optimizer's state and let the allocator grow.
 _WARM_UP = 2

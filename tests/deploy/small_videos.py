@@ -1,5 +1,6 @@
 """Videos made by PyAV: drawn frames that can be told apart after encoding."""
 
+import contextlib
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -45,6 +46,15 @@ def read_video(path: Path) -> tuple[list[NDArray[np.uint8]], Any]:
             "seconds": float(container.duration / 1e6), "size": (stream.height, stream.width),
         }  # fmt: skip
     return frames, facts
+
+
+def read_frames(path: Path) -> list[NDArray[np.uint8]]:
+    """As many frames as can be read of a file that may end anywhere."""
+    frames = []
+    with av.open(str(path)) as container, contextlib.suppress(av.error.FFmpegError):
+        for frame in container.decode(video=0):
+            frames.append(frame.to_ndarray(format="rgb24"))
+    return frames
 
 
 def levels(frames: Sequence[NDArray[np.uint8]]) -> list[int]:

@@ -7,17 +7,20 @@ from typing import Any
 
 import numpy as np
 import onnx
+import openvino
 import pytest
 import torch
 from numpy.typing import NDArray
-from small_models import SIZE, Exported, save_checkpoint
+from small_models import SIZE, Exported, lively_net, save_checkpoint
 
 from polyp_lightning.data.cache import resize
 from polyp_lightning.data.phantom import draw_frame
 from polyp_lightning.deploy import export as module
 from polyp_lightning.deploy.bundle import read_bundle, sidecar
 from polyp_lightning.deploy.export import ExportOptions, export
-from polyp_lightning.deploy.runtime import load
+from polyp_lightning.deploy.parity import mean_dice
+from polyp_lightning.deploy.runtime import BACKENDS, load
+from polyp_lightning.deploy.samples import Sample
 from polyp_lightning.errors import ConfigError, DataError
 from polyp_lightning.files import sha256
 from polyp_lightning.scored import CheckpointScores, add_scores
@@ -77,6 +80,26 @@ def test_export__int8_stays_near_the_network(
     assert abs(change["dice_int8"] - change["dice_float"]) < 0.1
 
 
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_export__int8_of_a_network_with_group_norm(tmp_path: Path, frame: NDArray[np.uint8], kind: str) -> None:
+    path = save_checkpoint(lively_net("FPN"), tmp_path / "fpn.ckpt", arch="FPN")
+    bundle = export(ExportOptions(path, kind, int8=True), lambda _: None)
+    segmenter = PolypSegmenter.load_from_checkpoint(path, map_location="cpu", strict=False).eval()
+    with torch.no_grad():
+        wanted = segmenter(torch.from_numpy(frame).permute(0, 3, 1, 2)).sigmoid().numpy()
+    found = load(bundle, BACKENDS[kind][0], threads=1)(frame)
+    if kind == "openvino":
+        ops = openvino.Core().read_model(bundle.path).get_ordered_ops()
+        products = [op for op in ops if op.get_type_name() == "MatMul"]
+        read = {value.get_node().get_type_name() for op in products for value in op.input_values()}
+        # The upsampling at the end stays in float.
+        assert len(products) == 2
+        assert "FakeQuantize" not in read
+        assert any(op.get_type_name() == "FakeQuantize" for op in ops)
+    assert wanted.std() > 0.05
+    assert np.abs(found - wanted).mean() < 0.03
+
+
 def test_export__int8_onnx_holds_int8_weights(exported: Exported) -> None:
     graph = onnx.load(exported("onnx", int8=True)).graph
     kinds = [value.data_type for value in graph.initializer if int(np.prod(value.dims)) > 3 and len(value.dims) == 4]
@@ -126,6 +149,11 @@ def test_export__score_is_the_dice_of_the_segmenters_own_masks(checkpoint: Path,
         both = found.sum() + mask.sum()
         scores.append(2 * (found & (mask > 0)).sum() / both if both else 1.0)
     assert bundle.test_dice == pytest.approx(np.mean(scores), abs=1e-4)
+    assert bundle.facts["dice"]["backends"].keys() == {"onnxruntime", "openvino", "openvino-bf16"}
+    for backend in ("onnxruntime", "openvino", "openvino-bf16"):
+        runner, pairs = load(bundle, backend, threads=1), [draw_frame(0, index) for index in range(24, 28)]
+        exact = mean_dice(runner, [Sample(resize(image, SIZE), mask) for image, mask in pairs])
+        assert bundle.test_dice_in(backend) == pytest.approx(exact, abs=1e-9)
     assert bundle.facts["dice"]["protocol"].startswith("4 test images of drawn frames; mean over images of the Dice")
 
 
@@ -138,7 +166,8 @@ def test_export__takes_the_score_that_test_has_left_of_this_very_checkpoint(chec
         sets = {"phantom-4": {"images": 4.0, "dice": dice}}
         add_scores(tmp_path / "run", CheckpointScores("a.ckpt", digest, {**data, "image_size": size}, sets, ""))
     bundle = export(ExportOptions(path, "onnx"), lambda _: None)
-    assert bundle.test_dice == 0.75
+    assert bundle.test_dice == bundle.test_dice_in("openvino") == 0.75
+    assert bundle.test_dice_in("openvino-bf16") is None
     assert "4 test images of drawn frames" in bundle.facts["dice"]["protocol"]
     assert "the checkpoint in torch" in bundle.facts["dice"]["protocol"]
     # At another size, it is another network's score.

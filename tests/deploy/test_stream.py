@@ -1,21 +1,25 @@
 """Streams end to end: real videos, a real model, and runners that are slow on purpose."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from small_models import Exported
-from small_videos import levels, picture, read_video, write_video
+from small_videos import levels, picture, read_frames, read_video, write_video
 
 from polyp_lightning.deploy import stream as module
 from polyp_lightning.deploy.overlay import CONTOUR
+from polyp_lightning.deploy.saving import VideoWriter
 from polyp_lightning.deploy.stream import StreamOptions, StreamReport, smoothed, stream
 from polyp_lightning.deploy.video import Shot
 from polyp_lightning.errors import ConfigError, DataError
@@ -130,6 +134,57 @@ def test_stream__overlaps_its_three_parts(model: Path, bright: Bright, monkeypat
     assert report.seconds < 1.2
 
 
+class Broadcast(BaseHTTPRequestHandler):
+    """Two seconds of MPEG-TS that come as slowly as they last."""
+
+    film: Path
+
+    def do_GET(self) -> None:
+        content = self.film.read_bytes()
+        self.send_response(200)
+        self.end_headers()
+        for part in np.array_split(np.frombuffer(content, np.uint8), 50):
+            self.wfile.write(part.tobytes())
+            time.sleep(0.04)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_stream__a_broadcast_over_http(model: Path, tmp_path: Path, bright: Bright) -> None:
+    Broadcast.film = write_video(tmp_path / "film.ts", 50)
+    with HTTPServer(("127.0.0.1", 0), Broadcast) as server:
+        thread = Thread(target=server.handle_request)
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_port}/live.ts"
+        report = quiet(StreamOptions(model, address, save=tmp_path / "out.mp4"))
+        thread.join()
+    assert report.frames + report.dropped == 50
+    assert report.broken == 0
+    frames, _ = read_video(tmp_path / "out.mp4")
+    assert len(frames) == report.frames == len(bright.seen) - 1
+    # In their order, each once; levels are numbers modulo 20.
+    steps = np.diff(levels(frames)) % 20
+    assert (steps > 0).all()
+    assert steps.sum() <= 49
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cores can't be chosen")
+def test_stream__keeps_the_network_apart_and_gives_the_cores_back(
+    model: Path, tmp_path: Path, bright: Bright, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = os.sched_getaffinity(0)
+    own, others = {min(before)}, {max(before)}
+    monkeypatch.setattr(module, "divided", lambda _: (own, others))
+    seen: dict[str, set[int]] = {}
+    network, drawing = Bright.__call__, module.draw
+    monkeypatch.setattr(Bright, "__call__", lambda *a: seen.update(network=os.sched_getaffinity(0)) or network(*a))
+    monkeypatch.setattr(module, "draw", lambda *a: seen.update(drawing=os.sched_getaffinity(0)) or drawing(*a))
+    quiet(StreamOptions(model, str(write_video(tmp_path / "in.mp4", 5)), save=tmp_path / "out.mp4"))
+    assert seen == {"network": own, "drawing": others}
+    assert os.sched_getaffinity(0) == before
+
+
 def test_stream__smoothing_is_an_average_of_past_and_present(
     model: Path, tmp_path: Path, bright: Bright, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,14 +234,45 @@ class Failing(Bright):
         return super().__call__(frames)
 
 
-def test_stream__a_termination_finishes_the_file(model: Path, tmp_path: Path) -> None:
-    source, target = write_video(tmp_path / "in.mp4", 4000), tmp_path / "out.mp4"
+def writing(model: Path, source: Path, target: Path) -> "subprocess.Popen[bytes]":
+    """A stream in a process of its own that has begun to write."""
     command = [sys.executable, "-m", "polyp_lightning", "stream", "--model", str(model), "--source", str(source)]
     process = subprocess.Popen([*command, "--save", str(target)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".out.*")) and time.monotonic() < deadline:
+    while not any(path.stat().st_size for path in target.parent.glob(f".{target.stem}.*")):
+        assert time.monotonic() < deadline
         time.sleep(0.01)
-    time.sleep(0.2)
+    return process
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_stream__after_a_kill_the_next_one_says_what_was_left(model: Path, tmp_path: Path, suffix: str) -> None:
+    source, target = write_video(tmp_path / "in.mp4", 4000), tmp_path / f"out{suffix}"
+    process = writing(model, source, target)
+    process.kill()
+    process.communicate(timeout=30)
+    (left,) = tmp_path.glob(".out.*")
+    short, said = write_video(tmp_path / "short.mp4", 3), list[str]()
+    stream(StreamOptions(model, str(short), save=target), said.append)
+    assert said[0].startswith(f"{left} is of an earlier stream that was killed")
+    assert len(read_video(target)[0]) == 3
+    assert left.exists() == (suffix == ".mkv")
+    if left.exists():
+        assert len(read_frames(left)) > 0
+
+
+def test_video_writer__leaves_alone_what_another_process_writes(tmp_path: Path) -> None:
+    writer = VideoWriter(tmp_path / "out.mp4", Fraction(25))
+    files = [tmp_path / f".out.{number}.mp4" for number in (os.getpid(), os.getppid(), "notes")]
+    for path in files:
+        path.touch()
+    assert writer.leftovers() == []
+    assert all(path.exists() for path in files)
+
+
+def test_stream__a_termination_finishes_the_file(model: Path, tmp_path: Path) -> None:
+    source, target = write_video(tmp_path / "in.mp4", 4000), tmp_path / "out.mp4"
+    process = writing(model, source, target)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 143, errors

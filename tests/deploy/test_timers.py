@@ -3,12 +3,14 @@
 import copy
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 from small_models import lively_net
 from torch import Tensor, nn
 
+from polyp_lightning.deploy.runtime import openvino_request
 from polyp_lightning.deploy.timers import OnnxTimer, OpenVinoTimer, median_seconds, serialised
 
 QUICK = {"seconds": 0.05, "least": 3}
@@ -55,9 +57,34 @@ def test_serialised__is_the_network(net: nn.Module) -> None:
     assert np.abs(found - net(torch.from_numpy(values)).detach().numpy()).max() < 1e-4
 
 
+def test_serialised__a_network_is_timed_as_it_is_deployed() -> None:
+    net, values = lively_net("FPN"), np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
+    model = onnx.load_from_string(serialised(net, values.shape))
+    kinds = [node.op_type for node in model.graph.node]
+    # The last of ten resizings is of one channel.
+    assert (kinds.count("Resize"), kinds.count("MatMul")) == (9, 2)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(None, {session.get_inputs()[0].name: values})[0]
+    with torch.no_grad():
+        assert np.abs(found - net(torch.from_numpy(values)).numpy()).max() < 1e-3
+    assert not net.training
+
+
 def test_median_seconds__ignores_the_warm_up_and_counts_at_least() -> None:
     import time
 
     pauses = iter([0.2, 0.2, 0.002, 0.002, 0.05])
     assert 0.002 <= median_seconds(lambda: time.sleep(next(pauses)), 0.0, 3) < 0.02
     assert next(pauses, None) is None
+
+
+def test_openvino_request__channels_last_is_the_same_network() -> None:
+    net, values = nn.Conv2d(3, 4, 3).eval(), np.random.default_rng(0).random((1, 3, 8, 6), np.float32)
+    found = []
+    for last in (False, True):
+        request = openvino_request(serialised(net, values.shape), 1, "f32", channels_last=last)
+        request.infer([values.transpose(0, 2, 3, 1) if last else values])
+        output = np.array(request.get_output_tensor(0).data)
+        found.append(output.transpose(0, 3, 1, 2) if last else output)
+    assert found[0].shape == (1, 4, 6, 4)
+    assert np.abs(found[0] - found[1]).max() < 1e-5

@@ -27,7 +27,7 @@ class Brightness(nn.Module):
 
 
 def net(threshold: float) -> TrainedNet:
-    return TrainedNet(Brightness(threshold).eval(), "Unet", "none", (0.0,) * 3, (1.0,) * 3, 64, {}, {}, None)
+    return TrainedNet(Brightness(threshold).eval(), "Unet", "none", {}, (0.0,) * 3, (1.0,) * 3, 64, {}, {}, None)
 
 
 def test_worst__by_the_loss_of_the_mean_and_never_an_image_that_gained() -> None:

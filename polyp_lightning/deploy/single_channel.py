@@ -1,0 +1,106 @@
+"""The same values for less time, where an exported graph has a single channel.
+
+Processors calculate 8 or 16 channels at once. What has only one, as the end of most segmentation networks does, leaves
+the others idle and takes as long as if they were there.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+
+from polyp_lightning.deploy.folding import drop_unread, is_constant, tensor_of
+
+aten = torch.ops.aten
+# Of conv2d after input and weight: bias, stride, padding, dilation, groups.
+_DEFAULTS: tuple[Any, ...] = (None, [1, 1], [0, 0], [1, 1], 1)
+
+
+def cheaper_single_channels(graph: fx.GraphModule) -> fx.GraphModule:
+    """Rewrites convolutions with one filter and bilinear upsampling of one channel; see the two functions below.
+
+    Args:
+        graph: the module of an ``ExportedProgram``; changed in place.
+
+    Returns:
+        The same module.
+    """
+    calls = [node for node in graph.graph.nodes if node.op == "call_function"]
+    for number, node in enumerate(calls):
+        if node.target == aten.conv2d.default:
+            split_filter(graph, node, f"single_{number}")
+        elif node.target == aten.upsample_bilinear2d.vec:
+            multiply_upsampling(graph, node, f"single_{number}")
+    graph.graph.eliminate_dead_code()
+    drop_unread(graph)
+    graph.recompile()
+    return graph
+
+
+def split_filter(graph: fx.GraphModule, conv: fx.Node, name: str) -> None:
+    """Computes a convolution with one filter row by row of its kernel, and adds the rows up.
+
+    A 1×k convolution makes the k sums over a row each, and a k×1 convolution with weights 0 and 1 adds them up: the
+    same products, in half the time (3×3 on 16 channels at 352² in OpenVINO). Others are left alone.
+
+    Args:
+        graph: that of the convolution.
+        conv: the node of an ``aten.conv2d``.
+        name: for the new constants.
+    """
+    weight = tensor_of(graph, conv.args[1]) if is_constant(conv.args[1]) else None
+    given: tuple[Any, ...] = conv.args[2:]
+    bias, stride, padding, dilation, groups = given + _DEFAULTS[len(given) :]
+    if weight is None or len(weight) > 1 or weight.shape[2] == 1 or groups != 1:
+        return
+    if list(stride) != [1, 1] or list(dilation) != [1, 1]:
+        return
+    rows = weight[0].transpose(0, 1)[:, :, None].contiguous()
+    # Row r of the kernel is channel r.
+    adding = torch.eye(len(rows), dtype=weight.dtype, device=weight.device)[None, :, :, None].contiguous()
+    with graph.graph.inserting_before(conv):
+        kernels = [_constant(graph, f"{name}_{what}", value) for what, value in (("rows", rows), ("sum", adding))]
+        found = graph.graph.call_function(
+            aten.conv2d.default, (conv.args[0], kernels[0], None, [1, 1], [0, padding[1]])
+        )
+    conv.args = (found, kernels[1], bias, [1, 1], [padding[0], 0])
+
+
+def multiply_upsampling(graph: fx.GraphModule, node: fx.Node, name: str) -> None:
+    """Computes a bilinear upsampling of one channel as two products of matrices.
+
+    It is linear in rows and columns apart, Y = A·X·Bᵀ. Others are left alone.
+
+    Args:
+        graph: that of the node.
+        node: an ``aten.upsample_bilinear2d.vec``.
+        name: for the new constants.
+    """
+    source: Any = node.args[0]
+    height, width = source.meta["val"].shape[2:]
+    if source.meta["val"].shape[1] != 1 or not (type(height) is type(width) is int):
+        return
+    given: Any = node.args[1:4]
+    size, corners, scales = given
+    like = source.meta["val"].dtype
+    down = _weights(height, size and size[0], scales and scales[0], corners).to(like)
+    across = _weights(width, size and size[1], scales and scales[1], corners).T.to(like).contiguous()
+    with graph.graph.inserting_before(node):
+        matrices = [_constant(graph, f"{name}_{what}", value) for what, value in (("down", down), ("across", across))]
+        wide = graph.graph.call_function(aten.matmul.default, (source, matrices[1]))
+        tall = graph.graph.call_function(aten.matmul.default, (matrices[0], wide))
+    node.replace_all_uses_with(tall)
+
+
+def _weights(length: int, size: int | None, scale: float | None, corners: bool) -> Tensor:
+    """How much each of ``length`` values counts in each interpolated one, float64 (size, length)."""
+    units = torch.eye(length, dtype=torch.float64)[None]
+    # Columns are the units: each row of the result is what one of them has become.
+    found = F.interpolate(units, size=size, scale_factor=scale, mode="linear", align_corners=corners)
+    return found[0].T.contiguous()
+
+
+def _constant(graph: fx.GraphModule, name: str, value: Tensor) -> fx.Node:
+    graph.register_buffer(name, value)
+    return graph.graph.get_attr(name)
