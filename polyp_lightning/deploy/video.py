@@ -28,7 +28,7 @@ class Shot:
     """One frame.
 
     Attributes:
-        pixels: RGB, uint8 (H, W, 3).
+        pixels: RGB, uint8 (H, W, 3), writable.
         time: seconds since the first frame of the source, by the source's own clock.
     """
 
@@ -178,7 +178,8 @@ class Folder:
         """One frame a file; unreadable files are counted and passed over."""
         for index, file in enumerate(self._files):
             try:
-                yield Shot(read_image(file), index / self.rate)
+                # A copy: the pixels of a decoded picture can't be drawn on.
+                yield Shot(np.array(read_image(file)), index / self.rate)
             except DataError:
                 self.broken += 1
 

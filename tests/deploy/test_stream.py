@@ -14,6 +14,7 @@ from threading import Thread
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from small_models import Exported
 from small_videos import levels, picture, read_frames, read_video, write_video
 
@@ -64,6 +65,16 @@ def test_stream__segments_every_frame_of_a_file(model: Path, tmp_path: Path, bac
     assert facts["seconds"] == pytest.approx(30 * 1001 / 30000, abs=0.04)
     assert report.encoder == "libx264"
     assert len(report.network) == 30
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+def test_stream__a_folder_of_images_becomes_a_video(model: Path, tmp_path: Path, bright: Bright, suffix: str) -> None:
+    (tmp_path / "in").mkdir()
+    for index in range(3):
+        Image.fromarray(np.full((64, 96, 3), 255, np.uint8)).save(tmp_path / "in" / f"{index}{suffix}")
+    report = quiet(StreamOptions(model, str(tmp_path / "in"), save=tmp_path / "out.mp4"))
+    assert (report.frames, report.polyps, report.broken) == (3, 3, 0)
+    assert len(read_video(tmp_path / "out.mp4")[0]) == 3
 
 
 def test_stream__draws_the_contour_where_the_network_says(model: Path, tmp_path: Path, bright: Bright) -> None:
