@@ -18,7 +18,7 @@ def prepare_for_scaler(trainer: Trainer, optimizer: Optimizer) -> None:
         return
     if trainer.gradient_clip_val:
         msg = (
-            f"a fused {type(optimizer).__name__} undoes the scale of 16-mixed gradients inside of its step, so that they "
+            f"a fused {type(optimizer).__name__} undoes the scale of 16-mixed gradients inside its step, so that they "
             "can't be clipped before; drop --trainer.gradient_clip_val, or the optimizer's fused=True"
         )
         raise ConfigError(msg)
