@@ -4,6 +4,8 @@ import logging
 import netrc
 import os
 import shutil
+import threading
+import time
 import uuid
 import warnings
 from argparse import Namespace
@@ -211,6 +213,17 @@ class RunLogger(WandbLogger):
             else:
                 self._go_on_without(error)
 
+    def _finish(self, code: int) -> None:
+        """Makes the calls that are left and ends the run; a service that does not let it end is stopped."""
+        end, finished = time.monotonic() + FINISH_TIMEOUT, threading.Event()
+        self.attempt(lambda run: (run.finish(exit_code=code), finished.set()))
+        # A call that the server would not have is one of several.
+        while self._calls is not None and self._calls.left:
+            self._survive(partial(self._calls.wait, max(0.0, end - time.monotonic())))
+        if not self._lost and not finished.is_set():
+            # W&B would wait for it without an end when the process ends.
+            stop_service()
+
     def _end_calls(self) -> None:
         if self._calls is not None:
             self._calls.close()
@@ -274,9 +287,7 @@ class RunLogger(WandbLogger):
         super().finalize(status)
         if self._experiment is not None:
             folder = self.run_folder
-            self.attempt(lambda run: run.finish(exit_code=0 if status == "success" else 1))
-            if self._calls is not None and not self._lost:
-                self._survive(partial(self._calls.wait, FINISH_TIMEOUT))
+            self._finish(0 if status == "success" else 1)
             self._end_calls()
             self._experiment, self._lost = None, False
             # A link to the service's log in the user's home.

@@ -28,6 +28,11 @@ class Calls:
         # A daemon: a call that never returns would keep the process from ending.
         threading.Thread(target=self._work, daemon=True).start()
 
+    @property
+    def left(self) -> bool:
+        """Whether there are calls that were not made, or whose errors nobody has seen."""
+        return bool(self._pending)
+
     def add(self, call: Callable[[], object]) -> None:
         """Asks for a call."""
         future: Future[None] = Future()
@@ -80,7 +85,7 @@ class Calls:
 
 
 def _unanswered(seconds: float) -> TimeoutError:
-    return TimeoutError(f"its service has not answered within {seconds:g} s")
+    return TimeoutError(f"its service has not answered within {seconds:.3g} s")
 
 
 def is_of_the_service(error: Exception) -> bool:

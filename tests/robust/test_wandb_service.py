@@ -58,12 +58,14 @@ WRITTEN = "17"
 @pytest.mark.parametrize(
     ("number", "reason", "wait"),
     [
-        pytest.param(signal.SIGKILL, "Connection lost", "0", id="dies early"),
-        pytest.param(signal.SIGKILL, "Connection lost", WRITTEN, id="dies", marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, ("Connection lost", "[Errno "), "0", id="dies early"),
+        pytest.param(signal.SIGKILL, ("Connection lost", "[Errno "), WRITTEN, id="dies", marks=pytest.mark.slow),
         pytest.param(signal.SIGSTOP, "its service has not answered", WRITTEN, id="hangs", marks=pytest.mark.slow),
     ],
 )
-def test_fit__service_that_fails_in_the_middle(tmp_path: Path, number: int, reason: str, wait: str) -> None:
+def test_fit__service_that_fails_in_the_middle(
+    tmp_path: Path, number: int, reason: str | tuple[str, ...], wait: str
+) -> None:
     told, seconds = fit(tmp_path, WANDB_MODE="offline", SERVICE_GETS=f"{int(number)}:2", SERVICE_LIVES=wait)
     found = re.findall(r"W&B has failed: (.*?)\. Training goes on without it; what was logged.*is in (\S+), ", told)
     assert len(found) == 1
@@ -93,8 +95,8 @@ def test_fit__server_that_takes_3_seconds_for_each_answer_delays_only_the_end(tm
     with slow_server(3) as server:
         told, _ = fit(tmp_path, **logged_in(server), SERVICE_FINISHES="90")
     assert "W&B" not in told
-    # Each of the three tables asks it something.
-    assert server.asked.count("query ArtifactType") == 3
+    # Each of the three tables asks it something, and the checkpoint does.
+    assert server.asked.count("query ArtifactType") == 4
     trained = (tmp_path / "run" / "checkpoints" / "last.ckpt").stat().st_mtime
     assert trained < server.answered["query ArtifactType"], "training has waited"
     assert losses(tmp_path) == list(range(20))
@@ -108,7 +110,7 @@ def test_fit__server_that_takes_3_seconds_for_each_answer_delays_only_the_end(tm
     ("answers", "message"),
     [
         pytest.param(0, "W&B is offline: .*`wandb sync` uploads it later", id="never"),
-        pytest.param(2, "W&B has failed: its service has not answered within 20 s. Training goes on", id="no more"),
+        pytest.param(2, r"W&B has failed: its service has not answered within [\d.]+ s\. Training", id="no more"),
     ],
 )
 def test_fit__server_that_takes_calls_and_does_not_answer(tmp_path: Path, answers: int, message: str) -> None:
