@@ -222,10 +222,21 @@ class TaylorFOPruning(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
-        self.history = [StageRecord.from_dict(values) for values in state_dict["history"]]
-        self._dense = Dense.from_dict(state_dict["dense"]) if state_dict["dense"] else None
-        self._criterion.load_state_dict(state_dict["criterion"])
+        """The inverse of :meth:`state_dict`.
+
+        Raises:
+            ConfigError: it is something else.
+        """
+        try:
+            self.history = [StageRecord.from_dict(values) for values in state_dict["history"]]
+            self._dense = Dense.from_dict(state_dict["dense"]) if state_dict["dense"] else None
+            self._criterion.load_state_dict(state_dict["criterion"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            msg = (
+                f"the checkpoint's record of its cuts is damaged or of another criterion ({type(error).__name__}: "
+                f"{error}); take another one, or start a new run from its weights with --model.init_from"
+            )
+            raise ConfigError(msg) from error
         self._scores_of_all = True
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -216,7 +216,12 @@ class RunLogger(WandbLogger):
     def _finish(self, code: int) -> None:
         """Makes the calls that are left and ends the run; a service that does not let it end is stopped."""
         end, finished = time.monotonic() + FINISH_TIMEOUT, threading.Event()
-        self.attempt(lambda run: (run.finish(exit_code=code), finished.set()))
+
+        def finish(run: Any) -> None:
+            run.finish(exit_code=code)
+            finished.set()
+
+        self.attempt(finish)
         # A call that the server would not have is one of several.
         while self._calls is not None and self._calls.left:
             self._survive(partial(self._calls.wait, max(0.0, end - time.monotonic())))
