@@ -22,6 +22,7 @@ from polyp_lightning.errors import ConfigError, TrainingError, listed
 from polyp_lightning.losses import build_loss
 from polyp_lightning.metrics import PerImageDice, PerImageIoU, binarise, evaluation_metrics
 from polyp_lightning.nets import ArchOptions, build_net, normalisation, normalised, per_channel
+from polyp_lightning.scaling import prepare_for_scaler
 from polyp_lightning.tracking.watch import cuts_to_come, set_names
 
 Batch = dict[str, Any]
@@ -144,6 +145,7 @@ class PolypSegmenter(LightningModule):
         for group in optimizer.param_groups:
             group["lr"] = self.lr if group["lr"] == optimizer.defaults["lr"] else group["lr"]
         self._check_same_optimizer(optimizer)
+        prepare_for_scaler(self.trainer, optimizer)
         if self.make_lr_scheduler is None:
             cycle = self._one_cycle(optimizer)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import yaml  # type: ignore[import-untyped]
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
@@ -22,6 +23,7 @@ from polyp_lightning.files import without_home, written_beside
 from polyp_lightning.prediction import MaskWriter
 from polyp_lightning.pruning.budget import chosen_target
 from polyp_lightning.pruning.callback import TaylorFOPruning
+from polyp_lightning.pruning.distributed import check_strategy
 from polyp_lightning.segmenter import PolypSegmenter
 from polyp_lightning.starts import CONFIG_FILE, disagreements, flat, started
 from polyp_lightning.tracking import ProgressBar, RunLogger, RunTracker, ScoreWriter, StageCheckpoint, StageSummary
@@ -121,6 +123,25 @@ class PolypCLI(LightningCLI):
         parser.add_lightning_class_args(TaylorFOPruning, "pruning")
         parser.add_lightning_class_args(MaskWriter, "masks")
         parser.link_arguments("data.image_size", "model.image_size")
+
+    def instantiate_trainer(self, **options: Any) -> Trainer:
+        """Makes the trainer.
+
+        Raises:
+            ConfigError: what Lightning does not take, or processes that can't be started with a network to be cut.
+        """
+        try:
+            trainer: Trainer = super().instantiate_trainer(**options)
+        except (MisconfigurationException, ValueError) as error:
+            msg = f"{error} (--trainer)"
+            raise ConfigError(msg) from error
+        if trainer.accumulate_grad_batches < 1:
+            msg = f"--trainer.accumulate_grad_batches={trainer.accumulate_grad_batches} is too small: at least 1"
+            raise ConfigError(msg)
+        # Others are refused in `setup`, which processes of this kind don't reach.
+        if getattr(trainer.strategy, "_start_method", None) not in (None, "popen"):
+            check_strategy(trainer)
+        return trainer
 
     def _parse_ckpt_path(self) -> None:
         """A checkpoint's settings have become flags already, ahead of the user's own.

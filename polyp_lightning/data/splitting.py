@@ -97,7 +97,8 @@ def read_list(path: Path) -> list[str]:
         DataError: If the file is no text, or a name points out of the data set's folder.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        # Windows' editors begin a file with a byte order mark.
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         msg = f"cannot read the split list {path}: {error}. It must be UTF-8 text with one image name a line."
         raise DataError(msg) from error

@@ -225,14 +225,26 @@ class TaylorFOPruning(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
-        self.history = [StageRecord.from_dict(values) for values in state_dict["history"]]
-        self._dense = Dense.from_dict(state_dict["dense"]) if state_dict["dense"] else None
-        # Other verbs score nothing, and are not told which criterion the run had.
+        """The inverse of :meth:`state_dict`.
+
+        Raises:
+            ConfigError: it is something else, or a fit's that had another criterion.
+        """
         if self._fits:
             _check_criterion(state_dict.get("scored_by"), self._criterion.name)
-            self._criterion.load_state_dict(state_dict["criterion"])
-            self._scores_of_all = True
+        try:
+            self.history = [StageRecord.from_dict(values) for values in state_dict["history"]]
+            self._dense = Dense.from_dict(state_dict["dense"]) if state_dict["dense"] else None
+            # Other verbs score nothing, and are not told which criterion the run had.
+            if self._fits:
+                self._criterion.load_state_dict(state_dict["criterion"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            msg = (
+                f"the checkpoint's record of its cuts is damaged ({type(error).__name__}: {error}); take another one, "
+                "or start a new run from its weights with --model.init_from"
+            )
+            raise ConfigError(msg) from error
+        self._scores_of_all = self._fits
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Store what all processes have scored; every one of them gets here."""

@@ -4,10 +4,13 @@ import logging
 import netrc
 import os
 import shutil
+import threading
+import time
 import uuid
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +20,14 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from polyp_lightning.files import without_home
-from polyp_lightning.tracking.service import CALL_TIMEOUT, FINISH_TIMEOUT, is_of_the_service, stop_service, within
+from polyp_lightning.tracking.service import (
+    CALL_TIMEOUT,
+    FINISH_TIMEOUT,
+    Calls,
+    is_of_one_call,
+    is_of_the_service,
+    stop_service,
+)
 
 INIT_TIMEOUT = 10.0
 """Seconds that a logged-in user waits for the service before the run goes offline."""
@@ -93,8 +103,9 @@ class RunLogger(WandbLogger):
     The run is offline unless the user is logged in (``WANDB_API_KEY`` or netrc). ``WANDB_MODE`` is honoured, and so are
     ``WANDB_ENTITY``, ``WANDB_RUN_GROUP`` and the like. Where the service cannot be reached within
     ``INIT_TIMEOUT`` seconds, or refuses the key, the run goes on offline with a warning; ``wandb sync`` uploads it
-    later. Where the service dies or hangs in the middle of a run, training goes on without it, again with a warning,
-    and what it had written by then (it does so every 15 seconds) is kept. Nothing is opened before the first use, so
+    later. A slow service is not waited for but at the run's end, for ``FINISH_TIMEOUT`` seconds. Where it dies or hangs
+    in the middle of a run, training goes on without it, again with a warning, and what it had written by then (it does
+    so every 15 seconds) is kept. Nothing is opened before the first use, so
     that a logger can be built, copied and pickled freely. The run is closed when the trainer is done, so that a second
     run of the same process gets a folder of its own.
 
@@ -133,6 +144,7 @@ class RunLogger(WandbLogger):
         self.upload_models = upload_models
         self._wish = offline
         self._lost = False
+        self._calls: Calls | None = None
 
     def use_folder(self, folder: str | Path) -> None:
         """Names the run's folder, unless one was given to the constructor; has no effect on an opened run."""
@@ -143,7 +155,7 @@ class RunLogger(WandbLogger):
         """The state for pickling; Lightning would open a run here, so that merely copying a logger wrote to disk."""
         if self._experiment is None:
             return self.__dict__.copy()
-        return super().__getstate__()
+        return {**super().__getstate__(), "_calls": None}
 
     @property
     @rank_zero_experiment
@@ -171,32 +183,64 @@ class RunLogger(WandbLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Logs a row; see :class:`WandbLogger`."""
-        self.attempt(lambda _: super(RunLogger, self).log_metrics(metrics, step))
+        row = dict(metrics)
+        self.attempt(lambda _: super(RunLogger, self).log_metrics(row, step))
 
-    def attempt(self, call: Callable[[Any], object], seconds: float = CALL_TIMEOUT) -> None:
-        """Does something with the W&B run; if its service fails, this and all that follows is not done.
+    def attempt(self, call: Callable[[Any], object]) -> None:
+        """Does something with the W&B run, in its turn and while training goes on.
+
+        If the service fails, this and all that follows is not done. An error of the caller's is raised at a later call.
 
         Args:
             call: takes the run.
-            seconds: how long it may take.
         """
         run = self.experiment
         if self._lost:
             return
+        calls = self._calls = self._calls or Calls()
+        calls.add(lambda: call(run))
+        self._survive(lambda: calls.check(CALL_TIMEOUT))
+
+    def _survive(self, look: Callable[[], object]) -> None:
+        """Looks at how the calls are doing."""
         try:
-            within(seconds, lambda: call(run))
+            look()
         except Exception as error:
             if not is_of_the_service(error):
                 raise
-            self._go_on_without(error)
+            if is_of_one_call(error):
+                warnings.warn(f"W&B has not taken one entry: {_reason(error)}. All else goes on.", stacklevel=4)
+            else:
+                self._go_on_without(error)
+
+    def _finish(self, code: int) -> None:
+        """Makes the calls that are left and ends the run; a service that does not let it end is stopped."""
+        end, finished = time.monotonic() + FINISH_TIMEOUT, threading.Event()
+
+        def finish(run: Any) -> None:
+            run.finish(exit_code=code)
+            finished.set()
+
+        self.attempt(finish)
+        # A call that the server would not have is one of several.
+        while self._calls is not None and self._calls.left:
+            self._survive(partial(self._calls.wait, max(0.0, end - time.monotonic())))
+        if not self._lost and not finished.is_set():
+            # W&B would wait for it without an end when the process ends.
+            stop_service()
+
+    def _end_calls(self) -> None:
+        if self._calls is not None:
+            self._calls.close()
+        self._calls = None
 
     def _go_on_without(self, error: Exception) -> None:
-        reason = str(error).split("\n", maxsplit=1)[0] or type(error).__name__
         warnings.warn(
-            f"W&B has failed: {reason}. Training goes on without it; what was logged, but for the last 15 s or so, is "
-            f"in {self.run_folder}, and `wandb sync` uploads it.",
-            stacklevel=4,
+            f"W&B has failed: {_reason(error)}. Training goes on without it; what was logged, but for the last 15 s or "
+            f"so, is in {self.run_folder}, and `wandb sync` uploads it.",
+            stacklevel=5,
         )
+        self._end_calls()
         nothing: Any = _DummyExperiment()
         self._lost, self._experiment = True, nothing
         stop_service()
@@ -248,12 +292,17 @@ class RunLogger(WandbLogger):
         super().finalize(status)
         if self._experiment is not None:
             folder = self.run_folder
-            self.attempt(lambda run: run.finish(exit_code=0 if status == "success" else 1), FINISH_TIMEOUT)
+            self._finish(0 if status == "success" else 1)
+            self._end_calls()
             self._experiment, self._lost = None, False
             # A link to the service's log in the user's home.
             for link in folder.glob("logs/*") if folder else []:
                 if link.is_symlink():
                     link.unlink()
+
+
+def _reason(error: Exception) -> str:
+    return str(error).split("\n", maxsplit=1)[0] or type(error).__name__
 
 
 def _warn(reason: str) -> None:

@@ -1,45 +1,103 @@
 """W&B's service, a process beside the training that may be slow, hang or die: none of it may stop the training."""
 
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any
 
-CALL_TIMEOUT = 30.0
-"""Seconds that a call may take. The service only takes notes, and uploads when it can: an ordinary one takes 1 ms."""
+CALL_TIMEOUT = 120.0
+"""Seconds after which a call counts as hanging. Most take 1 ms; one with a table asks the server, which may be slow."""
 FINISH_TIMEOUT = 120.0
 """Seconds that the end of a run may take, in which the service uploads what it has not yet."""
+STOP_TIMEOUT = 30.0
+"""Seconds that the end of a service may take that was told to stop."""
 
 
-def within(seconds: float, call: Callable[[], object]) -> None:
-    """Runs a call in a thread of its own, and waits for it no longer than so many seconds.
+class Calls:
+    """Calls made one after the other in a thread of their own: who asks for them waits for none."""
 
-    Raises:
-        TimeoutError: it is not done by then; its thread is left behind.
-        Exception: whatever the call raised.
-    """
-    raised: list[BaseException] = []
+    def __init__(self) -> None:
+        self._todo: SimpleQueue[tuple[Callable[[], object], Future[None]] | None] = SimpleQueue()
+        self._pending: deque[Future[None]] = deque()
+        self._begun = 0.0
+        self._closed = False
+        # A daemon: a call that never returns would keep the process from ending.
+        threading.Thread(target=self._work, daemon=True).start()
 
-    def run() -> None:
-        try:
-            call()
-        except BaseException as error:
-            raised.append(error)
+    @property
+    def left(self) -> bool:
+        """Whether there are calls that were not made, or whose errors nobody has seen."""
+        return bool(self._pending)
 
-    # A daemon: a call that never returns would keep the process from ending.
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        msg = f"its service has not answered within {seconds:g} s"
-        raise TimeoutError(msg)
-    if raised:
-        raise raised[0]
+    def add(self, call: Callable[[], object]) -> None:
+        """Asks for a call."""
+        future: Future[None] = Future()
+        self._pending.append(future)
+        self._todo.put((call, future))
+
+    def check(self, seconds: float) -> None:
+        """Raises what a call has raised.
+
+        Raises:
+            TimeoutError: a call has been running for longer than so many seconds.
+            Exception: whatever it was.
+        """
+        while self._pending and self._pending[0].done():
+            self._pending.popleft().result()
+        if self._pending and self._pending[0].running() and time.monotonic() - self._begun > seconds:
+            raise _unanswered(seconds)
+
+    def wait(self, seconds: float) -> None:
+        """Waits until all calls are made; see :meth:`check`.
+
+        Raises:
+            TimeoutError: they are not by then.
+            Exception: whatever one of them raised.
+        """
+        end = time.monotonic() + seconds
+        while self._pending:
+            try:
+                self._pending[0].exception(max(0.0, end - time.monotonic()))
+            except TimeoutError:
+                raise _unanswered(seconds) from None
+            self._pending.popleft().result()
+
+    def close(self) -> None:
+        """Makes no further call, and ends the thread once the one that runs has returned."""
+        self._closed = True
+        self._todo.put(None)
+
+    def _work(self) -> None:
+        while (item := self._todo.get()) is not None and not self._closed:
+            call, future = item
+            self._begun = time.monotonic()
+            future.set_running_or_notify_cancel()
+            try:
+                call()
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(None)
+
+
+def _unanswered(seconds: float) -> TimeoutError:
+    return TimeoutError(f"its service has not answered within {seconds:.3g} s")
 
 
 def is_of_the_service(error: Exception) -> bool:
     """Whether a call failed for W&B's reasons and not for a mistake of the caller's."""
-    return isinstance(error, OSError) or type(error).__module__.partition(".")[0] == "wandb"
+    return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in {"wandb", "pydantic_core"}
+
+
+def is_of_one_call(error: Exception) -> bool:
+    """Whether the server would not have it, or answered what nobody understands: the service itself is well."""
+    import wandb
+
+    return isinstance(error, wandb.errors.CommError) or type(error).__module__ == "pydantic_core._pydantic_core"
 
 
 def stop_service() -> None:
@@ -52,7 +110,10 @@ def stop_service() -> None:
         process = getattr(process, name, None)
     if process is not None:
         process.kill()
+    end = Calls()
+    end.add(wandb.teardown)
     # It exits with the status of its service.
     with suppress(Exception, SystemExit):
-        within(CALL_TIMEOUT, wandb.teardown)
+        end.wait(STOP_TIMEOUT)
+    end.close()
     wandb.run = None

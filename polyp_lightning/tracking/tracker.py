@@ -151,8 +151,8 @@ class RunTracker(Callback):
             self._log_overlays(logger, trainer, stage=0)
         if any(row.dice_best is not None for row in history):
             _log(logger, trainer, {"dice_against_gmacs": curve(history)})
-        speed = final_speed(pl_module, image_size(trainer)) if history else {}
-        _attempt(logger, lambda run: run.summary.update(summary_values(history) | speed))
+        values = summary_values(history) | (final_speed(pl_module, image_size(trainer)) if history else {})
+        _attempt(logger, lambda run: run.summary.update(values))
         if getattr(logger, "upload_models", False):
             _attempt(logger, lambda run: log_model(run, trainer))
 

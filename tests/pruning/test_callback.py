@@ -416,3 +416,9 @@ def test_callback__recalibration_sets_the_statistics_of_the_cut_net(tmp_path: Pa
 
     fit(tmp_path, TaylorFOPruning(0.6, 1, 1, limits=Limits(floor=0.0)), TinySegmenter(), 2, callbacks=[Look()])
     assert torch.allclose(seen["expected"], seen["got"], atol=1e-5)
+
+
+@pytest.mark.parametrize("state", [{}, {"history": 3}, {"history": [], "dense": [1], "criterion": {}}])
+def test_load_state_dict__damaged_state_is_told(state: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="record of its cuts is damaged"):
+        TaylorFOPruning().load_state_dict(state)

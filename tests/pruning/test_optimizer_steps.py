@@ -10,6 +10,7 @@ import torch
 from small_nets import Concat, randomise
 from test_tracing import random_cut
 from torch import nn
+from torch.amp import GradScaler
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from polyp_lightning import pruning
@@ -64,9 +65,9 @@ CASES: dict[str, tuple[Callable[..., Optimizer], Callable[..., Any]]] = {
 }
 
 
-def backward(net: nn.Module) -> None:
+def backward(net: nn.Module, scaler: GradScaler) -> None:
     net.zero_grad()
-    net(torch.randn(2, 3, 16, 16, dtype=torch.float64)).square().mean().backward()
+    scaler.scale(net(torch.randn(2, 3, 16, 16, dtype=torch.float64)).square().mean()).backward()
 
 
 def array(value: Any) -> Any:
@@ -83,17 +84,31 @@ def places(new: Any, old: Any) -> Any:
     return found
 
 
+def assert_skipped(net: nn.Module, optimizer: Optimizer, scaler: GradScaler) -> None:
+    """A step with a gradient that is not finite changes nothing but the scaler's factor."""
+    backward(net, scaler)
+    parameters = list(net.parameters())
+    parameters[-1].grad.fill_(torch.inf)  # type: ignore[union-attr]
+    before = copy.deepcopy([parameters, [dict(optimizer.state[p]) for p in parameters]])
+    scaler.step(optimizer)
+    scaler.update()
+    assert scaler.get_scale() == 2.0**9
+    torch.testing.assert_close([parameters, [dict(optimizer.state[p]) for p in parameters]], before, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(("make", "by_hand"), CASES.values(), ids=CASES)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("scaled", [False, True], ids=["plain", "scaled"])
 def test_step_after_a_cut__equals_numpy(
-    make: Callable[..., Optimizer], by_hand: Callable[..., Any], layout: torch.memory_format
+    make: Callable[..., Optimizer], by_hand: Callable[..., Any], layout: torch.memory_format, scaled: bool
 ) -> None:
     torch.manual_seed(0)
     net = randomise(Concat()).double().train().to(memory_format=layout)
-    optimizer = make(net.parameters())
+    optimizer, scaler = make(net.parameters()), GradScaler("cpu", init_scale=2.0**10, enabled=scaled)
     for _ in range(3):
-        backward(net)
-        optimizer.step()
+        backward(net, scaler)
+        scaler.step(optimizer)
+        scaler.update()
     weights = {name: array(p) for name, p in net.named_parameters()}
     states = {name: {k: array(v) for k, v in optimizer.state[p].items()} for name, p in net.named_parameters()}
     graph = pruning.trace(copy.deepcopy(net), (2, 3, 16, 16))
@@ -103,13 +118,15 @@ def test_step_after_a_cut__equals_numpy(
     assert shapes["merge.0.weight"][:2] == (3, 9)
     assert shapes["merge.1.weight"] == (3,)
 
-    backward(net)
+    if scaled:
+        assert_skipped(net, optimizer, scaler)
+    backward(net, scaler)
     expected = {}
     for name, parameter in net.named_parameters():
-        p, g = array(parameter), array(parameter.grad)
+        p, g = array(parameter), array(parameter.grad) / scaler.get_scale()
         kept = places(p, weights[name])
         old = {k: v.ravel()[kept] if np.ndim(v) else v for k, v in states[name].items()}
         expected[name] = by_hand(p, g, old)
-    optimizer.step()
+    scaler.step(optimizer)
     for name, parameter in net.named_parameters():
         np.testing.assert_allclose(array(parameter), expected[name], rtol=1e-12, atol=1e-14, err_msg=name)

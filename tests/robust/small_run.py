@@ -170,7 +170,7 @@ def signal_service() -> None:
 
     number, _, epoch = os.environ.get("SERVICE_GETS", "0:-1").partition(":")
     start = TaylorFOPruning.on_train_epoch_start
-    logger.FINISH_TIMEOUT = 5.0
+    logger.FINISH_TIMEOUT = float(os.environ.get("SERVICE_FINISHES", "5"))
 
     def around(self: TaylorFOPruning, trainer: Any, *rest: Any) -> None:
         if trainer.current_epoch == int(epoch):

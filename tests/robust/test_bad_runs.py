@@ -137,6 +137,15 @@ OPTION_FAULTS: list[tuple[str, list[str], str]] = [
     ("wrong type", ["--data.batch_size", "four"], "--data.batch_size: Expected a whole number. Got value: four"),
     ("wrong choice", ["--pruning.schedule", "steep"], "--pruning.schedule: Expected one of 'linear', 'cubic'"),
     ("unknown criterion", ["--pruning.criterion", "tailor"], "taylor"),
+    ("no devices", ["--trainer.devices", "0"], "`Trainer(devices='0')` value is not a valid input"),
+    ("no GPU", ["--trainer.accelerator", "gpu"], "No supported gpu backend found! (--trainer)"),
+    ("accumulating nothing", ["--trainer.accumulate_grad_batches", "0"], "accumulate_grad_batches=0 is too small"),
+    (
+        "spawned processes",
+        ["--trainer.devices", "2", "--trainer.strategy", "ddp_spawn"],
+        "DDP started by spawn can't prune",
+    ),
+    ("FSDP without GPU", ["--trainer.strategy", "fsdp"], "The strategy `fsdp` requires a GPU accelerator"),
     ("no such configuration", ["--config", "nowhere.yaml"], "--config: File does not exist: "),
 ]
 
@@ -174,6 +183,14 @@ def test_data__names_with_spaces_quotes_and_other_scripts(here: Path) -> None:
     assert main(["predict", "--ckpt_path", last, *where, *SMALL, "--masks.output", str(here / "out")]) == 0
     assert {path.stem for path in (here / "out").glob("*.png")} <= set(names)
     assert not (here / "x").exists()
+
+
+def test_data__lists_of_a_windows_editor_are_read(here: Path) -> None:
+    root = folder(here / "set", NAMES)
+    for part, names in (("train", NAMES[:4]), ("val", NAMES[4:6]), ("test", NAMES[6:])):
+        (root / f"{part}.txt").write_bytes("\r\n".join(["\ufeff" + names[0], *names[1:], ""]).encode())
+    data = PolypDataModule("folder", str(root), image_size=32, num_workers=0, cache_dir="cache")
+    assert {name for batch in data.train_dataloader() for name in batch["name"]} == set(NAMES[:4])
 
 
 def test_data__more_workers_than_images(here: Path) -> None:

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+from slow_wandb import SlowServer, slow_server
 
 from polyp_lightning.checkpoint_file import read
-from polyp_lightning.tracking.service import is_of_the_service, within
+from polyp_lightning.tracking.service import Calls, is_of_the_service
 
 sys.path.append(str(Path(__file__).parent.parent / "tracking"))
 from wandb_file import find_run, read_run, records
@@ -34,7 +35,7 @@ def fit(folder: Path, **environment: str) -> tuple[str, float]:
     command = [sys.executable, str(SCRIPT), *RUN]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr, done.stderr[-3000:]
     last = read(folder / "run" / "checkpoints" / "last.ckpt")
     assert (last["epoch"], last["global_step"]) == (3, 20), "trained to the end"
     return done.stderr, time.monotonic() - begun
@@ -57,12 +58,14 @@ WRITTEN = "17"
 @pytest.mark.parametrize(
     ("number", "reason", "wait"),
     [
-        pytest.param(signal.SIGKILL, "Connection lost", "0", id="dies early"),
-        pytest.param(signal.SIGKILL, "Connection lost", WRITTEN, id="dies", marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, ("Connection lost", "[Errno "), "0", id="dies early"),
+        pytest.param(signal.SIGKILL, ("Connection lost", "[Errno "), WRITTEN, id="dies", marks=pytest.mark.slow),
         pytest.param(signal.SIGSTOP, "its service has not answered", WRITTEN, id="hangs", marks=pytest.mark.slow),
     ],
 )
-def test_fit__service_that_fails_in_the_middle(tmp_path: Path, number: int, reason: str, wait: str) -> None:
+def test_fit__service_that_fails_in_the_middle(
+    tmp_path: Path, number: int, reason: str | tuple[str, ...], wait: str
+) -> None:
     told, seconds = fit(tmp_path, WANDB_MODE="offline", SERVICE_GETS=f"{int(number)}:2", SERVICE_LIVES=wait)
     found = re.findall(r"W&B has failed: (.*?)\. Training goes on without it; what was logged.*is in (\S+), ", told)
     assert len(found) == 1
@@ -83,14 +86,68 @@ def test_fit__service_that_no_one_reaches(tmp_path: Path) -> None:
     assert seconds < 60
 
 
-def test_within__hands_on_errors_and_does_not_wait_forever() -> None:
-    within(5, lambda: None)
+def logged_in(server: SlowServer) -> dict[str, str]:
+    return {"WANDB_API_KEY": "0123456789" * 4, "WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}"}
+
+
+@pytest.mark.slow
+def test_fit__server_that_takes_3_seconds_for_each_answer_delays_only_the_end(tmp_path: Path) -> None:
+    with slow_server(3) as server:
+        told, _ = fit(tmp_path, **logged_in(server), SERVICE_FINISHES="90")
+    assert "W&B" not in told
+    # Each of the three tables asks it something, and the checkpoint does.
+    assert server.asked.count("query ArtifactType") == 4
+    trained = (tmp_path / "run" / "checkpoints" / "last.ckpt").stat().st_mtime
+    assert trained < server.answered["query ArtifactType"], "training has waited"
+    assert losses(tmp_path) == list(range(20))
+    assert read_run(tmp_path)["exit_code"] == 0
+    steps = [row["trainer/global_step"] for row in server.rows if "train/loss_step" in row]
+    assert steps == list(range(20)), "all of it is online"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        pytest.param(0, "W&B is offline: .*`wandb sync` uploads it later", id="never"),
+        pytest.param(2, r"W&B has failed: its service has not answered within [\d.]+ s\. Training", id="no more"),
+    ],
+)
+def test_fit__server_that_takes_calls_and_does_not_answer(tmp_path: Path, answers: int, message: str) -> None:
+    with slow_server(0.1, answers) as server:
+        told, seconds = fit(tmp_path, **logged_in(server), SERVICE_FINISHES="120")
+    assert len(server.asked) > answers
+    assert len(re.findall(message, told)) == 1
+    assert losses(tmp_path) == list(range(20))
+    assert seconds < 190
+
+
+def test_calls__are_made_in_turn_and_nobody_waits() -> None:
+    calls, made = Calls(), []
+    begun = time.monotonic()
+    for number in range(3):
+        calls.add(lambda number=number: (time.sleep(0.2), made.append(number)))
+    calls.check(5)
+    assert time.monotonic() - begun < 0.2
+    calls.wait(5)
+    assert made == [0, 1, 2]
+    calls.close()
+
+
+def test_calls__hand_on_errors_and_do_not_wait_forever() -> None:
+    calls = Calls()
+    calls.add(lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        within(5, lambda: 1 / 0)
+        calls.wait(5)
+    calls.add(lambda: time.sleep(5))
     begun = time.monotonic()
     with pytest.raises(TimeoutError, match=r"has not answered within 0\.1 s"):
-        within(0.1, lambda: time.sleep(5))
+        calls.wait(0.1)
+    with pytest.raises(TimeoutError, match=r"has not answered within 0\.05 s"):
+        calls.check(0.05)
+    calls.check(5)
     assert time.monotonic() - begun < 2
+    calls.close()
 
 
 def test_is_of_the_service__mistakes_of_the_caller_are_not() -> None:
