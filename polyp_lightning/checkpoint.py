@@ -16,7 +16,18 @@ from polyp_lightning.errors import ConfigError, listed
 from polyp_lightning.narrowing import narrowed
 from polyp_lightning.pruning import describe, rebuild
 
-__all__ = ["KEY", "SCHEMA", "as_flags", "read", "record", "record_of", "restore_rng", "with_weights", "with_widths"]
+__all__ = [
+    "KEY",
+    "SCHEMA",
+    "as_flags",
+    "check_resumable",
+    "read",
+    "record",
+    "record_of",
+    "restore_rng",
+    "with_weights",
+    "with_widths",
+]
 
 KEY = "polyp_lightning"
 SCHEMA = 1
@@ -31,6 +42,8 @@ _MODEL_FLAGS: dict[str, tuple[str, type | tuple[type, ...]]] = {
     "loss": ("--model.loss", str),
     "lr": ("--model.lr", (int, float)),
 }
+# What Lightning's Trainer writes of itself and reads again.
+_LOOPS = ("fit_loop", "validate_loop", "test_loop", "predict_loop")
 
 
 def record(
@@ -115,6 +128,28 @@ def with_widths(fresh: nn.Module, checkpoint: Mapping[str, Any]) -> nn.Module:
         PruningError: the plan belongs to another architecture.
     """
     return narrowed(fresh, record_of(checkpoint)["plan"])
+
+
+def check_resumable(checkpoint: Mapping[str, Any]) -> None:
+    """Refuses to go on with a run of which the checkpoint does not hold everything.
+
+    Raises:
+        ConfigError: it holds weights only, or its record of epochs or cuts is damaged.
+    """
+    if "optimizer_states" not in checkpoint or "loops" not in checkpoint:
+        msg = (
+            "the checkpoint holds weights only, so that its run can't be resumed; start a new run from it with "
+            "--model.init_from instead of --ckpt_path"
+        )
+        raise ConfigError(msg)
+    loops = checkpoint["loops"]
+    whole = isinstance(loops, dict) and all(isinstance(loops.get(name), dict) for name in _LOOPS)
+    if not whole or not isinstance(checkpoint.get("callbacks"), dict):
+        msg = (
+            "the checkpoint's record of its epochs or of its cuts is damaged, so that its run can't be resumed; take "
+            "another one, or start a new run from its weights with --model.init_from"
+        )
+        raise ConfigError(msg)
 
 
 def restore_rng(found: Mapping[str, Any]) -> None:

@@ -16,7 +16,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
-from polyp_lightning.checkpoint import KEY, read, record, record_of, restore_rng, with_weights, with_widths
+from polyp_lightning.checkpoint import (
+    KEY,
+    check_resumable,
+    read,
+    record,
+    record_of,
+    restore_rng,
+    with_weights,
+    with_widths,
+)
 from polyp_lightning.distillation import Teacher
 from polyp_lightning.errors import ConfigError, TrainingError, listed
 from polyp_lightning.losses import build_loss
@@ -321,12 +330,7 @@ class PolypSegmenter(LightningModule):
             self._prepare_resume(checkpoint)
 
     def _prepare_resume(self, checkpoint: dict[str, Any]) -> None:
-        if "optimizer_states" not in checkpoint or "loops" not in checkpoint:
-            msg = (
-                "the checkpoint holds weights only, so that its run can't be resumed; start a new run from it with "
-                "--model.init_from instead of --ckpt_path"
-            )
-            raise ConfigError(msg)
+        check_resumable(checkpoint)
         if not self.resume_optimizer:
             # Lightning restores as many of each as it finds.
             checkpoint["optimizer_states"], checkpoint["lr_schedulers"] = [], []

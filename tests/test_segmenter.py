@@ -320,6 +320,25 @@ def test_checkpoint__round_trip_without_pickle(fitted: Any) -> None:
     assert torch.equal(loaded(image), module.eval()(image))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loops": {"fit_loop": {}, "validate_loop": {}, "test_loop": 3, "predict_loop": {}}}, "epochs or of its cuts"),
+        ({"loops": 7}, "record of its epochs or of its cuts is damaged"),
+        ({"callbacks": None}, "epochs or of its cuts is damaged, .*--model.init_from"),
+        ({"optimizer_states": None, "loops": None}, "damaged"),
+    ],
+)
+def test_check_resumable__says_what_a_run_needs(fitted: Any, change: dict[str, Any], message: str) -> None:
+    _, path, *_ = fitted
+    stored = torch.load(path, weights_only=True)
+    checkpoint.check_resumable(stored)
+    with pytest.raises(ConfigError, match=message):
+        checkpoint.check_resumable(stored | change)
+    with pytest.raises(ConfigError, match="holds weights only"):
+        checkpoint.check_resumable({key: value for key, value in stored.items() if key != "loops"})
+
+
 def test_checkpoint__remembers_options_of_the_architecture(tmp_path: Path) -> None:
     narrow: ArchOptions = {"decoder_channels": [48, 40, 32, 24, 16]}
     module = PolypSegmenter(arch_options=narrow, image_size=SIZE)
