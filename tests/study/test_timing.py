@@ -39,7 +39,7 @@ def net(bias: float) -> nn.Linear:
 @pytest.fixture
 def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def loaded(path: Path, flag: str) -> TrainedNet:
-        return TrainedNet(net(float(path.stem)), "a", "b", (0.0,) * 3, (1.0,) * 3, 64, {}, {}, None)
+        return TrainedNet(net(float(path.stem)), "a", "b", {}, (0.0,) * 3, (1.0,) * 3, 64, {}, {}, None)
 
     monkeypatch.setattr(timing, "load_net", loaded)
     for name in ("5.0", "7.0", "gone"):
