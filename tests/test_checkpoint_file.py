@@ -43,6 +43,8 @@ def test_write__weights_that_are_not_finite_leave_the_old_file(good: Path) -> No
 
 
 def write_forever(path: Path, said: Any) -> None:
+    # The threads of a pool do not come along in a fork, and a computation would wait for them.
+    torch.set_num_threads(1)
     for epoch in range(10_000):
         write({"epoch": epoch, "state_dict": {"net.a": torch.full((1_000_000,), float(epoch))}}, path)
         said.value = epoch
