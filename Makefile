@@ -24,13 +24,11 @@ fit: install ## train and prune on drawn phantom frames: no data, account or net
 	$(RUN) fit --config configs/quickstart.yaml
 
 test: install ## the tests, without the long ones
-	$(BIN)/python -m pytest -m "not slow" --ignore tests/deploy
-	$(BIN)/python -m pytest -m "not slow" tests/deploy  # by itself: exporters and loaders of data do not bear each other
+	$(BIN)/python -m pytest -m "not slow"
 	$(BIN)/python -m pytest --doctest-modules polyp_lightning
 
 test-slow: install ## the long suites
-	$(BIN)/python -m pytest -m slow --durations 10 --ignore tests/deploy
-	$(BIN)/python -m pytest -m slow --durations 10 tests/deploy
+	$(BIN)/python -m pytest -m slow --durations 10
 
 lint: install ## ruff: rules and format
 	$(BIN)/ruff check .

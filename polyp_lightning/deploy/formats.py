@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 
 from polyp_lightning.deploy.bundle import INPUT, OUTPUT
 from polyp_lightning.deploy.extras import need
+from polyp_lightning.deploy.runtime import openvino_core
 
 OPSET = 20
 """ONNX operator set: the one that torch's exporter is written for, so that nothing has to be converted."""
@@ -42,8 +43,7 @@ def onnx_model(program: ExportedProgram) -> Any:
 
 def openvino_model(onnx_bytes: bytes) -> Any:
     """An ``openvino.Model`` of an ONNX model: read by OpenVINO's own frontend, which is faster than from torch."""
-    openvino = need("openvino")
-    return openvino.Core().read_model(onnx_bytes)
+    return openvino_core().read_model(onnx_bytes)
 
 
 def write_onnx(model: Any, path: Path) -> None:

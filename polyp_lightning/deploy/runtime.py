@@ -1,5 +1,6 @@
 """Running an exported model with ONNX Runtime or OpenVINO: NumPy in, NumPy out, without PyTorch."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -95,6 +96,17 @@ def onnx_session(model: bytes, threads: int) -> Any:
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
+@cache
+def openvino_core() -> Any:
+    """OpenVINO's ``Core``, one for the whole process.
+
+    Each further one would register a stack for signals with the thread, and give the stack of an earlier one back when
+    it goes, which may be freed by then: the next signal that Python handles (Ctrl-C, the end of a child process) would
+    kill the process (OpenVINO 2026).
+    """
+    return need("openvino").Core()
+
+
 def openvino_request(model: Any, threads: int, precision: str, *, channels_last: bool = False) -> Any:
     """An ``InferRequest`` of OpenVINO on the CPU.
 
@@ -112,7 +124,7 @@ def openvino_request(model: Any, threads: int, precision: str, *, channels_last:
         "ENABLE_CPU_PINNING": False,
     }
     openvino = need("openvino")
-    core = openvino.Core()
+    core = openvino_core()
     graph = core.read_model(model if isinstance(model, bytes) else str(model))
     if channels_last:
         adapted = openvino.preprocess.PrePostProcessor(graph)

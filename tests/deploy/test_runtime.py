@@ -8,9 +8,11 @@ import onnx
 import pytest
 from small_models import CleanModules, Exported
 from small_videos import write_video
+from torch import nn
 
 from polyp_lightning.deploy.bundle import read_bundle, sidecar, write_sidecar
 from polyp_lightning.deploy.runtime import load
+from polyp_lightning.deploy.timers import serialised
 from polyp_lightning.errors import ConfigError
 
 HEAVY = {"torch", "lightning", "wandb", "albumentations", "segmentation_models_pytorch", "timm", "openvino_telemetry"}
@@ -47,6 +49,21 @@ def test_load__openvino_and_nncf_report_nothing(clean_modules: CleanModules) -> 
         "assert sys.modules['openvino_telemetry'] is None"
     )
     clean_modules(line)
+
+
+def test_openvino_request__leaves_signals_alone_whatever_goes_first(
+    clean_modules: CleanModules, tmp_path: Path
+) -> None:
+    """Ctrl-C or the end of a child process would end the process otherwise, long after the models are gone."""
+    model = tmp_path / "model.onnx"
+    model.write_bytes(serialised(nn.Conv2d(3, 4, 3).eval(), (1, 3, 8, 6)))
+    clean_modules(
+        "import gc, os, signal; from polyp_lightning.deploy.runtime import openvino_request; "
+        f"first = openvino_request({str(model)!r}, 1, 'f32'); second = openvino_request({str(model)!r}, 1, 'f32'); "
+        "del first; gc.collect(); del second; gc.collect(); handled = []; "
+        "signal.signal(signal.SIGUSR1, lambda *_: handled.append(1)); "
+        "os.kill(os.getpid(), signal.SIGUSR1); assert handled"
+    )
 
 
 def damaged(model: Path, folder: Path, edit: Callable[[Path], object]) -> Path:
