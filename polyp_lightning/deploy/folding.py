@@ -26,19 +26,19 @@ def fold_batch_norm(graph: nn.Module) -> fx.GraphModule:
         conv = norm.args[0]
         if conv.target in _CONVOLUTIONS and len(conv.users) == 1 and is_constant(conv.args[1]):
             _fold(graph, conv, norm, f"folded_{number}")
+    return cleaned(graph)
+
+
+def cleaned(graph: fx.GraphModule) -> fx.GraphModule:
+    """A rewritten graph, fit to run, without the nodes and tensors that nothing reads any more."""
     graph.graph.eliminate_dead_code()
-    drop_unread(graph)
-    graph.recompile()
-    return graph
-
-
-def drop_unread(graph: fx.GraphModule) -> None:
-    """Deletes tensors that no node reads: those before folding, and layers that never ran."""
     read = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
     for name in [name for name, _ in (*graph.named_parameters(), *graph.named_buffers())]:
         if name not in read:
             owner, _, key = name.rpartition(".")
             delattr(graph.get_submodule(owner), key)
+    graph.recompile()
+    return graph
 
 
 def _fold(graph: fx.GraphModule, conv: fx.Node, norm: fx.Node, name: str) -> None:
@@ -53,12 +53,16 @@ def _fold(graph: fx.GraphModule, conv: fx.Node, norm: fx.Node, name: str) -> Non
     new_bias = shift * scale + (0 if beta is None else beta.double())
     folded = {"weight": weight.double() * scale.view(-1, 1, 1, 1), "bias": new_bias}
     with graph.graph.inserting_before(conv):
-        for key, value in folded.items():
-            graph.register_buffer(f"{name}_{key}", value.to(weight.dtype))
-        parts = [graph.graph.get_attr(f"{name}_{key}") for key in folded]
+        parts = [add_constant(graph, f"{name}_{key}", value.to(weight.dtype)) for key, value in folded.items()]
     conv.args = (conv.args[0], *parts, *conv.args[3:])
     norm.replace_all_uses_with(conv)
     graph.graph.erase_node(norm)
+
+
+def add_constant(graph: fx.GraphModule, name: str, value: Tensor) -> fx.Node:
+    """A node that reads a new tensor of the graph, at the place where nodes are being inserted."""
+    graph.register_buffer(name, value)
+    return graph.graph.get_attr(name)
 
 
 def is_constant(node: Any) -> bool:

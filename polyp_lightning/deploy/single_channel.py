@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from polyp_lightning.deploy.folding import drop_unread, is_constant, tensor_of
+from polyp_lightning.deploy.folding import add_constant, cleaned, is_constant, tensor_of
 
 aten = torch.ops.aten
 # Of conv2d after input and weight: bias, stride, padding, dilation, groups.
@@ -32,10 +32,7 @@ def cheaper_single_channels(graph: fx.GraphModule) -> fx.GraphModule:
             split_filter(graph, node, f"single_{number}")
         elif node.target == aten.upsample_bilinear2d.vec:
             multiply_upsampling(graph, node, f"single_{number}")
-    graph.graph.eliminate_dead_code()
-    drop_unread(graph)
-    graph.recompile()
-    return graph
+    return cleaned(graph)
 
 
 def split_filter(graph: fx.GraphModule, conv: fx.Node, name: str) -> None:
@@ -60,7 +57,7 @@ def split_filter(graph: fx.GraphModule, conv: fx.Node, name: str) -> None:
     # Row r of the kernel is channel r.
     adding = torch.eye(len(rows), dtype=weight.dtype, device=weight.device)[None, :, :, None].contiguous()
     with graph.graph.inserting_before(conv):
-        kernels = [_constant(graph, f"{name}_{what}", value) for what, value in (("rows", rows), ("sum", adding))]
+        kernels = [add_constant(graph, f"{name}_{what}", value) for what, value in (("rows", rows), ("sum", adding))]
         found = graph.graph.call_function(
             aten.conv2d.default, (conv.args[0], kernels[0], None, [1, 1], [0, padding[1]])
         )
@@ -87,7 +84,9 @@ def multiply_upsampling(graph: fx.GraphModule, node: fx.Node, name: str) -> None
     down = _weights(height, size and size[0], scales and scales[0], corners).to(like)
     across = _weights(width, size and size[1], scales and scales[1], corners).T.to(like).contiguous()
     with graph.graph.inserting_before(node):
-        matrices = [_constant(graph, f"{name}_{what}", value) for what, value in (("down", down), ("across", across))]
+        matrices = [
+            add_constant(graph, f"{name}_{what}", value) for what, value in (("down", down), ("across", across))
+        ]
         wide = graph.graph.call_function(aten.matmul.default, (source, matrices[1]))
         tall = graph.graph.call_function(aten.matmul.default, (matrices[0], wide))
     node.replace_all_uses_with(tall)
@@ -99,8 +98,3 @@ def _weights(length: int, size: int | None, scale: float | None, corners: bool) 
     # Columns are the units: each row of the result is what one of them has become.
     found = F.interpolate(units, size=size, scale_factor=scale, mode="linear", align_corners=corners)
     return found[0].T.contiguous()
-
-
-def _constant(graph: fx.GraphModule, name: str, value: Tensor) -> fx.Node:
-    graph.register_buffer(name, value)
-    return graph.graph.get_attr(name)

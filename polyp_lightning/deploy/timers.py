@@ -123,7 +123,7 @@ def serialised(net: nn.Module, input_shape: Sequence[int]) -> bytes:
 
 def _as_deployed(net: nn.Module, example: tuple[torch.Tensor]) -> nn.Module:
     """A whole network with what exports rewrite (:mod:`~polyp_lightning.deploy.single_channel`); a layer as it is."""
-    if not any(True for _ in net.children()):
+    if next(net.children(), None) is None:
         return net
     try:
         graph = torch.export.export(net, example).module(check_guards=False)
