@@ -2,9 +2,16 @@
 
 import torch
 from lightning.pytorch import Trainer
+from torch.amp import GradScaler
 from torch.optim import SGD, Optimizer
 
 from polyp_lightning.errors import ConfigError
+
+
+def scaler_of(trainer: Trainer) -> GradScaler | None:
+    """The gradient scaler of a trainer; None where gradients are not scaled."""
+    scaler: GradScaler | None = getattr(trainer.precision_plugin, "scaler", None)
+    return scaler
 
 
 def prepare_for_scaler(trainer: Trainer, optimizer: Optimizer) -> None:
@@ -14,7 +21,7 @@ def prepare_for_scaler(trainer: Trainer, optimizer: Optimizer) -> None:
         ConfigError: the optimizer sees scaled gradients only, and they are to be clipped.
     """
     fused = any(group.get("fused") for group in optimizer.param_groups)
-    if getattr(trainer.precision_plugin, "scaler", None) is None or not fused:
+    if scaler_of(trainer) is None or not fused:
         return
     if trainer.gradient_clip_val:
         msg = (

@@ -19,6 +19,7 @@ from polyp_lightning.errors import ConfigError
 from polyp_lightning.metrics import PerImageDice
 from polyp_lightning.pruning.criteria import Criterion
 from polyp_lightning.pruning.graph import ChannelGraph
+from polyp_lightning.scaling import scaler_of
 
 
 def recalibrate(trainer: Trainer, module: LightningModule, batches: int) -> None:
@@ -66,7 +67,7 @@ def validation_dice(trainer: Trainer, module: LightningModule) -> float | None:
 
 def loss_scale(trainer: Trainer) -> float:
     """What the loss is multiplied with before it is propagated: the factor of a gradient scaler, else 1."""
-    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    scaler = scaler_of(trainer)
     return 1.0 if scaler is None else float(scaler.get_scale())
 
 
