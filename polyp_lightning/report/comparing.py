@@ -70,8 +70,9 @@ def compared(studies: Sequence[Study]) -> Compared | None:
             folder = study.folder / RUNS / row.run
             if (folder / IMAGES).is_file():
                 results.append(row)
-                images.setdefault(row.run, read_images(folder))
-    rows = comparisons([row for cell in cells(results) for row in cell.rows], images, SEED_METHOD)
+                if row.run not in images:
+                    images[row.run] = read_images(folder)
+    rows = comparisons(cells(results), images, SEED_METHOD)
     return Compared(rows, sum(len(study.rows) for study in studies) - len(results)) if rows else None
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from polyp_lightning.errors import DataError
-from polyp_lightning.study.replicates import DENSE, Replicates, gathered, on_common_seeds
+from polyp_lightning.study.replicates import DENSE, Replicates, on_common_seeds
 from polyp_lightning.study.results import ImageScore, Result
 
 Values = NDArray[np.float64]
@@ -126,7 +126,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def comparisons(
-    results: Sequence[Result], images: Mapping[str, Sequence[ImageScore]], against: str = "taylor"
+    found: Sequence[Replicates], images: Mapping[str, Sequence[ImageScore]], against: str = "taylor"
 ) -> list[Comparison]:
     """Compares one method with every other, at equal target, epochs and test set, by the Dice of single images.
 
@@ -134,17 +134,16 @@ def comparisons(
     over all rows that have a p.
 
     Args:
-        results: rows of results.csv.
+        found: the study's cells.
         images: run → its rows of test_images.csv.
         against: the reference by its :func:`~polyp_lightning.study.replicates.label`.
 
     Returns:
-        One row for each pair, in the order of the results; empty where the reference has no run.
+        One row for each pair, in the order of the cells; empty where the reference has no run.
 
     Raises:
         DataError: a run has no values of single images, or not of the same images as another.
     """
-    found = gathered(results)
     pairs = [
         on_common_seeds(reference, other)
         for reference in found

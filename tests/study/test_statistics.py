@@ -11,6 +11,7 @@ from scipy import stats
 from test_results import a_result
 
 from polyp_lightning.errors import DataError
+from polyp_lightning.study.replicates import gathered
 from polyp_lightning.study.results import ImageScore, Result
 from polyp_lightning.study.statistics import comparisons, holm, interval, paired
 
@@ -125,7 +126,7 @@ def study(**means: float) -> tuple[list[Result], dict[str, list[ImageScore]]]:
 
 def test_comparisons__one_row_for_each_other_method() -> None:
     results, images = study(taylor=0.8, random=0.7, dense=0.85, scratch=0.8, oneshot=0.78, distilled=0.81)
-    rows = {row.compared.method: row for row in comparisons(results, images)}
+    rows = {row.compared.method: row for row in comparisons(gathered(results), images)}
     assert list(rows) == ["random", "dense", "scratch of taylor", "taylor, oneshot", "taylor, distilled"]
     sides = {(row.reference.method, row.reference.target, row.reference.setting.test_set) for row in rows.values()}
     assert sides == {("taylor", 0.25, "t")}
@@ -144,34 +145,32 @@ def test_comparisons__only_seeds_that_both_have_and_equal_targets() -> None:
         for one in results
         if one.run not in ("random-0", "taylor-2")
     ]
-    (row,) = comparisons(kept, images)
+    (row,) = comparisons(gathered(kept), images)
     assert (row.compared.method, row.reference.seeds, row.compared.seeds) == ("random", [1], [1])
     assert math.isnan(row.p_holm)
-    assert comparisons(kept, images, against="fpgm") == []
+    assert comparisons(gathered(kept), images, against="fpgm") == []
 
 
 def test_comparisons__refuses_other_images_and_none() -> None:
     results, images = study(taylor=0.8, random=0.7)
     with pytest.raises(DataError, match=r"random-0 has no values of single images of t"):
-        comparisons(results, {**images, "random-0": []})
+        comparisons(gathered(results), {**images, "random-0": []})
     changed = [replace(one, name=f"_{one.name}") for one in images["random-1"]]
     with pytest.raises(DataError, match=r"not tested on the same images of t \(such as _i0\)"):
-        comparisons(results, {**images, "random-1": changed})
+        comparisons(gathered(results), {**images, "random-1": changed})
 
 
 def test_comparisons__a_longer_training_is_no_fair_rival() -> None:
     results, images = study(taylor=0.8, random=0.7)
     longer = [replace(one, epochs=2 * one.epochs) if one.criterion == "random" else one for one in results]
-    assert comparisons(longer, images) == []
+    assert comparisons(gathered(longer), images) == []
 
 
 def test_comparisons__unequal_seeds_beside_equal_ones() -> None:
     """Three seeds against three, and against one that must neither be tested nor weigh on the other's correction."""
     results, images = study(taylor=0.8, random=0.79, magnitude=0.5)
-    rows = {
-        row.compared.method: row
-        for row in comparisons([one for one in results if one.run not in ("magnitude-1", "magnitude-2")], images)
-    }
+    some = [one for one in results if one.run not in ("magnitude-1", "magnitude-2")]
+    rows = {row.compared.method: row for row in comparisons(gathered(some), images)}
     assert rows["magnitude"].reference.seeds == [0]
     assert math.isnan(rows["magnitude"].paired.high)
     assert rows["random"].reference.seeds == [0, 1, 2]
