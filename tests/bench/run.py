@@ -33,7 +33,8 @@ Measurement = Callable[[Effort], list[Row]]
 MEASUREMENTS: dict[str, tuple[Measurement, Effort, Effort]] = {
     "allocator": (allocator.measure, Effort(45, least=3, most=5), Effort(0, least=1)),
     "step": (step.measure, Effort(55, least=5, most=40), Effort(5, least=2)),
-    "scoring": (scoring.measure, Effort(55, least=5, most=40), Effort(5, least=2)),
+    # A few hundredths are to be told apart, which takes more pairs.
+    "scoring": (scoring.measure, Effort(90, least=10, most=60), Effort(5, least=2)),
     "cut": (cut.measure, Effort(30, least=3, most=5), Effort(0, least=1)),
     "select": (selection.measure, Effort(10, least=3, most=10), Effort(0, least=2)),
     "peer": (peer.measure, Effort(0, least=5), Effort(0, least=1)),
