@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from polyp_lightning.pruning.stages import StageRecord
 from polyp_lightning.report.document import Picture
@@ -85,6 +87,9 @@ def _words(groups: dict[str, list[Replicates]], cost: str, unit: str) -> str:
     return f"Test Dice against {unit}. " + "; ".join(lines) + "."
 
 
+_HALO: dict[str, Any] = {"path_effects": [withStroke(linewidth=3, foreground="white")], "zorder": 5}
+
+
 def stage_curves(runs: Mapping[str, Sequence[StageRecord]], name: str) -> Picture:
     """Validation Dice against GMACs, one line for each run, one point for the end of each stage.
 
@@ -101,8 +106,9 @@ def stage_curves(runs: Mapping[str, Sequence[StageRecord]], name: str) -> Pictur
                 axes.plot(*zip(*cuts, strict=True), linestyle="", markerfacecolor="white", **kind)  # type: ignore[arg-type]
             for row in runs[run] if len(runs) == 1 else []:
                 if row.dice_end is not None:
-                    place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 8}
-                    axes.annotate(f"{row.share:.0%}", (row.gmacs, row.dice_end), **place)  # type: ignore[arg-type]
+                    # White around the letters where a steep line passes.
+                    place = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center", "fontsize": 8, **_HALO}
+                    axes.annotate(f"{row.share:.0%}", (row.gmacs, row.dice_end), **place)
         tidy(axes, "GMACs per image (training goes from right to left)", "validation Dice, network resolution")
         axes.margins(0.08, 0.15)
         _frame(axes)

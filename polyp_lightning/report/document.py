@@ -1,7 +1,9 @@
 """What a report consists of, whatever it is written as."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+
+from polyp_lightning.report.numbers import DASH
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,17 @@ class Table:
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str
+
+    @property
+    def silent(self) -> set[str]:
+        """Names of the columns that say nothing in any row."""
+        return {name for place, name in enumerate(self.head) if all(row[place] == DASH for row in self.rows)}
+
+    def without(self, names: Collection[str]) -> "Table":
+        """The table without columns of these names."""
+        kept = [place for place, name in enumerate(self.head) if name not in names]
+        rows = [[row[place] for place in kept] for row in self.rows]
+        return Table([self.head[place] for place in kept], rows, self.caption)
 
 
 @dataclass(frozen=True)

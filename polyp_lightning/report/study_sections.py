@@ -13,7 +13,7 @@ from polyp_lightning.report.comparing import compared
 from polyp_lightning.report.document import Block, Commands, Paragraph, Picture, Points, Section, Table
 from polyp_lightning.report.dots import dice_by_method, one_target
 from polyp_lightning.report.loss_check import CHECK, find_check, how_to_check, loss_check
-from polyp_lightning.report.numbers import DASH, number, percent, spread, thousands
+from polyp_lightning.report.numbers import number, percent, spread, thousands
 from polyp_lightning.report.run_sections import TERMS
 from polyp_lightning.report.sources import Study, inside
 from polyp_lightning.study.replicates import DENSE, Replicates, Setting, on_common_seeds
@@ -170,9 +170,9 @@ def _table(setting: Setting, own: Sequence[Replicates]) -> Table:
         "method", "target", "n", "epochs", "Dice", "IoU", "PraNet's Dice", "HD95 px", "false positives", "val Dice",
         "GMACs", "parameters", "ms",
     ]  # fmt: skip
-    rows = [_cells(cell) for cell in own]
+    table = Table(head, [_cells(cell) for cell in own], "")
     # A column that says nothing pushes others off the page: most data sets have no frame without a polyp.
-    silent = {name for place, name in enumerate(head) if all(row[place] == DASH for row in rows)}
+    silent = table.silent
     facts, target = [str(setting)], one_target(own)
     if target:
         facts.append(f"{percent(target)} of the MACs but for {DENSE}")
@@ -180,9 +180,8 @@ def _table(setting: Setting, own: Sequence[Replicates]) -> Table:
     if len({cell.epochs for cell in own}) == 1:
         facts.append(f"{own[0].epochs} epochs")
         silent.add("epochs")
-    kept = [place for place, name in enumerate(head) if name not in silent]
     caption = f"{', '.join(facts)}. {' '.join(text for name, text in _READ.items() if name not in silent)}"
-    return Table([head[place] for place in kept], [[row[place] for place in kept] for row in rows], caption)
+    return replace(table.without(silent), caption=caption)
 
 
 _READ = {

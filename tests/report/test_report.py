@@ -1,3 +1,4 @@
+import math
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from polyp_lightning.errors import ConfigError
 from polyp_lightning.pruning.stages import StageRecord
 from polyp_lightning.report.sources import read_source, table_stages
 from polyp_lightning.run_files import best_checkpoints
+from polyp_lightning.scored import CheckpointScores, add_scores
 from polyp_lightning.study.results import append_result
 from polyp_lightning.tracking import pareto_csv
 
@@ -97,6 +99,15 @@ def test_report__taylor_check_and_benchmark_in_the_folder(tmp_path: Path) -> Non
     assert "Predicted against measured change of the loss" in titles(page)
     assert text.index("taylor0.5000.900") < text.index("random0.1000.200") < text.index("uniform––")
     assert "pruned.onnxonnxruntime0.416008.711A processor" in text
+
+
+def test_report__scores_of_a_test_without_the_columns_that_say_nothing(tmp_path: Path) -> None:
+    folder = fit_run(tmp_path / "run")
+    values = {"images": 20, "dice": 0.9, "iou": 0.8, "dice_pranet": 0.85, "hd95": 7.25, "false_positive_rate": math.nan}
+    add_scores(folder, CheckpointScores("last.ckpt", "", {}, {"kvasir": values}, "2026-01-01"))
+    text = read(write(folder, out=tmp_path)).text
+    assert "checkpointtest setimagesDiceIoUPraNet's DiceHD95\n" in text
+    assert "last.ckptkvasir200.9000.8000.8507.250\n" in text
 
 
 def test_report__a_study_of_several_targets_is_drawn_against_gmacs(tmp_path: Path) -> None:
