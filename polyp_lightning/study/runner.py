@@ -96,7 +96,7 @@ class Runner:
             if claim is None:
                 return False
             if not self._done(cell.id):
-                self._attempt(cell, claim, len(waiting))
+                self._attempt(cell, claim, len(set(waiting) - self._finished - self._failed.keys()))
         return True
 
     def _hopeless(self, cell: Cell, waiting: Collection[str]) -> str:
@@ -145,6 +145,7 @@ class Runner:
             show_text(f"{cell.id}: failed: {error}")
             return
         self._minutes.append((time.monotonic() - started) / 60)
+        self._finished.add(cell.id)
 
     def _time_left(self, cells: int) -> str:
         if not self._minutes:

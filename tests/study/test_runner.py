@@ -1,6 +1,7 @@
 """Which cells run, in what order and how often; the verbs themselves are played."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -60,9 +61,13 @@ def made(tmp_path: Path, verbs: Verbs, **changes: Any) -> Runner:
     return Runner(read_study(written(tmp_path, seeds=[0], **changes)), tmp_path / "out", verbs)
 
 
-def test_run__every_cell_once_and_done_cells_never_again(tmp_path: Path, verbs: Verbs) -> None:
+def test_run__every_cell_once_and_done_cells_never_again(
+    tmp_path: Path, verbs: Verbs, capsys: pytest.CaptureFixture[str]
+) -> None:
     one = made(tmp_path, verbs)
     assert one.run(one.study.cells)
+    left = [int(count) for count in re.findall(r"begins \((\d+) to go", capsys.readouterr().out)]
+    assert left == list(range(len(one.study.cells), 0, -1))
     assert sorted(row.run for row in read_results(tmp_path / "out")) == sorted(cell.id for cell in one.study.cells)
     calls = len(verbs.calls)
     again = made(tmp_path, verbs)
