@@ -172,6 +172,11 @@ def test_verbs__random_weights_are_not_scored(here: Path, capsys: pytest.Capture
     assert "--model.init_from FILE" in line
 
 
+def test_verbs__a_configuration_may_name_the_checkpoint(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "mine.yaml").write_text("ckpt_path: nowhere.ckpt\n")
+    assert "nowhere.ckpt is not a file" in complaint(capsys, "test", "--config", "mine.yaml", *PHANTOM, *SMALL)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -3,6 +3,7 @@
 import copy
 import random
 import signal
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,20 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
 from small_run import SmallNet
 
-from polyp_lightning import segmenter
+from polyp_lightning import segmenter, trained
 from polyp_lightning.checkpoint import KEY
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.errors import PolypError, TrainingError
 from polyp_lightning.pruning.callback import TaylorFOPruning
 from polyp_lightning.segmenter import PolypSegmenter
 from polyp_lightning.tracking import StageCheckpoint
+from polyp_lightning.trained import load_net
 
 pytestmark = pytest.mark.filterwarnings("ignore:the nearest to a budget")
 PARTS = ("loops", "callbacks", "optimizer_states", "lr_schedulers", "hyper_parameters", KEY)
 PARTS += ("epoch", "global_step", "pytorch-lightning_version")
+# One takes half a second; the machine may have other things to do.
+SECONDS = 60
 DELETED = object()
 WRONG: list[Any] = [
     *(DELETED, None, True, "x", [], {}, -1, 0, 2**63, -(2**63), 1e300, -1.0, float("nan"), [[1]], {"a": 1}),
@@ -62,7 +66,8 @@ class Small:
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Small:
     """With the checkpoint of the second of its three epochs."""
-    monkeypatch.setattr(segmenter, "build_net", lambda *_: SmallNet())
+    for module in (segmenter, trained):
+        monkeypatch.setattr(module, "build_net", lambda *_: SmallNet())
     step = PolypSegmenter.training_step
 
     def interrupted(self: PolypSegmenter, *args: Any) -> Any:
@@ -105,13 +110,14 @@ def too_long(number: int, frame: Any) -> None:
 def outcomes(small: Small, cases: list[tuple[Place, Any]], stored: dict[str, Any]) -> dict[str, list[str]]:
     """What became of each damaged checkpoint, by verb and outcome."""
     bad = small.folder / "run" / "checkpoints" / "bad.ckpt"
+    verbs = {"fit": lambda: small.fit("again", bad), "test": lambda: small.test(bad), "export": lambda: load_net(bad)}
     found: dict[str, list[str]] = {}
     before = signal.signal(signal.SIGALRM, too_long)
     for path, wrong in cases:
         torch.save(damaged(stored, path, wrong), bad)
-        for verb, call in (("fit", lambda: small.fit("again", bad)), ("test", lambda: small.test(bad))):
+        for verb, call in verbs.items():
             told, what = "loaded", "deleted" if wrong is DELETED else f"{wrong!r:.30}"
-            signal.alarm(20)
+            signal.alarm(SECONDS)
             try:
                 call()
             # The command line makes a message of Lightning's own complaints.
@@ -119,7 +125,8 @@ def outcomes(small: Small, cases: list[tuple[Place, Any]], stored: dict[str, Any
                 told = "refused" if str(error) else "escaped"
             except Exception as error:
                 told = "escaped"
-                what += f" gives {type(error).__name__}: {error!s:.80}"
+                at = traceback.extract_tb(error.__traceback__)[-1]
+                what += f" gives {type(error).__name__}: {error!s:.80} in {at.filename}:{at.lineno}"
             finally:
                 signal.alarm(0)
             found.setdefault(f"{verb} {told}", []).append(f"{'.'.join(map(str, path))} = {what}")
@@ -141,6 +148,7 @@ def test_fit__goes_on_from_the_whole_one_and_not_from_damaged_ones(small: Small)
     stored = torch.load(last, weights_only=True)
     small.fit("again", last)
     small.test(last)
+    load_net(last)
     cases: list[tuple[Place, Any]] = [
         (("loops", "fit_loop", "epoch_progress", "current", "processed"), "x"),
         (("loops", "fit_loop", "epoch_progress", "current", "processed"), -(2**63)),
