@@ -127,6 +127,17 @@ def test_resume__killed_at_a_named_moment_ends_the_same(base: Path, undisturbed:
 SLOW = pytest.mark.slow
 
 
+@SLOW
+@pytest.mark.parametrize("moment", ["epoch end:3", "step:12"], ids=["into an epoch", "into a cut"])
+def test_resume__with_data_workers_reads_the_same(base: Path, undisturbed: dict[str, Any], moment: str) -> None:
+    """They begin to read before the sampler knows which epoch it is, and have one iterator for epoch and cut."""
+    folder = base / f"workers-{moment.replace(':', '-').replace(' ', '-')}"
+    folder.mkdir()
+    assert run(folder, "--data.num_workers", "2", die_at=moment) == -9
+    assert run(folder) == 0
+    assert_same(final(folder), undisturbed)
+
+
 @pytest.mark.parametrize(
     ("number", "moment"),
     [
