@@ -20,7 +20,6 @@ __all__ = [
     "KEY",
     "SCHEMA",
     "as_flags",
-    "check_resumable",
     "read",
     "record",
     "record_of",
@@ -42,8 +41,6 @@ _MODEL_FLAGS: dict[str, tuple[str, type | tuple[type, ...]]] = {
     "loss": ("--model.loss", str),
     "lr": ("--model.lr", (int, float)),
 }
-# What Lightning's Trainer writes of itself and reads again.
-_LOOPS = ("fit_loop", "validate_loop", "test_loop", "predict_loop")
 
 
 def record(
@@ -130,38 +127,26 @@ def with_widths(fresh: nn.Module, checkpoint: Mapping[str, Any]) -> nn.Module:
     return narrowed(fresh, record_of(checkpoint)["plan"])
 
 
-def check_resumable(checkpoint: Mapping[str, Any]) -> None:
-    """Refuses to go on with a run of which the checkpoint does not hold everything.
-
-    Raises:
-        ConfigError: it holds weights only, or its record of epochs or cuts is damaged.
-    """
-    if "optimizer_states" not in checkpoint or "loops" not in checkpoint:
-        msg = (
-            "the checkpoint holds weights only, so that its run can't be resumed; start a new run from it with "
-            "--model.init_from instead of --ckpt_path"
-        )
-        raise ConfigError(msg)
-    loops = checkpoint["loops"]
-    whole = isinstance(loops, dict) and all(isinstance(loops.get(name), dict) for name in _LOOPS)
-    if not whole or not isinstance(checkpoint.get("callbacks"), dict):
-        msg = (
-            "the checkpoint's record of its epochs or of its cuts is damaged, so that its run can't be resumed; take "
-            "another one, or start a new run from its weights with --model.init_from"
-        )
-        raise ConfigError(msg)
-
-
 def restore_rng(found: Mapping[str, Any]) -> None:
     """PyTorch's random numbers go on where they were when the checkpoint was written (dropout draws from them).
 
     Order and augmentation of the frames depend on seed and epoch alone and need no state.
+
+    Raises:
+        ConfigError: what is stored is no state of random numbers.
     """
     states = found.get("rng", {})
-    if "cpu" in states:
-        torch.set_rng_state(states["cpu"])
-    if torch.cuda.is_available() and len(states.get("cuda", [])) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    try:
+        if "cpu" in states:
+            torch.set_rng_state(states["cpu"])
+        if torch.cuda.is_available() and len(states.get("cuda", [])) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(states["cuda"])
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        msg = (
+            f"the checkpoint's random numbers are damaged ({type(error).__name__}), so that its run can't be resumed; "
+            "take another one, or start a new run from its weights with --model.init_from"
+        )
+        raise ConfigError(msg) from error
 
 
 def as_flags(stored: Mapping[str, Any]) -> list[str]:

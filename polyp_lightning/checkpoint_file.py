@@ -24,6 +24,7 @@ from polyp_lightning.errors import ConfigError, TrainingError, listed
 from polyp_lightning.files import written_beside
 
 _ZIP = b"PK\x03\x04"
+_VERSION = re.compile(r"2\.\d{1,4}(\.\d{1,4})?((a|b|rc|\.dev|\.post)\d{1,9})*(\+[a-z0-9.]{1,40})?")
 _ANOTHER = "copy it again, or take another checkpoint"
 
 
@@ -43,8 +44,17 @@ class CheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: _PATH, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """See :func:`read`; no code is ever loaded, whatever ``weights_only`` says."""
-        return read(Path(path))
+        """See :func:`read`; no code is ever loaded, whatever ``weights_only`` says.
+
+        Raises:
+            ConfigError: see :func:`read`; or Lightning would take it for that of another age, and rewrite it.
+        """
+        stored = read(Path(path))
+        found = stored.get("pytorch-lightning_version")
+        if not isinstance(found, str) or not _VERSION.fullmatch(found):
+            msg = f"--ckpt_path {path} is of no known version of Lightning ({found!r:.40}); {_ANOTHER}"
+            raise ConfigError(msg)
+        return stored
 
 
 def write(checkpoint: Mapping[str, Any], path: Path) -> None:

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from polyp_lightning.checkpoint import (
     KEY,
-    check_resumable,
+    as_flags,
     read,
     record,
     record_of,
@@ -31,6 +31,8 @@ from polyp_lightning.errors import ConfigError, TrainingError, listed
 from polyp_lightning.losses import build_loss
 from polyp_lightning.metrics import PerImageDice, PerImageIoU, binarise, evaluation_metrics
 from polyp_lightning.nets import ArchOptions, build_net, normalisation, normalised, per_channel
+from polyp_lightning.optimizers import build_optimizer
+from polyp_lightning.resuming import check_resumable, check_same_optimizer, drop_progress, rehearse
 from polyp_lightning.scaling import prepare_for_scaler
 from polyp_lightning.tracking.watch import cuts_to_come, set_names
 
@@ -150,10 +152,9 @@ class PolypSegmenter(LightningModule):
 
         A group of parameters to which the optimizer's maker gave a learning rate of its own keeps it.
         """
-        optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
+        optimizer = build_optimizer(self.make_optimizer, [p for p in self.parameters() if p.requires_grad])
         for group in optimizer.param_groups:
             group["lr"] = self.lr if group["lr"] == optimizer.defaults["lr"] else group["lr"]
-        self._check_same_optimizer(optimizer)
         prepare_for_scaler(self.trainer, optimizer)
         if self.make_lr_scheduler is None:
             cycle = self._one_cycle(optimizer)
@@ -184,7 +185,15 @@ class PolypSegmenter(LightningModule):
         return 0 if self.resume_optimizer else int(self._resumed.get("global_step", 0))
 
     def on_fit_start(self) -> None:
-        """Compiles the network, which a checkpoint may have replaced until now; sends the teacher after it."""
+        """Compiles the network, which a checkpoint may have replaced until now; sends the teacher after it.
+
+        Raises:
+            ConfigError: the states that a run is to go on with are none of this run's optimizer or schedule.
+        """
+        states, schedules = (self._resumed.pop(key, None) for key in ("optimizer_states", "lr_schedulers"))
+        if states is not None and self.resume_optimizer:
+            check_same_optimizer(self.trainer, self._resumed[KEY].get("optimizers"), states)
+            rehearse(self.trainer, states, schedules or [], self._resumed["global_step"])
         if self.teacher is not None:
             self.teacher.to(self.device)
         if self.compile_net is not None:
@@ -206,6 +215,15 @@ class PolypSegmenter(LightningModule):
                     "false, or choose another --model.lr_scheduler in the first run"
                 )
                 raise ConfigError(msg)
+
+    def on_train_epoch_start(self) -> None:
+        """Begins a resumed run's first epoch of data again.
+
+        Worker processes began it before Lightning told the sampler which epoch it is, and a cut has read from it.
+        """
+        loop = self.trainer.fit_loop
+        if loop.is_resuming and loop._data_fetcher is not None:
+            iter(loop._data_fetcher)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch, logged as ``train/loss`` (epoch's mean) and ``train/loss_step``.
@@ -326,33 +344,25 @@ class PolypSegmenter(LightningModule):
         double = self._trainer is not None and isinstance(self._trainer.precision_plugin, DoublePrecision)
         dtype = torch.float64 if double else like.dtype
         self.net = _channels_last(net.to(device=like.device, dtype=dtype)).train(self.net.training)
-        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+        if self._trainer is None:
+            return
+        if self._trainer.state.fn == TrainerFn.FITTING:
             self._prepare_resume(checkpoint)
+        else:
+            drop_progress(checkpoint, self._trainer)
 
     def _prepare_resume(self, checkpoint: dict[str, Any]) -> None:
-        check_resumable(checkpoint)
+        check_resumable(checkpoint, self.trainer)
         if not self.resume_optimizer:
             # Lightning restores as many of each as it finds.
             checkpoint["optimizer_states"], checkpoint["lr_schedulers"] = [], []
-        self._resumed = {key: checkpoint[key] for key in (KEY, "global_step", "optimizer_states")}
-
-    def _check_same_optimizer(self, optimizer: Optimizer) -> None:
-        """Another optimizer's state would be taken up without a word, its options included."""
-        name, stored = type(optimizer).__name__, self._resumed.get(KEY, {}).get("optimizers") or []
-        states = self._resumed.pop("optimizer_states", [])
-        sizes = [[len(g["params"]) for g in s["param_groups"]] for s in states]
-        own = [[len(g["params"]) for g in optimizer.param_groups]]
-        if states and ((stored and stored != [name]) or sizes != own):
-            msg = (
-                f"the checkpoint's optimizer is {listed(stored) or 'unknown'} over {sizes} parameters, but this run "
-                f"has {name} over {own}; keep --model.optimizer, or start it afresh with --model.resume_optimizer false"
-            )
-            raise ConfigError(msg)
+        self._resumed = {key: checkpoint[key] for key in (KEY, "global_step", "optimizer_states", "lr_schedulers")}
 
     def _check_same_net(self, checkpoint: Mapping[str, Any]) -> None:
         record_of(checkpoint)
-        found = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY)
-        stored = found if isinstance(found, dict) else {}
+        # Says what is damaged.
+        as_flags(checkpoint)
+        stored = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY) or {}
         wanted = (self.arch, self.encoder, dict(self.arch_options or {}))
         found = (
             stored.get("arch", self.arch),

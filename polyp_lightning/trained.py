@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from polyp_lightning.checkpoint import read, record_of, with_weights
+from polyp_lightning.checkpoint import as_flags, read, record_of, with_weights
 from polyp_lightning.errors import ConfigError
 from polyp_lightning.nets import ArchOptions, Triple, build_net, normalisation
 
@@ -53,6 +53,8 @@ def load_net(path: Path, flag: str = "--ckpt_path") -> TrainedNet:
         PruningError: its plan belongs to another architecture.
     """
     stored = read(path, flag)
+    # Says what is damaged in the settings.
+    as_flags(stored)
     found, options = record_of(stored), stored.get("hyper_parameters", {})
     missing = [key for key in ("arch", "encoder", "image_size") if key not in options]
     if missing:
@@ -62,13 +64,19 @@ def load_net(path: Path, flag: str = "--ckpt_path") -> TrainedNet:
     chosen = dict(options.get("arch_options") or {})
     net = with_weights(build_net(arch, encoder, None, chosen), stored)
     mean, std = normalisation(encoder)
-    size = int(options["image_size"])
-    facts, versions = dict(found["data"]), dict(found.get("versions", {}))
-    return TrainedNet(net.float().eval(), arch, encoder, chosen, mean, std, size, facts, versions, _val_dice(stored))
+    size, facts, versions = options["image_size"], found.get("data"), found.get("versions", {})
+    if type(size) is not int or size < 1 or not isinstance(facts, dict) or not isinstance(versions, dict):
+        msg = f"{path} holds settings that are damaged (image size, data or versions); take another one"
+        raise ConfigError(msg)
+    dice = _val_dice(stored)
+    return TrainedNet(net.float().eval(), arch, encoder, chosen, mean, std, size, dict(facts), dict(versions), dice)
 
 
 def _val_dice(stored: Mapping[str, Any]) -> float | None:
     """What the checkpoint callback saw when it wrote the file."""
-    states = [state for name, state in stored.get("callbacks", {}).items() if name.startswith("StageCheckpoint")]
+    callbacks = stored.get("callbacks")
+    found = callbacks.items() if isinstance(callbacks, dict) else []
+    states = [state for name, state in found if str(name).startswith("StageCheckpoint") and isinstance(state, dict)]
     score = states[0].get("current_score") if states else None
-    return None if score is None else float(score)
+    single = isinstance(score, float) or (isinstance(score, Tensor) and score.numel() == 1 and not score.is_complex())
+    return float(score) if single else None  # type: ignore[arg-type]

@@ -2,11 +2,14 @@
 
 import logging
 import os
+import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import torch
@@ -15,8 +18,10 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from polyp_lightning.allocator import keep_freed_memory
+from polyp_lightning.alone import alone_in
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.errors import ConfigError
 from polyp_lightning.files import without_home, written_beside
@@ -25,7 +30,7 @@ from polyp_lightning.pruning.budget import chosen_target
 from polyp_lightning.pruning.callback import TaylorFOPruning
 from polyp_lightning.pruning.distributed import check_strategy
 from polyp_lightning.segmenter import PolypSegmenter
-from polyp_lightning.starts import CONFIG_FILE, disagreements, flat, started
+from polyp_lightning.starts import CONFIG_FILE, Start, disagreements, flat, started
 from polyp_lightning.tracking import ProgressBar, RunLogger, RunTracker, ScoreWriter, StageCheckpoint, StageSummary
 from polyp_lightning.usage import explained
 
@@ -37,11 +42,38 @@ def run(arguments: Sequence[str]) -> int:
 
     Raises:
         PolypError: a mistake in options, data or checkpoint.
+
+    Returns:
+        The exit status: 0, or 128 and the number of the signal that has stopped it.
     """
     torch.set_float32_matmul_precision("high")
     keep_freed_memory()
     _silence()
     start = started(list(arguments))
+    try:
+        _run(start)
+    except MisconfigurationException as error:
+        # Lightning sees some only once it knows the data, such as shares of less than a batch.
+        raise ConfigError(str(error)) from error
+    except SystemExit as stop:
+        return _stopped(stop, start.arguments[0])
+    return 0
+
+
+def _stopped(stop: SystemExit, verb: str) -> int:
+    """The status of a process that a signal has stopped: Lightning's own is 0 for SIGTERM, as if all were done."""
+    if isinstance(stop, SIGTERMException):
+        number = Signals.SIGTERM
+    elif isinstance(stop.__context__, KeyboardInterrupt):
+        number = Signals.SIGINT
+    else:
+        raise stop
+    how = "; its checkpoints are whole, and after its first epoch it goes on with --ckpt_path last"
+    sys.stderr.write(f"{verb} was stopped by {number.name}{how if verb == 'fit' else ''}\n")
+    return 128 + number
+
+
+def _run(start: Start) -> None:
     PolypCLI(
         start.settings,
         PolypSegmenter,
@@ -63,7 +95,6 @@ def run(arguments: Sequence[str]) -> int:
         parser_kwargs={verb: _STRICT for verb in PolypCLI.subcommands()} | _STRICT,
         args=start.arguments,
     )
-    return 0
 
 
 def _silence() -> None:
@@ -135,9 +166,7 @@ class PolypCLI(LightningCLI):
         except (MisconfigurationException, ValueError) as error:
             msg = f"{error} (--trainer)"
             raise ConfigError(msg) from error
-        if trainer.accumulate_grad_batches < 1:
-            msg = f"--trainer.accumulate_grad_batches={trainer.accumulate_grad_batches} is too small: at least 1"
-            raise ConfigError(msg)
+        _check_limits(trainer, fits=self.subcommand == "fit")
         # Others are refused in `setup`, which processes of this kind don't reach.
         if getattr(trainer.strategy, "_start_method", None) not in (None, "popen"):
             check_strategy(trainer)
@@ -152,6 +181,12 @@ class PolypCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Give the run a folder of its own, and never unpickle code."""
         config = self.config[self.subcommand]
+        if self.subcommand != "fit" and not (config.ckpt_path or config.model.init_from):
+            msg = (
+                f"{self.subcommand} needs a trained network, and without a checkpoint its weights are random; give one "
+                "that `fit` has written with --ckpt_path FILE (or only its weights with --model.init_from FILE)"
+            )
+            raise ConfigError(msg)
         options = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False))
         for line in disagreements(self._settings, flat(options), resumes=self.subcommand == "fit"):
             rank_zero_info(line)
@@ -170,6 +205,41 @@ class PolypCLI(LightningCLI):
         if self.subcommand == "predict":
             config.trainer.logger = False
             config.return_predictions = False
+
+    def fit(self, **options: Any) -> None:
+        """Trains, while no other process may write into the run's folder.
+
+        Raises:
+            ConfigError: another one does.
+        """
+        folder = Path(self.trainer.default_root_dir)
+        # One process of the run speaks for all: it starts the others, or is started beside them.
+        with alone_in(folder) if self.trainer.is_global_zero else nullcontext():
+            self.trainer.fit(**options)
+
+    def after_fit(self) -> None:
+        """Lightning ends quietly where it has nothing to train on.
+
+        Raises:
+            ConfigError: not one step was made.
+        """
+        if self.trainer.global_step == 0:
+            msg = (
+                "nothing was trained: not one batch was left, so there is no checkpoint either; raise "
+                "--trainer.max_time, or see that there are training images"
+            )
+            raise ConfigError(msg)
+
+
+def _check_limits(trainer: Trainer, *, fits: bool) -> None:
+    limits = {"accumulate_grad_batches": trainer.accumulate_grad_batches}
+    if fits:
+        limits |= {name: getattr(trainer, name) for name in ("max_epochs", "max_steps", "limit_train_batches")}
+    for name, limit in limits.items():
+        # -1 means without an end.
+        if limit == 0 or (name == "accumulate_grad_batches" and limit < 1):
+            msg = f"--trainer.{name}={limit} is too small: at least 1, or nothing is trained"
+            raise ConfigError(msg)
 
 
 def _describe(logger: Any, config: Any, verb: str) -> None:

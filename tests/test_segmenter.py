@@ -17,6 +17,7 @@ from polyp_lightning import checkpoint, segmenter
 from polyp_lightning.checkpoint import as_flags
 from polyp_lightning.errors import ConfigError
 from polyp_lightning.nets import ArchOptions, build_net
+from polyp_lightning.resuming import check_resumable
 from polyp_lightning.segmenter import PolypSegmenter
 from polyp_lightning.trained import load_net
 
@@ -325,18 +326,18 @@ def test_checkpoint__round_trip_without_pickle(fitted: Any) -> None:
     [
         ({"loops": {"fit_loop": {}, "validate_loop": {}, "test_loop": 3, "predict_loop": {}}}, "epochs or of its cuts"),
         ({"loops": 7}, "record of its epochs or of its cuts is damaged"),
-        ({"callbacks": None}, "epochs or of its cuts is damaged, .*--model.init_from"),
+        ({"callbacks": None}, r"epochs or of its cuts is damaged \(callbacks\), .*--model.init_from"),
         ({"optimizer_states": None, "loops": None}, "damaged"),
     ],
 )
 def test_check_resumable__says_what_a_run_needs(fitted: Any, change: dict[str, Any], message: str) -> None:
     _, path, *_ = fitted
-    stored = torch.load(path, weights_only=True)
-    checkpoint.check_resumable(stored)
+    stored, run = torch.load(path, weights_only=True), trainer(path.parent)
+    check_resumable(stored, run)
     with pytest.raises(ConfigError, match=message):
-        checkpoint.check_resumable(stored | change)
+        check_resumable(stored | change, run)
     with pytest.raises(ConfigError, match="holds weights only"):
-        checkpoint.check_resumable({key: value for key, value in stored.items() if key != "loops"})
+        check_resumable({key: value for key, value in stored.items() if key != "loops"}, run)
 
 
 def test_checkpoint__remembers_options_of_the_architecture(tmp_path: Path) -> None:

@@ -231,14 +231,15 @@ class TaylorFOPruning(Callback):
             ConfigError: it is something else, or a fit's that had another criterion.
         """
         if self._fits:
-            _check_criterion(state_dict.get("scored_by"), self._criterion.name)
+            _check_criterion(state_dict, self._criterion.name)
         try:
             self.history = [StageRecord.from_dict(values) for values in state_dict["history"]]
             self._dense = Dense.from_dict(state_dict["dense"]) if state_dict["dense"] else None
+            _check_stages(self.history, self._dense)
             # Other verbs score nothing, and are not told which criterion the run had.
             if self._fits:
                 self._criterion.load_state_dict(state_dict["criterion"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
             msg = (
                 f"the checkpoint's record of its cuts is damaged ({type(error).__name__}: {error}); take another one, "
                 "or start a new run from its weights with --model.init_from"
@@ -326,7 +327,8 @@ def _check_options(scoring: int, recalibration: int, check: str) -> None:
             raise ConfigError(msg)
 
 
-def _check_criterion(scored_by: str | None, criterion: str) -> None:
+def _check_criterion(state: Any, criterion: str) -> None:
+    scored_by = state.get("scored_by") if isinstance(state, dict) else None
     if scored_by not in (None, criterion):
         msg = (
             f"the checkpoint of --ckpt_path comes from a run with --pruning.criterion {scored_by}, not {criterion}; a "
@@ -334,6 +336,14 @@ def _check_criterion(scored_by: str | None, criterion: str) -> None:
             "--model.init_from)"
         )
         raise ConfigError(msg)
+
+
+def _check_stages(history: list[StageRecord], dense: Dense | None) -> None:
+    """There is a first one, and each cut makes the next: a run that has begun has both."""
+    stages, epochs = [row.stage for row in history], [row.epoch for row in history]
+    if not history or dense is None or stages != list(range(len(history))) or epochs != sorted(set(epochs)):
+        msg = f"its {len(history)} stages are not whole"
+        raise ValueError(msg)
 
 
 def _warn_of_early_stopping(trainer: Trainer) -> None:

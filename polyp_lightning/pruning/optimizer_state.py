@@ -23,7 +23,8 @@ def cut_optimizer_state(optimizers: Iterable[Optimizer], net: nn.Module, cut: Cu
         cut: what that function returned.
 
     Raises:
-        PruningError: a trainable parameter of ``net`` is in no optimizer: it would silently stop training.
+        PruningError: a trainable parameter of ``net`` is in no optimizer: it would silently stop training. Or a state
+            is not shaped like its parameter.
     """
     optimizers = list(optimizers)
     parameters = dict(net.named_parameters())
@@ -34,7 +35,8 @@ def cut_optimizer_state(optimizers: Iterable[Optimizer], net: nn.Module, cut: Cu
                 continue  # a buffer, or not stepped yet
             state = optimizer.state[parameter]
             for key, value in state.items():
-                if torch.is_tensor(value) and value.ndim == parameter.ndim:
+                if torch.is_tensor(value) and value.ndim:
+                    _assert_shaped(value, parameter, f"{type(optimizer).__name__}'s {key} of {name}")
                     state[key] = _kept(value, dims, parameter)
     _assert_all_trained(optimizers, parameters)
 
@@ -47,6 +49,12 @@ def forget_plateaus(schedulers: Iterable[Any]) -> None:
     for scheduler in schedulers:
         if isinstance(scheduler, ReduceLROnPlateau):
             scheduler.best, scheduler.num_bad_epochs = scheduler.mode_worse, 0
+
+
+def _assert_shaped(value: torch.Tensor, parameter: nn.Parameter, what: str) -> None:
+    if value.ndim != parameter.ndim:
+        msg = f"{what} has shape {tuple(value.shape)}, which can't be cut; take another --model.optimizer such as AdamW"
+        raise PruningError(msg)
 
 
 def _kept(value: torch.Tensor, dims: Mapping[int, npt.NDArray[np.intp]], parameter: torch.Tensor) -> torch.Tensor:

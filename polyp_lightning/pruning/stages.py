@@ -6,6 +6,8 @@ A stage is the time between two cuts: stage 0 is the dense network, stage k foll
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from polyp_lightning.pruning.plain import checked
+
 
 @dataclass
 class StageRecord:
@@ -45,6 +47,10 @@ class StageRecord:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "StageRecord":
-        """The inverse of :meth:`as_dict`; unknown keys are dropped, so that a newer file can still be shown."""
+        """The inverse of :meth:`as_dict`; unknown keys are dropped, so that a newer file can still be shown.
+
+        Raises:
+            TypeError: a value is missing or of another type.
+        """
         known = {f.name for f in fields(cls)}
-        return cls(**{k: v for k, v in values.items() if k in known})
+        return checked(cls(**{k: v for k, v in values.items() if k in known}))

@@ -13,6 +13,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from polyp_lightning.checkpoint_file import CheckpointIO
+from polyp_lightning.errors import ConfigError
 from polyp_lightning.files import written_beside
 from polyp_lightning.pruning.stages import StageRecord
 from polyp_lightning.tracking.watch import current_stage, run_folder, stage_history
@@ -161,16 +162,30 @@ class StageCheckpoint(ModelCheckpoint):
         """Takes up the competition, also in another folder: an old best stays the best where its file still is.
 
         Lightning drops the scores when the folder has changed, so that the first epoch after a resume would always win.
+
+        Raises:
+            ConfigError: the state is damaged.
         """
+        try:
+            self._take_up(state_dict)
+        except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+            msg = (
+                f"the checkpoint's record of the best checkpoints is damaged ({type(error).__name__}: {error}); take "
+                "another one, or start a new run from its weights with --model.init_from"
+            )
+            raise ConfigError(msg) from error
+
+    def _take_up(self, state_dict: dict[str, Any]) -> None:
         self._stage = int(state_dict.get("stage", 0))
-        self._finished = {stage: self._there(name) for stage, name in state_dict.get("finished", {}).items()}
-        self._finished_scores = dict(state_dict.get("finished_scores", {}))
+        self._finished = {int(stage): self._there(name) for stage, name in state_dict.get("finished", {}).items()}
+        self._finished_scores = {int(k): float(score) for k, score in state_dict.get("finished_scores", {}).items()}
         self._reset()
         best = self._there(state_dict["best_model_path"])
         if best and Path(best).is_file():
+            score = torch.tensor(float(state_dict["best_model_score"]))
             self.best_model_path = self.kth_best_model_path = best
-            self.best_model_score = self.kth_value = state_dict["best_model_score"]
-            self.best_k_models = {best: state_dict["best_model_score"]}
+            self.best_model_score = self.kth_value = score
+            self.best_k_models = {best: score}
         last = self._there(state_dict["last_model_path"])
         self.last_model_path = last if Path(last).parent == Path(str(self.dirpath)) else ""
 

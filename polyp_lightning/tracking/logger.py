@@ -145,6 +145,7 @@ class RunLogger(WandbLogger):
         self._wish = offline
         self._lost = False
         self._calls: Calls | None = None
+        self._ends = False
 
     def use_folder(self, folder: str | Path) -> None:
         """Names the run's folder, unless one was given to the constructor; has no effect on an opened run."""
@@ -222,6 +223,7 @@ class RunLogger(WandbLogger):
             finished.set()
 
         self.attempt(finish)
+        self._ends = True
         # A call that the server would not have is one of several.
         while self._calls is not None and self._calls.left:
             self._survive(partial(self._calls.wait, max(0.0, end - time.monotonic())))
@@ -235,9 +237,12 @@ class RunLogger(WandbLogger):
         self._calls = None
 
     def _go_on_without(self, error: Exception) -> None:
+        # The end of the run is a call like others, but nothing is lost with it.
+        waiting = self._calls.unmade - self._ends if self._calls else 0
+        missing = f" and {waiting} entries that waited for an answer" if waiting > 0 else ""
         warnings.warn(
             f"W&B has failed: {_reason(error)}. Training goes on without it; what was logged, but for the last 15 s or "
-            f"so, is in {self.run_folder}, and `wandb sync` uploads it.",
+            f"so{missing}, is in {self.run_folder}, and `wandb sync` uploads it.",
             stacklevel=5,
         )
         self._end_calls()
@@ -275,6 +280,9 @@ class RunLogger(WandbLogger):
         if self._save_dir:
             Path(self._save_dir).mkdir(parents=True, exist_ok=True)
         run = WandbLogger.experiment.fget(self)  # type: ignore[attr-defined]
+        for handler in logging.getLogger("wandb").handlers:
+            # A log on the run's disk, which may be full: each line that fails would be a traceback on the terminal.
+            handler.handleError = lambda record: None  # type: ignore[method-assign]
         run.define_metric("complexity/gmacs", step_metric="trainer/global_step")
         run.define_metric("pareto/*", step_metric="complexity/gmacs")
 
@@ -294,7 +302,7 @@ class RunLogger(WandbLogger):
             folder = self.run_folder
             self._finish(0 if status == "success" else 1)
             self._end_calls()
-            self._experiment, self._lost = None, False
+            self._experiment, self._lost, self._ends = None, False, False
             # A link to the service's log in the user's home.
             for link in folder.glob("logs/*") if folder else []:
                 if link.is_symlink():

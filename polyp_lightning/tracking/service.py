@@ -33,6 +33,11 @@ class Calls:
         """Whether there are calls that were not made, or whose errors nobody has seen."""
         return bool(self._pending)
 
+    @property
+    def unmade(self) -> int:
+        """How many calls have not returned."""
+        return sum(not future.done() for future in self._pending)
+
     def add(self, call: Callable[[], object]) -> None:
         """Asks for a call."""
         future: Future[None] = Future()

@@ -5,7 +5,7 @@ import pytest
 import torch
 from small_nets import Concat, Plain
 from test_tracing import random_cut
-from torch import nn
+from torch import nn, optim
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from polyp_lightning import pruning
@@ -17,6 +17,14 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adamw-amsgrad": lambda p: AdamW(p, 1e-3, amsgrad=True),
     "adamw-foreach": lambda p: AdamW(p, 1e-3, foreach=True),
     "adamw-fused": lambda p: AdamW(p, 1e-3, fused=True),
+    "adadelta": lambda p: optim.Adadelta(p, 1.0),
+    "adagrad": lambda p: optim.Adagrad(p, 1e-2),
+    "adamax": lambda p: optim.Adamax(p, 1e-3),
+    "asgd": lambda p: optim.ASGD(p, 1e-2),
+    "nadam": lambda p: optim.NAdam(p, 1e-3),
+    "radam": lambda p: optim.RAdam(p, 1e-3),
+    "rmsprop": lambda p: optim.RMSprop(p, 1e-3, momentum=0.9, centered=True),
+    "rprop": lambda p: optim.Rprop(p, 1e-3),
 }
 
 
@@ -61,6 +69,18 @@ def test_cut_optimizer_state__a_parameter_without_an_optimizer_is_refused() -> N
     optimizer = SGD(net.first.parameters(), 0.1)
     with pytest.raises(PruningError, match=r"no optimizer holds second\.0\.weight"):
         pruning.cut_optimizer_state([optimizer], net, {})
+
+
+def test_cut_optimizer_state__a_state_of_another_shape_is_told() -> None:
+    net = Concat()
+    optimizer = SGD(net.parameters(), 0.1, momentum=0.9)
+    step(net, optimizer)
+    for parameter in net.parameters():
+        optimizer.state[parameter]["momentum_buffer"] = torch.zeros(3, 3, 3)
+    graph = pruning.trace(net, (2, 3, 16, 16))
+    cut = pruning.remove(net, graph, random_cut(graph, 0.4))
+    with pytest.raises(PruningError, match=r"SGD's momentum_buffer of .* has shape \(3, 3, 3\), which can't be cut"):
+        pruning.cut_optimizer_state([optimizer], net, cut)
 
 
 def test_cut_optimizer_state__frozen_parameters_need_no_optimizer() -> None:

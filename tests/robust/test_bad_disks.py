@@ -6,6 +6,7 @@ The disks are real ones in memory. Who may not mount any skips those tests; the 
 
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from test_bad_runs import CUT, PHANTOM, SMALL, complaint, here
 
 from polyp_lightning import segmenter
 from polyp_lightning.checkpoint_file import read
+from polyp_lightning.cli import main
 from polyp_lightning.tracking import StageCheckpoint
 
 __all__ = ["here"]
@@ -84,3 +86,40 @@ def test_fit__disk_that_fails_in_the_middle_leaves_earlier_files_intact(
     assert f"nothing can be written: {message}" in complaint(capsys, *RUN)
     assert contents(disk / "run") == before
     assert read(disk / "run" / "checkpoints" / "last.ckpt")["epoch"] == 0
+
+
+@pytest.mark.parametrize("where", ["run", "wandb"])
+def test_fit__disk_that_fills_up_under_wandb(
+    disk: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
+    where: str,
+) -> None:
+    """With the checkpoints on it the run ends with a message; with W&B's files alone it goes on to its end."""
+    run = disk / "run" if where == "run" else disk.parent / "run"
+    start, before = StageCheckpoint.on_train_epoch_start, {}
+
+    def around(self: StageCheckpoint, trainer: object, pl_module: object) -> None:
+        if trainer.current_epoch == 1:  # type: ignore[attr-defined]
+            before.update(contents(run / "checkpoints"))
+            full(disk)
+        start(self, trainer, pl_module)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(StageCheckpoint, "on_train_epoch_start", around)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    options = [*("fit", *PHANTOM, *SMALL[:-2], *CUT), "--trainer.default_root_dir", str(run)]
+    options += ["--trainer.logger.save_dir", str(disk)] if where == "wandb" else []
+    begun = time.monotonic()
+    status = main([*options, "--data.cache_dir", "cache"])
+    assert time.monotonic() - begun < 90
+    told = capsys.readouterr().err
+    assert "Traceback" not in told
+    if where == "run":
+        assert status == 2
+        assert "error: nothing can be written: [Errno 28]" in told
+        assert contents(run / "checkpoints") == before
+    else:
+        assert status == 0
+        assert read(run / "checkpoints" / "last.ckpt")["epoch"] == 2
+        assert len([w for w in recwarn if "W&B has failed: " in str(w.message)]) == 1

@@ -140,6 +140,15 @@ OPTION_FAULTS: list[tuple[str, list[str], str]] = [
     ("no devices", ["--trainer.devices", "0"], "`Trainer(devices='0')` value is not a valid input"),
     ("no GPU", ["--trainer.accelerator", "gpu"], "No supported gpu backend found! (--trainer)"),
     ("accumulating nothing", ["--trainer.accumulate_grad_batches", "0"], "accumulate_grad_batches=0 is too small"),
+    ("no training batch", ["--trainer.limit_train_batches", "0"], "--trainer.limit_train_batches=0 is too small"),
+    ("a share of no batch", ["--trainer.limit_train_batches", "0.001"], "0.001 * 2 < 1. Please increase"),
+    ("a share of no validation batch", ["--trainer.limit_val_batches", "0.001"], "0.001 * 1 < 1. Please increase"),
+    ("no epoch", ["--trainer.max_epochs", "0"], "--trainer.max_epochs=0 is too small: at least 1"),
+    ("no step", ["--trainer.max_steps", "0"], "--trainer.max_steps=0 is too small: at least 1"),
+    ("no time", ["--trainer.max_time", "00:00:00:00"], "nothing was trained: not one batch was left"),
+    ("LBFGS", ["--model.optimizer", "torch.optim.LBFGS"], "LBFGS works on one vector of all weights"),
+    ("SparseAdam", ["--model.optimizer", "torch.optim.SparseAdam"], "SparseAdam takes sparse gradients only"),
+    ("Muon", ["--model.optimizer", "torch.optim.Muon"], "Muon only supports 2D parameters"),
     (
         "spawned processes",
         ["--trainer.devices", "2", "--trainer.strategy", "ddp_spawn"],
@@ -153,6 +162,19 @@ OPTION_FAULTS: list[tuple[str, list[str], str]] = [
 @pytest.mark.parametrize(("more", "message"), [r[1:] for r in OPTION_FAULTS], ids=[r[0] for r in OPTION_FAULTS])
 def test_options__fault_is_told(here: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str) -> None:
     assert message in complaint(capsys, "fit", *PHANTOM, *SMALL, *CUT, *more)
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_verbs__random_weights_are_not_scored(here: Path, capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    line = complaint(capsys, verb, *PHANTOM, *SMALL)
+    assert f"{verb} needs a trained network" in line
+    assert "--ckpt_path FILE" in line
+    assert "--model.init_from FILE" in line
+
+
+def test_verbs__a_configuration_may_name_the_checkpoint(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "mine.yaml").write_text("ckpt_path: nowhere.ckpt\n")
+    assert "nowhere.ckpt is not a file" in complaint(capsys, "test", "--config", "mine.yaml", *PHANTOM, *SMALL)
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,31 @@ def test_fit__server_that_takes_calls_and_does_not_answer(tmp_path: Path, answer
     assert seconds < 190
 
 
+@pytest.mark.slow
+def test_fit__server_that_falls_silent_costs_the_entries_that_are_counted(tmp_path: Path) -> None:
+    """What follows a table waits for the server, and is given up with it."""
+    with slow_server(0.1, 2) as server:
+        told, seconds = fit(tmp_path, **logged_in(server), SERVICE_FINISHES="8")
+    found = re.findall(
+        r"but for the last 15 s or so and (\d+) entries that waited for an answer, is in \S+/wandb/", told
+    )
+    assert len(found) == 1, told
+    written = losses(tmp_path)
+    assert written == list(range(len(written))), "a gap in what is there"
+    assert 0 < 20 - len(written) <= int(found[0])
+    assert seconds < 90
+
+
+def test_calls__count_what_was_not_done() -> None:
+    calls = Calls()
+    for number in range(4):
+        calls.add(lambda number=number: time.sleep(number and 5))
+    with pytest.raises(TimeoutError):
+        calls.wait(0.3)
+    assert calls.unmade == 3
+    calls.close()
+
+
 def test_calls__are_made_in_turn_and_nobody_waits() -> None:
     calls, made = Calls(), []
     begun = time.monotonic()

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from polyp_lightning.errors import PruningError
 from polyp_lightning.pruning.graph import ChannelGraph
+from polyp_lightning.pruning.plain import checked
 
 Unit = Literal["macs", "params", "gmacs", "ms"]
 
@@ -151,5 +152,14 @@ class Dense:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Dense":
-        """The inverse of :meth:`as_dict`."""
-        return cls(**values)
+        """The inverse of :meth:`as_dict`.
+
+        Raises:
+            TypeError: a value is missing or of another type.
+            ValueError: a network that costs nothing.
+        """
+        found = checked(cls(**values))
+        if not (found.macs > 0 and found.parameters > 0):
+            msg = f"macs={found.macs}, parameters={found.parameters}"
+            raise ValueError(msg)
+        return found

@@ -170,8 +170,16 @@ class MeanCriterion(Criterion):
         return {"total": self.total, self.counted: self.count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
-        self.total, self.count = state["total"].clone(), int(state[self.counted])
+        """The inverse of :meth:`state_dict`.
+
+        Raises:
+            ValueError: these are no sums and no count.
+        """
+        total, count = state["total"].clone(), int(state[self.counted])
+        if total.ndim != 1 or total.dtype != torch.float64 or not total.isfinite().all() or count < 0:
+            msg = f"sums of shape {tuple(total.shape)} and type {total.dtype} over {count} {self.counted}"
+            raise ValueError(msg)
+        self.total, self.count = total, count
         self.keep()
 
 
