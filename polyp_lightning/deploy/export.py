@@ -145,7 +145,8 @@ def _staged(target: Path) -> Iterator[Path]:
 
 def _write(module: Deployable, trained: TrainedNet, options: ExportOptions, size: int, path: Path) -> dict[str, Any]:
     """Writes the model; returns what only this format or precision has to say."""
-    program = capture(module, size, options.dynamic_batch)
+    merge = options.format == "openvino" and not options.int8
+    program = capture(module, size, options.dynamic_batch, merge=merge)
     if options.format == "pt2":
         formats.write_pt2(program, path)
         return {}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from polyp_lightning.deploy.bundle import INPUT
 from polyp_lightning.deploy.folding import fold_batch_norm
 from polyp_lightning.deploy.single_channel import cheaper_single_channels
+from polyp_lightning.deploy.upsampled import merge_upsampling
 from polyp_lightning.errors import ConfigError
 
 
@@ -53,13 +54,16 @@ def check_size(image_size: int) -> None:
         raise ConfigError(msg)
 
 
-def capture(module: Deployable, image_size: int, dynamic_batch: bool = False) -> torch.export.ExportedProgram:
+def capture(
+    module: Deployable, image_size: int, dynamic_batch: bool = False, *, merge: bool = False
+) -> torch.export.ExportedProgram:
     """The graph of a module as an ``ExportedProgram`` without batch norm behind convolutions.
 
     Args:
         module: the network; stays as it is.
         image_size: side in pixels of the frames, a multiple of 32.
         dynamic_batch: whether the graph takes any number of frames, else one.
+        merge: see :func:`~polyp_lightning.deploy.upsampled.merge_upsampling`: faster in OpenVINO, elsewhere not always.
 
     Raises:
         ConfigError: the network can't be exported so.
@@ -73,7 +77,8 @@ def capture(module: Deployable, image_size: int, dynamic_batch: bool = False) ->
             warnings.simplefilter("ignore")
             program = torch.export.export(module, (frame,), dynamic_shapes=shapes)
             # `strict` runs Dynamo, which is slower and buys nothing for a graph that is one already.
-            graph = cheaper_single_channels(fold_batch_norm(program.module()))
+            graph = fold_batch_norm(program.module())
+            graph = cheaper_single_channels(merge_upsampling(graph) if merge else graph)
             return torch.export.export(graph, (frame,), dynamic_shapes=shapes)
     except Exception as error:
         # Whatever the network's own forward raises on a size or batch that it can't take.

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from polyp_lightning.deploy.extras import need
+from polyp_lightning.deploy.folding import fold_batch_norm
 from polyp_lightning.deploy.formats import quiet
 from polyp_lightning.deploy.runtime import onnx_session, openvino_request
 from polyp_lightning.deploy.single_channel import cheaper_single_channels
+from polyp_lightning.deploy.upsampled import merge_upsampling
 from polyp_lightning.machine import processor
 
 
@@ -32,6 +34,7 @@ class _BackendTimer:
 
     backend = ""
     package = ""
+    merges = False
 
     def __init__(self, threads: int = 1, seconds: float = 0.5, least: int = 5) -> None:
         self.threads, self.seconds, self.least = threads, seconds, least
@@ -52,7 +55,7 @@ class _BackendTimer:
         Raises:
             ConfigError: the backend is not installed.
         """
-        run = self._loaded(serialised(net, input_shape), images=len(input_shape) == 4)
+        run = self._loaded(serialised(net, input_shape, merge=self.merges), images=len(input_shape) == 4)
         values = np.random.default_rng(0).random(tuple(input_shape), np.float32)
         return 1e3 * median_seconds(lambda: run(values), self.seconds, self.least)
 
@@ -83,6 +86,7 @@ class OpenVinoTimer(_BackendTimer):
     """
 
     package = "openvino"
+    merges = True
 
     def __init__(self, threads: int = 1, seconds: float = 0.5, least: int = 5, precision: str = "f32") -> None:
         super().__init__(threads, seconds, least)
@@ -100,7 +104,7 @@ class OpenVinoTimer(_BackendTimer):
         return lambda values: request.infer([values.reshape(shape)], share_inputs=True)
 
 
-def serialised(net: nn.Module, input_shape: Sequence[int]) -> bytes:
+def serialised(net: nn.Module, input_shape: Sequence[int], *, merge: bool = False) -> bytes:
     """A network as ONNX, batch norm folded.
 
     Traced, because that takes milliseconds for a layer where the exporter of :mod:`~polyp_lightning.deploy.formats`
@@ -109,7 +113,7 @@ def serialised(net: nn.Module, input_shape: Sequence[int]) -> bytes:
     example = (torch.zeros(tuple(input_shape)),)
     buffer = io.BytesIO()
     with quiet(), torch.no_grad():
-        net = _as_deployed(net, example)
+        net = _as_deployed(net, example, merge=merge)
         try:
             torch.onnx.export(net, example, buffer, dynamo=False)  # type: ignore[arg-type]
         except Exception:
@@ -121,8 +125,8 @@ def serialised(net: nn.Module, input_shape: Sequence[int]) -> bytes:
     return buffer.getvalue()
 
 
-def _as_deployed(net: nn.Module, example: tuple[torch.Tensor]) -> nn.Module:
-    """A whole network with what exports rewrite (:mod:`~polyp_lightning.deploy.single_channel`); a layer as it is."""
+def _as_deployed(net: nn.Module, example: tuple[torch.Tensor], *, merge: bool) -> nn.Module:
+    """A whole network with what exports rewrite (``single_channel`` and ``upsampled``); a layer as it is."""
     if next(net.children(), None) is None:
         return net
     try:
@@ -131,7 +135,8 @@ def _as_deployed(net: nn.Module, example: tuple[torch.Tensor]) -> nn.Module:
         # What can't be captured is timed as it is.
         return net
     assert isinstance(graph, fx.GraphModule)  # noqa: S101 for the type checker
-    rewritten = cheaper_single_channels(graph)
+    graph = fold_batch_norm(graph)
+    rewritten = cheaper_single_channels(merge_upsampling(graph) if merge else graph)
     # The exporter asks for a mode, which the module of an exported program refuses.
     return fx.GraphModule(rewritten, rewritten.graph)
 

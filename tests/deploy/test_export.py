@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import openvino
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from polyp_lightning.deploy import export as module
 from polyp_lightning.deploy.bundle import read_bundle, sidecar
 from polyp_lightning.deploy.export import ExportOptions, export
 from polyp_lightning.deploy.parity import mean_dice
-from polyp_lightning.deploy.runtime import BACKENDS, load
+from polyp_lightning.deploy.runtime import BACKENDS, load, openvino_core
 from polyp_lightning.deploy.samples import Sample
 from polyp_lightning.errors import ConfigError, DataError
 from polyp_lightning.files import sha256
@@ -89,7 +88,7 @@ def test_export__int8_of_a_network_with_group_norm(tmp_path: Path, frame: NDArra
         wanted = segmenter(torch.from_numpy(frame).permute(0, 3, 1, 2)).sigmoid().numpy()
     found = load(bundle, BACKENDS[kind][0], threads=1)(frame)
     if kind == "openvino":
-        ops = openvino.Core().read_model(bundle.path).get_ordered_ops()
+        ops = openvino_core().read_model(bundle.path).get_ordered_ops()
         products = [op for op in ops if op.get_type_name() == "MatMul"]
         read = {value.get_node().get_type_name() for op in products for value in op.input_values()}
         # The upsampling at the end stays in float.
@@ -116,6 +115,13 @@ def test_export__onnx_is_valid_and_has_no_batch_norm(exported: Exported) -> None
     assert model.opset_import[0].version == bundle.facts["opset"]
     stored = sum(int(np.prod(value.dims)) for value in model.graph.initializer)
     assert stored < 1.05 * bundle.facts["params"]
+
+
+@pytest.mark.parametrize(("kind", "doublings"), [("onnx", 0), ("openvino", 5)])
+def test_export__doublings_are_merged_for_openvino(exported: Exported, kind: str, doublings: int) -> None:
+    ops = [op.get_type_name() for op in openvino_core().read_model(exported(kind)).get_ops()]
+    assert ops.count("ConvolutionBackpropData") == doublings
+    assert ("Interpolate" in ops) == (not doublings)
 
 
 def test_export__onnx_refuses_what_is_not_uint8(exported: Exported) -> None:

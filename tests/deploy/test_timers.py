@@ -57,12 +57,21 @@ def test_serialised__is_the_network(net: nn.Module) -> None:
     assert np.abs(found - net(torch.from_numpy(values)).detach().numpy()).max() < 1e-4
 
 
-def test_serialised__a_network_is_timed_as_it_is_deployed() -> None:
-    net, values = lively_net("FPN"), np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
-    model = onnx.load_from_string(serialised(net, values.shape))
+@pytest.mark.parametrize(
+    ("arch", "merge", "expected"),
+    [
+        # The last of ten resizings is of one channel.
+        ("FPN", True, {"Resize": 9, "MatMul": 2, "ConvTranspose": 0}),
+        ("Unet", True, {"Resize": 0, "MatMul": 0, "ConvTranspose": 5}),
+        ("Unet", False, {"Resize": 5, "MatMul": 0, "ConvTranspose": 0}),
+    ],
+)
+def test_serialised__a_network_is_timed_as_it_is_deployed(arch: str, merge: bool, expected: dict[str, int]) -> None:
+    net, values = lively_net(arch), np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
+    model = onnx.load_from_string(serialised(net, values.shape, merge=merge))
     kinds = [node.op_type for node in model.graph.node]
-    # The last of ten resizings is of one channel.
-    assert (kinds.count("Resize"), kinds.count("MatMul")) == (9, 2)
+    assert {kind: kinds.count(kind) for kind in expected} == expected
+    assert "BatchNormalization" not in kinds
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     found = session.run(None, {session.get_inputs()[0].name: values})[0]
     with torch.no_grad():

@@ -1,0 +1,92 @@
+"""The same values for less time, where an exported graph convolves what it has just enlarged.
+
+Most decoders double a feature map by repeating each value and convolve the result by 3×3. Among the nine values under a
+kernel only four differ then, so that five of nine products are made for nothing.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from polyp_lightning.deploy.folding import add_constant, cleaned, is_constant, tensor_of
+
+aten = torch.ops.aten
+# Of conv2d after input and weight: bias, stride, padding, dilation, groups.
+_DEFAULTS: tuple[Any, ...] = (None, [1, 1], [0, 0], [1, 1], 1)
+_PLAIN = ([1, 1], [1, 1], [1, 1], 1)
+
+
+def merge_upsampling(graph: fx.GraphModule) -> fx.GraphModule:
+    """Computes a doubling by repetition and the 3×3 convolution behind it as one transposed convolution.
+
+    With stride 2 and a 4×4 kernel of sums of the old one's values it makes the same numbers in 4/9 of the products, the
+    zeros around the map included. Where the doubled map is concatenated with others first, these get a convolution of
+    their own, and the two are added: a sum over channels may be split. Everything else is left alone.
+
+    Args:
+        graph: the module of an ``ExportedProgram``; changed in place.
+
+    Returns:
+        The same module.
+    """
+    for number, conv in enumerate([node for node in graph.graph.nodes if node.target == aten.conv2d.default]):
+        if _is_plain(graph, conv):
+            _merge(graph, conv, f"upsampled_{number}")
+    return cleaned(graph)
+
+
+def _is_plain(graph: fx.GraphModule, conv: fx.Node) -> bool:
+    given: tuple[Any, ...] = conv.args[2:]
+    _, *options, groups = given + _DEFAULTS[len(given) :]
+    if not is_constant(conv.args[1]) or groups != 1 or any(list(option) != [1, 1] for option in options):
+        return False
+    weight = tensor_of(graph, conv.args[1])
+    return weight is not None and tuple(weight.shape[2:]) == (3, 3)
+
+
+def _merge(graph: fx.GraphModule, conv: fx.Node, name: str) -> None:
+    source: Any = conv.args[0]
+    parts = _parts(source)
+    doubled = [part for part in parts if _is_doubled(part)]
+    if len(doubled) != 1 or len(source.users) > 1:
+        return
+    weight = tensor_of(graph, conv.args[1])
+    assert weight is not None  # noqa: S101 for the type checker
+    own = dict(zip(parts, weight.split([part.meta["val"].shape[1] for part in parts], 1), strict=True))
+    bias = conv.args[2] if len(conv.args) > 2 else None
+    with graph.graph.inserting_before(conv):
+        kernel = add_constant(graph, f"{name}_doubled", doubling_kernel(own.pop(doubled[0])))
+        found = graph.graph.call_function(
+            aten.conv_transpose2d.input, (doubled[0].args[0], kernel, bias, [2, 2], [1, 1])
+        )
+        if own:
+            others = list(own)
+            rest = others[0] if len(others) == 1 else graph.graph.call_function(aten.cat.default, (others, 1))
+            kernel = add_constant(graph, f"{name}_others", torch.cat(list(own.values()), 1))
+            more = graph.graph.call_function(aten.conv2d.default, (rest, kernel, None, [1, 1], [1, 1]))
+            found = graph.graph.call_function(aten.add.Tensor, (found, more))
+    conv.replace_all_uses_with(found)
+
+
+def _parts(source: fx.Node) -> list[Any]:
+    """What is concatenated along channels; the node itself where nothing is."""
+    if source.target != aten.cat.default or (source.args[1] if len(source.args) > 1 else 0) != 1:
+        return [source]
+    parts: Any = source.args[0]
+    return list(parts)
+
+
+def _is_doubled(node: Any) -> bool:
+    if node.target != aten.upsample_nearest2d.vec:
+        return False
+    before, after = node.args[0].meta["val"].shape[2:], node.meta["val"].shape[2:]
+    return all(type(a) is type(b) is int and b == 2 * a for a, b in zip(before, after, strict=True))
+
+
+def doubling_kernel(weight: Tensor) -> Tensor:
+    """The kernel (C, O, 4, 4) of the transposed convolution for that of a convolution (O, C, 3, 3)."""
+    # A value that was repeated at 0 and 1 reaches the outputs −1 … 2, each through the taps that see one of the two.
+    taps = torch.tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=torch.float64)
+    sums = torch.einsum("ai,ocij,bj->coab", taps, weight.double(), taps)
+    return sums.to(weight.dtype).contiguous()
