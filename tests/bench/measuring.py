@@ -87,13 +87,14 @@ class Pairs:
         """Ours ÷ reference, pair by pair: what slows the whole machine for a while falls out."""
         return [a / b for a, b in zip(self.ours, self.reference, strict=True)]
 
-    def row(self, what: str, limit: float) -> Row:
-        """The row of a measurement of which less time is better."""
+    def row(self, what: str, limit: float | None, *, at_least: bool = False) -> Row:
+        """The row of a measurement; less of our time is better unless ``at_least`` so much more of it is asked for."""
         return Row(
             f"{what}, n = {len(self.ours)}",
             self.ratios,
             "×",
             limit,
+            at_least,
             ours=milliseconds(self.ours),
             reference=milliseconds(self.reference),
         )

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import allocator
 import cut
+import deployed
 import loader
-import merging
 import peer
 import scoring
 import selection
@@ -39,7 +39,7 @@ MEASUREMENTS: dict[str, tuple[Measurement, Effort, Effort]] = {
     "cut": (cut.measure, Effort(30, least=3, most=5), Effort(0, least=1)),
     "select": (selection.measure, Effort(10, least=3, most=10), Effort(0, least=2)),
     "peer": (peer.measure, Effort(0, least=5), Effort(0, least=1)),
-    "merging": (merging.measure, Effort(20, least=5, most=60), Effort(3, least=2)),
+    "deployed": (deployed.measure, Effort(15, least=5, most=40), Effort(2, least=2)),
     "loader": (loader.measure, Effort(20, least=5, most=15), Effort(3, least=2)),
 }
 
