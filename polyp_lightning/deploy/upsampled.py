@@ -81,7 +81,11 @@ def _is_doubled(node: Any) -> bool:
     if node.target != aten.upsample_nearest2d.vec:
         return False
     before, after = node.args[0].meta["val"].shape[2:], node.meta["val"].shape[2:]
-    return all(type(a) is type(b) is int and b == 2 * a for a, b in zip(before, after, strict=True))
+    # Where a scale is given, it decides which value is repeated, and a size of twice as much can be rounded.
+    scales = node.args[2] or (2.0, 2.0)
+    return tuple(scales) == (2.0, 2.0) and all(
+        type(a) is type(b) is int and b == 2 * a for a, b in zip(before, after, strict=True)
+    )
 
 
 def doubling_kernel(weight: Tensor) -> Tensor:

@@ -41,6 +41,21 @@ def targets(graph: Any) -> list[str]:
     return [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
 
 
+class Sized(Block):
+    """A doubling that is asked for by its size."""
+
+    def forward(self, low: Tensor, before: Tensor, behind: Tensor) -> Tensor:
+        return self.conv(F.interpolate(low, size=(14, 10)))
+
+
+@torch.no_grad()
+def test_merge_upsampling__by_size() -> None:
+    module, values = Sized(0, 0).double().eval(), inputs(0, 0)
+    graph = merge_upsampling(torch.export.export(module, values).module())
+    assert "aten.conv_transpose2d.input" in targets(graph)
+    assert torch.allclose(graph(*values), module(*values), rtol=0, atol=1e-13)
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("before", "behind"), [(0, 0), (0, 3), (3, 0), (2, 3)])
 @torch.no_grad()
@@ -66,7 +81,7 @@ class LeftAlone(nn.Module):
             {"kernel_size": 5, "padding": 2}, {"padding": 1, "padding_mode": "reflect"},
         ]  # fmt: skip
         self.convs = nn.ModuleList(nn.Conv2d(4, 4, **{"kernel_size": 3, **kind}) for kind in kinds)
-        self.plain = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(3))
+        self.plain = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(4))
         self.two = nn.Conv2d(8, 4, 3, padding=1)
         self.shared = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(2))
 
@@ -74,13 +89,14 @@ class LeftAlone(nn.Module):
         def larger(**options: Any) -> Tensor:
             return F.interpolate(low, **{"scale_factor": 2.0, **options})
 
-        three, bilinear, wide = self.plain
+        three, bilinear, wide, rounded = self.plain
         once = larger()
         return [
             *(conv(larger()) for conv in self.convs),
             three(larger(scale_factor=3.0)),
             bilinear(larger(mode="bilinear")),
             wide(larger(scale_factor=(2.0, 4.0))),
+            rounded(larger(scale_factor=2.1)),
             self.two(torch.cat([larger(), larger()], 1)),
             *(conv(once) for conv in self.shared),
             once,
