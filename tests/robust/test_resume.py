@@ -26,6 +26,8 @@ SERVER.set_forkserver_preload(["polyp_lightning.training_cli", "small_run"])
 def child(folder: Path, die_at: str, die_by: int, arguments: list[str]) -> None:
     os.chdir(folder)
     os.environ.update(DIE_AT=die_at, DIE_BY=str(die_by), HOME=str(folder))
+    # A shell's background jobs ignore it, and their children with them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdout = sys.stderr = (folder / "output.txt").open("a", buffering=1)
     warnings.simplefilter("ignore")  # pytest's filters came along
     torch.set_num_threads(1)
