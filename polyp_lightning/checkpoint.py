@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import polyp_lightning
 from polyp_lightning.checkpoint_file import read
-from polyp_lightning.errors import ConfigError, listed
+from polyp_lightning.errors import ANOTHER_CHECKPOINT, ConfigError, listed
 from polyp_lightning.narrowing import narrowed
 from polyp_lightning.pruning import describe, rebuild
 
@@ -144,7 +144,7 @@ def restore_rng(found: Mapping[str, Any]) -> None:
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         msg = (
             f"the checkpoint's random numbers are damaged ({type(error).__name__}), so that its run can't be resumed; "
-            "take another one, or start a new run from its weights with --model.init_from"
+            f"{ANOTHER_CHECKPOINT}"
         )
         raise ConfigError(msg) from error
 

@@ -26,6 +26,10 @@ class PruningError(PolypError):
     """A cut is impossible or would not be exact."""
 
 
+ANOTHER_CHECKPOINT = "take another one, or start a new run from its weights with --model.init_from"
+"""What to do where a checkpoint's record of its run is damaged."""
+
+
 def listed(names: Sequence[str], limit: int = 5) -> str:
     """Names the first few of many: ``'a, b, c (3 of 17)'``.
 

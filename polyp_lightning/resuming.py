@@ -11,13 +11,12 @@ from lightning.pytorch import Trainer
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from polyp_lightning.errors import ConfigError, listed
+from polyp_lightning.errors import ANOTHER_CHECKPOINT, ConfigError, listed
 
 # Of no run: a count of epochs or steps that is larger would never be reached again.
 _HUGE = 2**40
 # A schedule that fails later than this is not found.
 _REHEARSED = 10_000
-_BUT = "take another one, or start a new run from its weights with --model.init_from"
 
 
 def check_resumable(checkpoint: Mapping[str, Any], trainer: Trainer) -> None:
@@ -47,7 +46,7 @@ def check_resumable(checkpoint: Mapping[str, Any], trainer: Trainer) -> None:
     if odd:
         msg = (
             f"the checkpoint's record of its epochs or of its cuts is damaged ({odd[0]}), so that its run can't be "
-            f"resumed; {_BUT}"
+            f"resumed; {ANOTHER_CHECKPOINT}"
         )
         raise ConfigError(msg)
 
@@ -127,7 +126,7 @@ def rehearse(trainer: Trainer, states: Sequence[Any], schedules: Sequence[Any], 
         msg = (
             f"the checkpoint's optimizer or learning-rate schedule is damaged or belongs to another one "
             f"({type(error).__name__}: {first}); keep --model.optimizer and --model.lr_scheduler, start both afresh "
-            f"with --model.resume_optimizer false, or {_BUT}"
+            f"with --model.resume_optimizer false, or {ANOTHER_CHECKPOINT}"
         )
         raise ConfigError(msg) from error
 

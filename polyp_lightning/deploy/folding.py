@@ -7,6 +7,8 @@ from torch import Tensor, fx, nn
 
 aten = torch.ops.aten
 _CONVOLUTIONS = (aten.conv2d.default, aten.conv2d.padding)
+# Of conv2d after input and weight: bias, stride, padding, dilation, groups.
+_DEFAULTS: tuple[Any, ...] = (None, [1, 1], [0, 0], [1, 1], 1)
 
 
 def fold_batch_norm(graph: nn.Module) -> fx.GraphModule:
@@ -63,6 +65,12 @@ def add_constant(graph: fx.GraphModule, name: str, value: Tensor) -> fx.Node:
     """A node that reads a new tensor of the graph, at the place where nodes are being inserted."""
     graph.register_buffer(name, value)
     return graph.graph.get_attr(name)
+
+
+def options_of(conv: fx.Node) -> tuple[Any, ...]:
+    """Bias, stride, padding, dilation and groups of an ``aten.conv2d``, also where the graph leaves them out."""
+    given: tuple[Any, ...] = conv.args[2:]
+    return given + _DEFAULTS[len(given) :]
 
 
 def is_constant(node: Any) -> bool:

@@ -4,7 +4,7 @@ import warnings
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from polyp_lightning.deploy.bundle import INPUT
 from polyp_lightning.deploy.folding import fold_batch_norm
@@ -54,6 +54,17 @@ def check_size(image_size: int) -> None:
         raise ConfigError(msg)
 
 
+def rewritten(graph: nn.Module, *, merge: bool) -> fx.GraphModule:
+    """What every deployed graph goes through, so that networks are timed as they are exported.
+
+    Args:
+        graph: the module of an ``ExportedProgram``; changed in place.
+        merge: see :func:`capture`.
+    """
+    folded = fold_batch_norm(graph)
+    return cheaper_single_channels(merge_upsampling(folded) if merge else folded)
+
+
 def capture(
     module: Deployable, image_size: int, dynamic_batch: bool = False, *, merge: bool = False
 ) -> torch.export.ExportedProgram:
@@ -77,8 +88,7 @@ def capture(
             warnings.simplefilter("ignore")
             program = torch.export.export(module, (frame,), dynamic_shapes=shapes)
             # `strict` runs Dynamo, which is slower and buys nothing for a graph that is one already.
-            graph = fold_batch_norm(program.module())
-            graph = cheaper_single_channels(merge_upsampling(graph) if merge else graph)
+            graph = rewritten(program.module(), merge=merge)
             return torch.export.export(graph, (frame,), dynamic_shapes=shapes)
     except Exception as error:
         # Whatever the network's own forward raises on a size or batch that it can't take.

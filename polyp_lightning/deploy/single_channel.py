@@ -10,11 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from polyp_lightning.deploy.folding import add_constant, cleaned, is_constant, tensor_of
+from polyp_lightning.deploy.folding import add_constant, cleaned, is_constant, options_of, tensor_of
 
 aten = torch.ops.aten
-# Of conv2d after input and weight: bias, stride, padding, dilation, groups.
-_DEFAULTS: tuple[Any, ...] = (None, [1, 1], [0, 0], [1, 1], 1)
 
 
 def cheaper_single_channels(graph: fx.GraphModule) -> fx.GraphModule:
@@ -47,8 +45,7 @@ def split_filter(graph: fx.GraphModule, conv: fx.Node, name: str) -> None:
         name: for the new constants.
     """
     weight = tensor_of(graph, conv.args[1]) if is_constant(conv.args[1]) else None
-    given: tuple[Any, ...] = conv.args[2:]
-    bias, stride, padding, dilation, groups = given + _DEFAULTS[len(given) :]
+    bias, stride, padding, dilation, groups = options_of(conv)
     if weight is None or len(weight) > 1 or weight.shape[2] == 1 or groups != 1:
         return
     if list(stride) != [1, 1] or list(dilation) != [1, 1]:

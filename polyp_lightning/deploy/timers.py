@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from polyp_lightning.deploy.extras import need
-from polyp_lightning.deploy.folding import fold_batch_norm
 from polyp_lightning.deploy.formats import quiet
+from polyp_lightning.deploy.graph import rewritten
 from polyp_lightning.deploy.runtime import onnx_session, openvino_request
-from polyp_lightning.deploy.single_channel import cheaper_single_channels
-from polyp_lightning.deploy.upsampled import merge_upsampling
 from polyp_lightning.machine import processor
 
 
@@ -126,7 +124,7 @@ def serialised(net: nn.Module, input_shape: Sequence[int], *, merge: bool = Fals
 
 
 def _as_deployed(net: nn.Module, example: tuple[torch.Tensor], *, merge: bool) -> nn.Module:
-    """A whole network with what exports rewrite (``single_channel`` and ``upsampled``); a layer as it is."""
+    """A whole network with what exports rewrite (:func:`rewritten`); a layer as it is."""
     if next(net.children(), None) is None:
         return net
     try:
@@ -134,11 +132,9 @@ def _as_deployed(net: nn.Module, example: tuple[torch.Tensor], *, merge: bool) -
     except Exception:
         # What can't be captured is timed as it is.
         return net
-    assert isinstance(graph, fx.GraphModule)  # noqa: S101 for the type checker
-    graph = fold_batch_norm(graph)
-    rewritten = cheaper_single_channels(merge_upsampling(graph) if merge else graph)
+    deployed = rewritten(graph, merge=merge)
     # The exporter asks for a mode, which the module of an exported program refuses.
-    return fx.GraphModule(rewritten, rewritten.graph)
+    return fx.GraphModule(deployed, deployed.graph)
 
 
 def median_seconds(run: Callable[[], Any], seconds: float, least: int) -> float:

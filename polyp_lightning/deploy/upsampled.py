@@ -9,12 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from polyp_lightning.deploy.folding import add_constant, cleaned, is_constant, tensor_of
+from polyp_lightning.deploy.folding import add_constant, cleaned, is_constant, options_of, tensor_of
 
 aten = torch.ops.aten
-# Of conv2d after input and weight: bias, stride, padding, dilation, groups.
-_DEFAULTS: tuple[Any, ...] = (None, [1, 1], [0, 0], [1, 1], 1)
-_PLAIN = ([1, 1], [1, 1], [1, 1], 1)
 
 
 def merge_upsampling(graph: fx.GraphModule) -> fx.GraphModule:
@@ -31,30 +28,25 @@ def merge_upsampling(graph: fx.GraphModule) -> fx.GraphModule:
         The same module.
     """
     for number, conv in enumerate([node for node in graph.graph.nodes if node.target == aten.conv2d.default]):
-        if _is_plain(graph, conv):
-            _merge(graph, conv, f"upsampled_{number}")
+        weight = tensor_of(graph, conv.args[1]) if is_constant(conv.args[1]) else None
+        if weight is not None and _is_plain(conv, weight):
+            _merge(graph, conv, weight, f"upsampled_{number}")
     return cleaned(graph)
 
 
-def _is_plain(graph: fx.GraphModule, conv: fx.Node) -> bool:
-    given: tuple[Any, ...] = conv.args[2:]
-    _, *options, groups = given + _DEFAULTS[len(given) :]
-    if not is_constant(conv.args[1]) or groups != 1 or any(list(option) != [1, 1] for option in options):
-        return False
-    weight = tensor_of(graph, conv.args[1])
-    return weight is not None and tuple(weight.shape[2:]) == (3, 3)
+def _is_plain(conv: fx.Node, weight: Tensor) -> bool:
+    _, *options, groups = options_of(conv)
+    return weight.shape[2:] == (3, 3) and groups == 1 and all(list(option) == [1, 1] for option in options)
 
 
-def _merge(graph: fx.GraphModule, conv: fx.Node, name: str) -> None:
+def _merge(graph: fx.GraphModule, conv: fx.Node, weight: Tensor, name: str) -> None:
     source: Any = conv.args[0]
     parts = _parts(source)
     doubled = [part for part in parts if _is_doubled(part)]
     if len(doubled) != 1 or len(source.users) > 1:
         return
-    weight = tensor_of(graph, conv.args[1])
-    assert weight is not None  # noqa: S101 for the type checker
     own = dict(zip(parts, weight.split([part.meta["val"].shape[1] for part in parts], 1), strict=True))
-    bias = conv.args[2] if len(conv.args) > 2 else None
+    bias = options_of(conv)[0]
     with graph.graph.inserting_before(conv):
         kernel = add_constant(graph, f"{name}_doubled", doubling_kernel(own.pop(doubled[0])))
         found = graph.graph.call_function(

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
 from polyp_lightning.complexity import measure
-from polyp_lightning.errors import ConfigError
+from polyp_lightning.errors import ANOTHER_CHECKPOINT, ConfigError
 from polyp_lightning.pruning.averaging import averages, check_averaging
 from polyp_lightning.pruning.budget import Allocation, Dense, Limits, check_reachable, chosen_target
 from polyp_lightning.pruning.choosing import Clock, Recipe
@@ -241,8 +241,8 @@ class TaylorFOPruning(Callback):
                 self._criterion.load_state_dict(state_dict["criterion"])
         except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
             msg = (
-                f"the checkpoint's record of its cuts is damaged ({type(error).__name__}: {error}); take another one, "
-                "or start a new run from its weights with --model.init_from"
+                f"the checkpoint's record of its cuts is damaged ({type(error).__name__}: {error}); "
+                f"{ANOTHER_CHECKPOINT}"
             )
             raise ConfigError(msg) from error
         self._scores_of_all = self._fits

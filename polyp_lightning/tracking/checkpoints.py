@@ -13,7 +13,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from polyp_lightning.checkpoint_file import CheckpointIO
-from polyp_lightning.errors import ConfigError
+from polyp_lightning.errors import ANOTHER_CHECKPOINT, ConfigError
 from polyp_lightning.files import written_beside
 from polyp_lightning.pruning.stages import StageRecord
 from polyp_lightning.tracking.watch import current_stage, run_folder, stage_history
@@ -170,8 +170,8 @@ class StageCheckpoint(ModelCheckpoint):
             self._take_up(state_dict)
         except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             msg = (
-                f"the checkpoint's record of the best checkpoints is damaged ({type(error).__name__}: {error}); take "
-                "another one, or start a new run from its weights with --model.init_from"
+                f"the checkpoint's record of the best checkpoints is damaged ({type(error).__name__}: {error}); "
+                f"{ANOTHER_CHECKPOINT}"
             )
             raise ConfigError(msg) from error
 

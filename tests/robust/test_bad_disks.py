@@ -56,6 +56,23 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def spoilt_in_second_epoch(
+    monkeypatch: pytest.MonkeyPatch, spoil: Callable[[], None], folder: Path
+) -> dict[Path, bytes]:
+    """Does something to the disk at the start of a run's second epoch; what the folder held then, once it has."""
+    before: dict[Path, bytes] = {}
+    enter = StageCheckpoint.on_train_epoch_start
+
+    def around(self: StageCheckpoint, trainer: object, pl_module: object) -> None:
+        if trainer.current_epoch == 1:  # type: ignore[attr-defined]
+            before.update(contents(folder))
+            spoil()
+        enter(self, trainer, pl_module)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(StageCheckpoint, "on_train_epoch_start", around)
+    return before
+
+
 def test_fit__folder_on_a_read_only_disk(disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (disk / "mine").write_text("mine")
     read_only(disk)
@@ -73,16 +90,7 @@ def test_fit__disk_that_fails_in_the_middle_leaves_earlier_files_intact(
     spoil: Callable[[Path], None],
     message: str,
 ) -> None:
-    before: dict[Path, bytes] = {}
-    enter = StageCheckpoint.on_train_epoch_start
-
-    def around(self: StageCheckpoint, trainer: object, pl_module: object) -> None:
-        if trainer.current_epoch == 1:  # type: ignore[attr-defined]
-            before.update(contents(disk / "run"))
-            spoil(disk)
-        enter(self, trainer, pl_module)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(StageCheckpoint, "on_train_epoch_start", around)
+    before = spoilt_in_second_epoch(monkeypatch, lambda: spoil(disk), disk / "run")
     assert f"nothing can be written: {message}" in complaint(capsys, *RUN)
     assert contents(disk / "run") == before
     assert read(disk / "run" / "checkpoints" / "last.ckpt")["epoch"] == 0
@@ -98,15 +106,7 @@ def test_fit__disk_that_fills_up_under_wandb(
 ) -> None:
     """With the checkpoints on it the run ends with a message; with W&B's files alone it goes on to its end."""
     run = disk / "run" if where == "run" else disk.parent / "run"
-    start, before = StageCheckpoint.on_train_epoch_start, {}
-
-    def around(self: StageCheckpoint, trainer: object, pl_module: object) -> None:
-        if trainer.current_epoch == 1:  # type: ignore[attr-defined]
-            before.update(contents(run / "checkpoints"))
-            full(disk)
-        start(self, trainer, pl_module)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(StageCheckpoint, "on_train_epoch_start", around)
+    before = spoilt_in_second_epoch(monkeypatch, lambda: full(disk), run / "checkpoints")
     monkeypatch.setenv("WANDB_MODE", "offline")
     options = [*("fit", *PHANTOM, *SMALL[:-2], *CUT), "--trainer.default_root_dir", str(run)]
     options += ["--trainer.logger.save_dir", str(disk)] if where == "wandb" else []
