@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 from polyp_lightning.data.cache import FrameStore, default_cache_dir, open_store
 from polyp_lightning.data.datasets import Dataset, DatasetName, FrameId, check_choice, load_dataset
 from polyp_lightning.data.loading import FrameDataset, SeededSampler, collate, start_worker
-from polyp_lightning.data.transforms import Augmentation
+from polyp_lightning.data.transforms import Augmentation, Strength
 from polyp_lightning.errors import ConfigError, DataError
 
 
@@ -32,6 +32,7 @@ class PolypDataModule(LightningDataModule):
         image_size: Side in pixels of the square frames.
         batch_size: Frames in a batch.
         num_workers: Processes that load batches; 0 loads in the main process.
+        augmentation: Of the training frames: ``light`` for short runs, ``strong`` for dozens of epochs.
         seed: Decides the order and the augmentation of the training frames; never the split.
         cache_dir: The folder of the decoded frames; not given, the user's folder of caches.
         phantom_frames: How many frames the phantom has; five sevenths of them train.
@@ -45,9 +46,10 @@ class PolypDataModule(LightningDataModule):
         name: DatasetName = "phantom",
         root: str | None = None,
         split: str | None = None,
-        image_size: int = 128,
+        image_size: int = 96,
         batch_size: int = 8,
         num_workers: int = 2,
+        augmentation: Strength = "light",
         seed: int = 0,
         cache_dir: str | None = None,
         phantom_frames: int = 560,
@@ -58,6 +60,9 @@ class PolypDataModule(LightningDataModule):
             if value < bound:
                 msg = f"--data.{option}={value} is too small: at least {bound}."
                 raise ConfigError(msg)
+        if augmentation not in get_args(Strength):
+            msg = f"--data.augmentation={augmentation} is unknown: light or strong."
+            raise ConfigError(msg)
         check_choice(name, split)
         self.name = name
         self.root = Path(root or os.environ.get("POLYP_DATA") or "datasets").expanduser()
@@ -65,6 +70,7 @@ class PolypDataModule(LightningDataModule):
         self.image_size = image_size
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.augmentation = augmentation
         self.seed = seed
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
         self.phantom_frames = phantom_frames
@@ -131,7 +137,7 @@ class PolypDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Shuffled, augmented batches; a last batch that is not full is dropped unless it is the only one."""
-        frames = self._frames(self.dataset.train, "train", Augmentation())
+        frames = self._frames(self.dataset.train, "train", Augmentation(self.augmentation))
         drop_last = len(frames) > self.batch_size
         return self._loader(frames, sampler=SeededSampler(frames, self.seed), drop_last=drop_last)
 

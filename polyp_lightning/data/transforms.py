@@ -5,6 +5,7 @@ Everything happens on the uint8 frame of the network's resolution, before normal
 
 import os
 import random
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -14,31 +15,35 @@ from numpy.typing import NDArray
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 import albumentations as A
 
+Strength = Literal["light", "strong"]
+
 
 class Augmentation:
-    """Flips, a small affine map, and a change of colour; the mask follows the geometry.
+    """Symmetries of the square, an affine map, and a change of colour; the mask follows the geometry.
 
-    Endoscopes have no upright, so both flips and any rotation by small angles give plausible frames; what the affine
-    map brings in from outside is black, like the border that recorders leave.
+    Endoscopes have no upright, so flips and rotations give plausible frames; what the affine map brings in from outside
+    is black, like the border that recorders leave.
+
+    Args:
+        strength: ``light``, for runs of a few epochs: flips, and small maps and changes of colour; ``strong``, for runs
+            of dozens: quarter turns too, and about twice the range of scale, angle and colour.
     """
 
-    def __init__(self) -> None:
-        self._compose = A.Compose(
-            [
-                A.HorizontalFlip(p=0.5),
-                A.VerticalFlip(p=0.5),
-                A.Affine(
-                    scale=(0.85, 1.2),
-                    translate_percent=(-0.08, 0.08),
-                    rotate=(-30, 30),
-                    interpolation=cv2.INTER_LINEAR,
-                    mask_interpolation=cv2.INTER_NEAREST,
-                    p=0.7,
-                ),
-                # No hue: the few degrees that mucosa allows are hardly visible and take longer than all else here.
-                A.ColorJitter(brightness=(0.8, 1.2), contrast=(0.8, 1.2), saturation=(0.8, 1.2), hue=(0, 0), p=0.7),
-            ]
+    def __init__(self, strength: Strength = "light") -> None:
+        light = strength == "light"
+        symmetries = [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)] if light else [A.D4(p=1)]
+        affine = A.Affine(
+            scale=(0.85, 1.2) if light else (0.7, 1.4),
+            translate_percent=(-0.08, 0.08) if light else (-0.12, 0.12),
+            rotate=(-30, 30) if light else (-45, 45),
+            interpolation=cv2.INTER_LINEAR,
+            mask_interpolation=cv2.INTER_NEAREST,
+            p=0.7 if light else 0.9,
         )
+        spread = (0.8, 1.2) if light else (0.65, 1.35)
+        # No hue: the few degrees that mucosa allows are hardly visible and take longer than all else here.
+        colour = A.ColorJitter(brightness=spread, contrast=spread, saturation=spread, hue=(0, 0), p=0.7)
+        self._compose = A.Compose([*symmetries, affine, colour])
 
     def __call__(
         self, image: NDArray[np.uint8], mask: NDArray[np.uint8], seed: int

@@ -1,8 +1,10 @@
 import os
+from typing import get_args
 
 import numpy as np
+import pytest
 
-from polyp_lightning.data.transforms import Augmentation
+from polyp_lightning.data.transforms import Augmentation, Strength
 
 
 def _frame() -> tuple[np.ndarray, np.ndarray]:
@@ -25,9 +27,10 @@ def test_augmentation__is_decided_by_the_seed() -> None:
     assert len({first(image, mask, seed)[0].tobytes() for seed in range(20)}) > 15
 
 
-def test_augmentation__mask_follows_the_frame() -> None:
+@pytest.mark.parametrize("strength", ["light", "strong"])
+def test_augmentation__mask_follows_the_frame(strength: Strength) -> None:
     image, mask = _frame()
-    augment = Augmentation()
+    augment = Augmentation(strength)
     moved = 0
     for seed in range(40):
         bright, region = augment(image, mask, seed)
@@ -58,3 +61,24 @@ def test_augmentation__steps_are_drawn_independently() -> None:
     expected = 0.5 * 0.5 * 0.3 * 0.3
     for flip in flips:
         assert 0.5 * expected < results.count(flip.tobytes()) / 1500 < 1.7 * expected
+
+
+def test_augmentation__strong_zooms_and_turns_further() -> None:
+    """A bar 30 × 6 pixels: over many seeds its area and its direction, by the mask's moments."""
+    mask = np.zeros((96, 96), np.uint8)
+    mask[45:51, 33:63] = 1
+    image = np.repeat(mask[..., None] * np.uint8(200), 3, 2)
+    areas: dict[str, list[int]] = {"light": [], "strong": []}
+    steepest = dict.fromkeys(areas, 0.0)
+    for strength in get_args(Strength):
+        augment = Augmentation(strength)
+        for seed in range(200):
+            rows, columns = np.nonzero(augment(image, mask, seed)[1])
+            areas[strength].append(len(rows))
+            spread = np.cov(columns, rows)
+            angle = abs(np.degrees(0.5 * np.arctan2(2 * spread[0, 1], spread[0, 0] - spread[1, 1])))
+            steepest[strength] = max(steepest[strength], angle)
+    assert steepest["light"] < 34
+    assert steepest["strong"] > 80
+    assert min(areas["strong"]) < 0.8 * min(areas["light"])
+    assert max(areas["strong"]) > 1.15 * max(areas["light"])
