@@ -88,7 +88,7 @@ class PolypSegmenter(LightningModule):
         lr: float = 1e-3,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
-        image_size: int = 128,
+        image_size: int = 96,
         init_from: str | None = None,
         resume_optimizer: bool = True,
         compile_net: str | None = None,

@@ -52,7 +52,7 @@ _PAGES: dict[str, tuple[str, tuple[Flag, ...]]] = {
             Flag("--ckpt_path", "", "go on with this checkpoint, or with: last"),
             Flag("--seed_everything", "0", "of weights, order and augmentation"),
             *_DATA,
-            Flag("--data.image_size", "128", "side of the square input, pixels, a multiple of 32"),
+            Flag("--data.image_size", "96", "side of the square input, pixels, a multiple of 32"),
             Flag("--model.arch", "Unet", "an architecture of segmentation_models_pytorch"),
             Flag("--model.encoder", "resnet18", "an encoder of segmentation_models_pytorch"),
             Flag("--model.encoder_weights", "", "imagenet, or a file (random)"),

@@ -81,4 +81,4 @@ def _draw(axes: Axes, history: Sequence[StageRecord]) -> None:
     axes.set_xlim(left=0.0)
     axes.grid(visible=True, color="0.9")
     axes.set_axisbelow(True)
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="best", fontsize=8)
