@@ -14,7 +14,9 @@ import yaml
 from PIL import Image
 
 from polyp_lightning.cli import main
+from polyp_lightning.data import datamodule
 from polyp_lightning.data.datamodule import PolypDataModule
+from polyp_lightning.data.loading import FrameDataset, SeededSampler
 from polyp_lightning.files import sha256
 from polyp_lightning.scored import read_images, read_scores
 from polyp_lightning.tracking.dashboard import COLUMNS, SECTIONS
@@ -180,6 +182,24 @@ def test_fit__never_opens_the_test_set(cache: list[str], tmp_path: Path, monkeyp
     (pruned,) = (run / "checkpoints").glob("stage2-*.ckpt")
     rows = list(csv.DictReader((run / "pareto.csv").open()))
     assert float(rows[2]["dice_best"]) == pytest.approx(float(pruned.stem.rpartition("dice")[2]), abs=1e-4)
+
+
+def test_fit__one_seed_decides_the_order_of_the_frames_too(
+    cache: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # is put back afterwards
+    seeds = set()
+
+    class Noted(SeededSampler):
+        def __init__(self, dataset: FrameDataset, seed: int) -> None:
+            seeds.add(seed)
+            super().__init__(dataset, seed)
+
+    monkeypatch.setattr(datamodule, "SeededSampler", Noted)
+    short = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--trainer.logger", "false"]
+    start = ["fit", *DATA, *cache, *short, "--pruning.target", "1", "--trainer.default_root_dir", str(tmp_path)]
+    assert main([*start, "--seed_everything", "5"]) == 0
+    assert seeds == {5}
 
 
 def test_predict__writes_masks_at_the_original_size(run: Path, cache: list[str], tmp_path: Path) -> None:

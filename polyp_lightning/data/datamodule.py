@@ -33,7 +33,8 @@ class PolypDataModule(LightningDataModule):
         batch_size: Frames in a batch.
         num_workers: Processes that load batches; 0 loads in the main process.
         augmentation: Of the training frames: ``light`` for short runs, ``strong`` for dozens of epochs.
-        seed: Decides the order and the augmentation of the training frames; never the split.
+        seed: Decides the order and the augmentation of the training frames; never the split. Not given, it is the
+            run's: that of ``seed_everything``, or else 0.
         cache_dir: The folder of the decoded frames; not given, the user's folder of caches.
         phantom_frames: How many frames the phantom has; five sevenths of them train.
 
@@ -50,13 +51,15 @@ class PolypDataModule(LightningDataModule):
         batch_size: int = 8,
         num_workers: int = 2,
         augmentation: Strength = "light",
-        seed: int = 0,
+        seed: int | None = None,
         cache_dir: str | None = None,
         phantom_frames: int = 560,
     ) -> None:
         super().__init__()
+        # Where Lightning keeps it, for the processes that it starts, too.
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
         least = {"image_size": (image_size, 32), "batch_size": (batch_size, 1), "num_workers": (num_workers, 0)}
-        for option, (value, bound) in (least | {"seed": (seed, 0)}).items():
+        for option, (value, bound) in (least | {"seed": (self.seed, 0)}).items():
             if value < bound:
                 msg = f"--data.{option}={value} is too small: at least {bound}."
                 raise ConfigError(msg)
@@ -71,7 +74,6 @@ class PolypDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.augmentation = augmentation
-        self.seed = seed
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
         self.phantom_frames = phantom_frames
         self._dataset: Dataset | None = None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from fake_data import write, write_pairs
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer, seed_everything
 
 from polyp_lightning.data import sources
 from polyp_lightning.data.datamodule import PolypDataModule
@@ -235,6 +235,17 @@ def test_root__flag_then_environment_then_default(make: Make, monkeypatch: pytes
     assert make().root == Path("/from/environment")
     monkeypatch.delenv("POLYP_DATA")
     assert make().root == Path("datasets")
+
+
+def test_seed__flag_then_the_runs_then_zero(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    zero, three = (_names(make(seed=seed).train_dataloader()) for seed in (0, 3))
+    assert zero != three
+    assert _names(make().train_dataloader()) == zero
+    monkeypatch.setenv("PL_GLOBAL_SEED", "9")  # is put back afterwards
+    seed_everything(3)
+    assert _names(make().train_dataloader()) == three
+    assert _names(make(seed=0).train_dataloader()) == zero
 
 
 @pytest.mark.parametrize(
