@@ -5,7 +5,7 @@ Everything happens on the uint8 frame of the network's resolution, before normal
 
 import os
 import random
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +16,21 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 import albumentations as A
 
 Strength = Literal["light", "strong"]
+
+
+class _Ranges(NamedTuple):
+    quarter_turns: bool
+    scale: tuple[float, float]
+    shift: float  # share of the side, either way
+    angle: float  # degrees, either way
+    mapped: float  # share of the frames
+    colour: tuple[float, float]
+
+
+_RANGES: dict[Strength, _Ranges] = {
+    "light": _Ranges(False, (0.85, 1.2), 0.08, 30, 0.7, (0.8, 1.2)),
+    "strong": _Ranges(True, (0.7, 1.4), 0.12, 45, 0.9, (0.65, 1.35)),
+}
 
 
 class Augmentation:
@@ -30,19 +45,20 @@ class Augmentation:
     """
 
     def __init__(self, strength: Strength = "light") -> None:
-        light = strength == "light"
-        symmetries = [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)] if light else [A.D4(p=1)]
+        ranges = _RANGES[strength]
+        symmetries = [A.D4(p=1)] if ranges.quarter_turns else [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
         affine = A.Affine(
-            scale=(0.85, 1.2) if light else (0.7, 1.4),
-            translate_percent=(-0.08, 0.08) if light else (-0.12, 0.12),
-            rotate=(-30, 30) if light else (-45, 45),
+            scale=ranges.scale,
+            translate_percent=(-ranges.shift, ranges.shift),
+            rotate=(-ranges.angle, ranges.angle),
             interpolation=cv2.INTER_LINEAR,
             mask_interpolation=cv2.INTER_NEAREST,
-            p=0.7 if light else 0.9,
+            p=ranges.mapped,
         )
-        spread = (0.8, 1.2) if light else (0.65, 1.35)
         # No hue: the few degrees that mucosa allows are hardly visible and take longer than all else here.
-        colour = A.ColorJitter(brightness=spread, contrast=spread, saturation=spread, hue=(0, 0), p=0.7)
+        colour = A.ColorJitter(
+            brightness=ranges.colour, contrast=ranges.colour, saturation=ranges.colour, hue=(0, 0), p=0.7
+        )
         self._compose = A.Compose([*symmetries, affine, colour])
 
     def __call__(
