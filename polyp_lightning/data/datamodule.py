@@ -28,7 +28,8 @@ class PolypDataModule(LightningDataModule):
         root: The folder that holds Kvasir-SEG/, CVC-ClinicDB/, …; for ``folder`` the folder itself. Not given, it is
             the environment's POLYP_DATA, or else ``datasets``.
         split: The split by name; not given, the honest one of the data set: ``880-120`` (kvasir), ``sequence``
-            (clinicdb, which also has ``pranet``), ``900-550`` (pranet), ``lists`` or ``80-10-10`` (folder).
+            (clinicdb, which also has ``pranet``), ``900-550`` (pranet), ``lists`` or ``80-10-10`` (folder). Kvasir's
+            ``880-120-final`` trains on 80 of the 100 validation frames as well, by settings that were chosen before.
         image_size: Side in pixels of the square frames.
         batch_size: Frames in a batch.
         num_workers: Processes that load batches; 0 loads in the main process.

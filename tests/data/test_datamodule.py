@@ -136,6 +136,18 @@ def test_kvasir__default_is_the_published_split(make: Make, kvasir_root: Path) -
     assert len(_names(data.test_dataloader()[0])) == 120
 
 
+def test_kvasir__final_split_trains_on_most_of_the_validation_frames_and_on_no_test_frame(
+    make: Make, kvasir_root: Path
+) -> None:
+    published, final = (make(name="kvasir", root=str(kvasir_root), split=s).dataset for s in (None, "880-120-final"))
+    assert (len(final.train), len(final.val)) == (860, 20)
+    assert set(final.train) > set(published.train)
+    assert set(final.val) < set(published.val)
+    assert {*final.train, *final.val} == {*published.train, *published.val}
+    assert final.train == sorted(final.train)
+    assert final.tests == published.tests
+
+
 def test_clinicdb__default_is_by_sequence_in_every_layout(make: Make, clinicdb_root: Path) -> None:
     data = make(name="clinicdb", root=str(clinicdb_root))
     sequences = clinicdb_sequences()
