@@ -140,7 +140,7 @@ _PUBLISHED: dict[tuple[str, str], tuple[dict[str, str], str]] = {
         "Kvasir-SEG's published 880/120: the 120 test, 100 of the 880 validate (fixed, near-duplicates on one side)",
     ),
     ("kvasir", "880-120-final"): (
-        {"kvasir": "kvasir-880-120"},
+        {"kvasir": "kvasir-880-120-final"},
         "Kvasir-SEG's published 880/120: the 120 test; 860 of the 880 train, the other 20 are too few to choose by",
     ),
     ("clinicdb", "sequence"): (
@@ -171,17 +171,10 @@ def _published(name: str, root: Path, split: str) -> Dataset:
         parts = {part: shipped_list(f"{stem}-{part}") for part in PARTS}
         where = str(Path(sources[key].paths[0]).parent)
         check_parts(parts, sources[key].names, where, remedy)
-        parts = _final(parts) if split.endswith("-final") else parts
         for part in PARTS:
             chosen[part] += [(key, frame) for frame in parts[part]]
         tests[f"{key}-{len(parts['test'])}"] = [(key, frame) for frame in parts["test"]]
     return Dataset(name, split, protocol, sources, chosen["train"], chosen["val"], tests, chosen["test"])
-
-
-def _final(parts: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """The parts for the last training, by settings that were chosen before: four fifths of ``val`` train as well."""
-    more, val = carve_out(parts["val"], len(parts["val"]) // 5, CARVE_SEED)
-    return {"train": sorted([*parts["train"], *more]), "val": val, "test": parts["test"]}
 
 
 def _folder(root: Path, split: str | None) -> Dataset:

@@ -19,6 +19,7 @@ from polyp_lightning.errors import DataError
 
 SIZES = {
     "kvasir-880-120": (780, 100, 120),
+    "kvasir-880-120-final": (860, 20, 120),
     "kvasir-pranet": (810, 90, 100),
     "clinicdb-pranet": (495, 55, 62),
     "clinicdb-sequence": (425, 70, 117),
@@ -37,7 +38,7 @@ def test_shipped_list__sizes_and_disjoint(stem: str) -> None:
     assert all(names == sorted(names) for names in parts.values())
 
 
-@pytest.mark.parametrize("stem", ["kvasir-880-120", "kvasir-pranet", "clinicdb-pranet"])
+@pytest.mark.parametrize("stem", ["kvasir-880-120", "kvasir-880-120-final", "kvasir-pranet", "clinicdb-pranet"])
 def test_carve_out__makes_the_shipped_validation_lists(stem: str) -> None:
     parts = _parts(stem)
     groups = grouped(near_duplicates(stem.partition("-")[0]))
@@ -66,7 +67,14 @@ def test_pranet_kvasir__and_880_120_hold_the_same_images() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stem", "leaks"), [("kvasir-880-120", 0), ("kvasir-pranet", 0), ("clinicdb-sequence", 0), ("clinicdb-pranet", 3)]
+    ("stem", "leaks"),
+    [
+        ("kvasir-880-120", 0),
+        ("kvasir-880-120-final", 0),
+        ("kvasir-pranet", 0),
+        ("clinicdb-sequence", 0),
+        ("clinicdb-pranet", 3),
+    ],
 )
 def test_near_duplicates__across_the_test_border_as_stated(stem: str, leaks: int) -> None:
     side = {name: part for part, names in _parts(stem).items() for name in names}
