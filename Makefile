@@ -30,9 +30,10 @@ test: install ## the tests, without the long ones
 test-slow: install ## the long suites
 	$(BIN)/python -m pytest -m slow --durations 10
 
-lint: install ## ruff: rules and format
+lint: install ## ruff (rules and format), and the imports between rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 format: install ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
@@ -54,7 +55,7 @@ study-cpu: install ## the main comparison on Kvasir-SEG at 128² (WEIGHTS=timm-t
 	POLYP_DATA=$(DATASETS) $(RUN) study --config configs/study-cpu.yaml --out $(or $(OUT),runs/study-cpu) $(if $(WEIGHTS),-w $(WEIGHTS))
 
 taylor-check: install ## does the score predict what removal does? (CKPT=FILE; else a small network is trained first)
-	$(BIN)/python -m polyp_lightning.study.taylor_check $(if $(CKPT),--ckpt_path "$(CKPT)")
+	$(RUN) taylor-check $(if $(CKPT),--ckpt_path "$(CKPT)")
 
 matrix: install ## prune every architecture with every family of encoders (RECORD=1: note the frozen shares for the tests)
 	$(BIN)/python tests/pruning/matrix/run.py --csv runs/matrix.csv $(if $(RECORD),--record)

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from polyp_lightning.common.errors import DataError
 from polyp_lightning.data.sources import Source
-from polyp_lightning.errors import DataError
 
 _VERSION = 1  # of the folder's format and of the resizing: another number makes other caches
 _INDEX = "index.json"

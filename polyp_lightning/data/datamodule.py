@@ -9,11 +9,11 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch.utils.data import DataLoader, Sampler
 
+from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.data.cache import FrameStore, default_cache_dir, open_store
 from polyp_lightning.data.datasets import Dataset, DatasetName, FrameId, check_choice, load_dataset
 from polyp_lightning.data.loading import FrameDataset, SeededSampler, collate, start_worker
 from polyp_lightning.data.transforms import Augmentation, Strength
-from polyp_lightning.errors import ConfigError, DataError
 
 
 class PolypDataModule(LightningDataModule):

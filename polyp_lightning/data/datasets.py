@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from polyp_lightning.common.errors import ConfigError, DataError, listed
 from polyp_lightning.data import layouts
 from polyp_lightning.data.layouts import Frame
 from polyp_lightning.data.sources import FileSource, PhantomSource, Source
 from polyp_lightning.data.splitting import CARVE_SEED, carve_out, check_parts, read_list, shipped_list
-from polyp_lightning.errors import ConfigError, DataError, listed
 
 DatasetName = Literal["phantom", "kvasir", "clinicdb", "pranet", "folder"]
 

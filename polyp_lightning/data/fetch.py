@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pooch
 
+from polyp_lightning.common.errors import DataError
 from polyp_lightning.data.layouts import CLINICDB_FOLDER, KVASIR_FOLDER
 from polyp_lightning.data.verification import Verification, verify_kvasir
-from polyp_lightning.errors import DataError
 
 KVASIR_URL = "https://datasets.simula.no/downloads/kvasir-seg.zip"
 """The official address of Kvasir-SEG (Jha et al. 2020, doi 10.1007/978-3-030-37734-2_37)."""

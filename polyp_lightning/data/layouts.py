@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from polyp_lightning.common.errors import DataError, listed
 from polyp_lightning.data.reading import SUFFIXES
-from polyp_lightning.errors import DataError, listed
 
 KVASIR_FOLDER = "Kvasir-SEG"
 CLINICDB_FOLDER = "CVC-ClinicDB"

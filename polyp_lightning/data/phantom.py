@@ -13,15 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from polyp_lightning.data.mucosa import (
-    Canvas,
-    Float,
-    draw_folds,
-    draw_vessels,
-    finish,
-    mucosa,
-    noise,
-)
+from polyp_lightning.data.mucosa import Canvas, Float, draw_folds, draw_vessels, finish, mucosa, noise
 
 HEIGHT, WIDTH = 288, 384
 """Size in pixels of every frame: that of CVC-ClinicDB."""

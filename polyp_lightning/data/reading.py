@@ -12,7 +12,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from polyp_lightning.errors import DataError
+from polyp_lightning.common.errors import DataError
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 """What counts as an image, in lower case; other files in a folder are passed over."""

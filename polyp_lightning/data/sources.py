@@ -9,10 +9,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from polyp_lightning.common.errors import DataError
 from polyp_lightning.data import phantom
 from polyp_lightning.data.layouts import Frame
 from polyp_lightning.data.reading import read_image, read_mask
-from polyp_lightning.errors import DataError
 
 
 class Source(Protocol):

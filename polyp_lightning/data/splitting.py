@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from importlib import resources
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from polyp_lightning.errors import DataError, listed
+from polyp_lightning.common.errors import DataError, listed
 
 CARVE_SEED = 0
 """Seed of every carve-out, shipped or made on the fly. It is not the run's seed: runs with different seeds compare."""

@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from polyp_lightning.common.errors import DataError, listed
 from polyp_lightning.data.layouts import KVASIR_REMEDY
 from polyp_lightning.data.sources import file_digest
 from polyp_lightning.data.splitting import shipped_text
-from polyp_lightning.errors import DataError, listed
 
 
 @dataclass(frozen=True)

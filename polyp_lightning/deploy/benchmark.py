@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from polyp_lightning.common.errors import ConfigError, DataError
+from polyp_lightning.common.machine import busy
 from polyp_lightning.data.cache import resize
 from polyp_lightning.data.phantom import draw_frame
 from polyp_lightning.deploy.bundle import THRESHOLD, read_bundle
@@ -26,8 +28,6 @@ from polyp_lightning.deploy.peak import peak_memory
 from polyp_lightning.deploy.runtime import BACKENDS, Runner, check_backend, load
 from polyp_lightning.deploy.saving import VideoWriter
 from polyp_lightning.deploy.video import Source, open_source
-from polyp_lightning.errors import ConfigError, DataError
-from polyp_lightning.machine import busy
 
 STAGES = ("decode", "preprocess", "network", "postprocess")
 WARM_UP = 5
@@ -169,9 +169,9 @@ def _unknown(_: str) -> float | None:
 
 
 def _checkpoint_facts(model: Path, image_size: int | None) -> tuple[int, tuple[float, int, str]]:
-    from polyp_lightning.complexity import measure
+    from polyp_lightning.checkpoints.trained import load_net
     from polyp_lightning.deploy.graph import check_size
-    from polyp_lightning.trained import load_net
+    from polyp_lightning.networks.complexity import measure
 
     trained = load_net(model)
     size = image_size or trained.image_size

@@ -8,9 +8,9 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from polyp_lightning.common.files import written_beside
+from polyp_lightning.common.machine import processor
 from polyp_lightning.deploy.benchmark import STAGES, Timing, ratio
-from polyp_lightning.files import written_beside
-from polyp_lightning.machine import processor
 
 COLUMNS = (
     "model", "backend", "precision", "threads", "processor", "image_size", "gmacs", "params", "test_dice",

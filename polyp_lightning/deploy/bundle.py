@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyp_lightning.errors import ConfigError
-from polyp_lightning.files import sha256, written_beside
+from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.common.files import sha256, written_beside
 
 SCHEMA = 1
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2", "torchscript": ".torchscript"}

@@ -11,7 +11,10 @@ from typing import Any
 
 import torch
 
-from polyp_lightning.complexity import measure
+from polyp_lightning.checkpoints.test_scores import CheckpointScores, read_scores
+from polyp_lightning.checkpoints.trained import TrainedNet, load_net
+from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.common.files import sha256
 from polyp_lightning.deploy import formats, quantise
 from polyp_lightning.deploy.bundle import (
     SUFFIXES,
@@ -27,10 +30,7 @@ from polyp_lightning.deploy.parity import compare, mean_dice, require_parity
 from polyp_lightning.deploy.runtime import BACKENDS, Runner, load
 from polyp_lightning.deploy.runtime_torch import TorchRunner
 from polyp_lightning.deploy.samples import dataset_samples, parity_samples
-from polyp_lightning.errors import ConfigError
-from polyp_lightning.files import sha256
-from polyp_lightning.scored import CheckpointScores, read_scores
-from polyp_lightning.trained import TrainedNet, load_net
+from polyp_lightning.networks.complexity import measure
 
 PARITY_FRAMES = 8
 DICE_FRAMES = 100

@@ -4,7 +4,7 @@ import importlib
 import sys
 from typing import Any
 
-from polyp_lightning.errors import ConfigError
+from polyp_lightning.common.errors import ConfigError
 
 _INSTALL = "pip install 'polyp-lightning[deploy]'"
 

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.deploy.bundle import INPUT
 from polyp_lightning.deploy.folding import fold_batch_norm
 from polyp_lightning.deploy.single_channel import cheaper_single_channels
 from polyp_lightning.deploy.upsampled import merge_upsampling
-from polyp_lightning.errors import ConfigError
 
 
 class Deployable(nn.Module):

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.deploy.bundle import THRESHOLD
 from polyp_lightning.deploy.runtime import Frames, Maps
 from polyp_lightning.deploy.samples import Sample
-from polyp_lightning.errors import ConfigError
 from polyp_lightning.metrics.functional import per_image_dice
 
 LARGEST_DIFFERENCE = 1e-4

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.deploy.bundle import OUTPUT, Bundle
 from polyp_lightning.deploy.extras import need
-from polyp_lightning.errors import ConfigError
 
 Frames = NDArray[np.uint8]
 """RGB, uint8 (N, S, S, 3)."""

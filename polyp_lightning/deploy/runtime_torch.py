@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.deploy.bundle import Bundle
 from polyp_lightning.deploy.graph import Deployable
 from polyp_lightning.deploy.runtime import Frames, Maps
-from polyp_lightning.errors import ConfigError
 
 
 class TorchRunner:
@@ -65,7 +65,7 @@ def load_exported(bundle: Bundle, backend: str, threads: int) -> TorchRunner:
 def load_checkpoint(path: Path, backend: str, threads: int) -> TorchRunner:
     """Loads a checkpoint's network with the preprocessing and the sigmoid of an export, batch norm not folded."""
     # Imports Lightning, which an exported model does not need.
-    from polyp_lightning.trained import load_net
+    from polyp_lightning.checkpoints.trained import load_net
 
     trained = load_net(path)
     return TorchRunner(Deployable(trained.net, trained.mean, trained.std), backend, threads)

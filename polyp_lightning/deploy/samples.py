@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.data.cache import resize
 from polyp_lightning.data.datasets import FrameId, dataset_of
 from polyp_lightning.data.phantom import draw_frame
-from polyp_lightning.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.deploy.extras import need
-from polyp_lightning.errors import ConfigError
 
 CONTAINERS = (".mp4", ".mkv", ".mov")
 # H.264 where the FFmpeg in PyAV's wheel can write it, else what every player has known for longer.

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.data.cache import resize
 from polyp_lightning.deploy.bundle import Bundle, read_bundle
 from polyp_lightning.deploy.channel import Channel
@@ -26,7 +27,6 @@ from polyp_lightning.deploy.overlay import Finding, draw, find, mask_at
 from polyp_lightning.deploy.runtime import BACKENDS, Runner, load
 from polyp_lightning.deploy.saving import VideoWriter
 from polyp_lightning.deploy.video import Shot, Source, open_source
-from polyp_lightning.errors import ConfigError, DataError
 
 _WAITING = 4
 _WINDOW = 120

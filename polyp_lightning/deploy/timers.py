@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
+from polyp_lightning.common.machine import processor
 from polyp_lightning.deploy.extras import need
 from polyp_lightning.deploy.formats import quiet
 from polyp_lightning.deploy.graph import rewritten
 from polyp_lightning.deploy.runtime import onnx_session, openvino_request
-from polyp_lightning.machine import processor
 
 
 class _BackendTimer:

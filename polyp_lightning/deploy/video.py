@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from polyp_lightning.common.errors import DataError
 from polyp_lightning.data.reading import SUFFIXES, read_image
 from polyp_lightning.deploy.extras import need
-from polyp_lightning.errors import DataError
 
 FOLDER_RATE = Fraction(25)
 """Frames per second at which a folder of images is shown."""

@@ -15,13 +15,13 @@ True
 >>> _ = again.load_state_dict(net.state_dict())
 """
 
+from polyp_lightning.pruning.architecture import describe, rebuild
 from polyp_lightning.pruning.budget import Dense, Limits, Target, select
 from polyp_lightning.pruning.exactness import assert_exact, removal_error
 from polyp_lightning.pruning.graph import ChannelGraph
 from polyp_lightning.pruning.optimizer_state import cut_optimizer_state
-from polyp_lightning.pruning.plan import describe, rebuild
 from polyp_lightning.pruning.surgery import drop_dead, mask, remove
-from polyp_lightning.pruning.tracing import trace
+from polyp_lightning.pruning.tracing.trace import trace
 
 __all__ = [
     "ChannelGraph",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from polyp_lightning.errors import PruningError, listed
+from polyp_lightning.common.errors import PruningError, listed
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 from polyp_lightning.pruning.surgery import mask, remove
 

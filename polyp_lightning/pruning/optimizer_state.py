@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from polyp_lightning.errors import PruningError, listed
+from polyp_lightning.common.errors import PruningError, listed
 from polyp_lightning.pruning.surgery import Cut
 
 

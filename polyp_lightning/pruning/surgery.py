@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from polyp_lightning.errors import PruningError, listed
+from polyp_lightning.common.errors import PruningError, listed
 from polyp_lightning.pruning.ghosts import runs
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 
@@ -26,7 +26,7 @@ def remove(net: nn.Module, graph: ChannelGraph, removed: Removed) -> Cut:
 
     Args:
         net: the network that was traced.
-        graph: what :func:`~polyp_lightning.pruning.tracing.trace` returned for it.
+        graph: what :func:`~polyp_lightning.pruning.tracing.trace.trace` returned for it.
         removed: one flag per component.
 
     Returns:
@@ -82,7 +82,7 @@ def drop_dead(net: nn.Module, graph: ChannelGraph) -> tuple[str, ...]:
     """Let go of the parameters and buffers that no forward pass reaches, in either mode; the output stays the same.
 
     Some encoders own stages that their decoder never asks for. Their tensors become None, so that they are neither
-    saved nor exported; :func:`~polyp_lightning.pruning.plan.describe` notes it, and a rebuilt network lacks them too.
+    saved nor exported; ``architecture.describe`` notes it, and a rebuilt network lacks them too.
     Make optimizers afterwards: one that was made before keeps the dropped parameters, and its saved state would not
     fit the rebuilt network.
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from polyp_lightning.report.cells import SEED_METHOD, cells
 from polyp_lightning.report.document import Block, Paragraph, Table
+from polyp_lightning.report.inputs import Study
 from polyp_lightning.report.numbers import DASH, number, percent, signed, spread
-from polyp_lightning.report.sources import Study
 from polyp_lightning.study.replicates import DENSE, Replicates, Setting
 from polyp_lightning.study.results import IMAGES, RUNS, ImageScore, Result, read_images
 from polyp_lightning.study.statistics import RESAMPLES, Comparison, comparisons

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
-from polyp_lightning.pruning.stages import StageRecord
+from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.report.document import Picture
 from polyp_lightning.report.numbers import number, percent
 from polyp_lightning.report.plotting import Look, drawing, legend, looks, picture, shown, tidy

@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
+from polyp_lightning.callbacks.mask_writer import draw_contour
+from polyp_lightning.checkpoints.trained import TrainedNet, load_net
 from polyp_lightning.data.cache import resize
 from polyp_lightning.data.datasets import Dataset, FrameId, dataset_of
 from polyp_lightning.metrics import per_image_dice
-from polyp_lightning.nets import normalised, per_channel
-from polyp_lightning.prediction import draw_contour
+from polyp_lightning.networks.build import normalised, per_channel
 from polyp_lightning.report.document import Picture
 from polyp_lightning.report.numbers import number
-from polyp_lightning.trained import TrainedNet, load_net
 
 MOST = 6
 """Frames shown: enough to see a pattern."""

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from polyp_lightning.errors import DataError
+from polyp_lightning.common.errors import DataError
 from polyp_lightning.report.document import Block, Commands, Paragraph, Picture, Table
 from polyp_lightning.report.numbers import number
 from polyp_lightning.report.plotting import drawing, legend, looks, picture, tidy

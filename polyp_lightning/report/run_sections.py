@@ -5,14 +5,14 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from polyp_lightning.errors import PolypError
-from polyp_lightning.pruning.stages import StageRecord
+from polyp_lightning.checkpoints.stages import StageRecord
+from polyp_lightning.checkpoints.test_scores import read_scores
+from polyp_lightning.common.errors import PolypError
 from polyp_lightning.report import curves
 from polyp_lightning.report.document import Block, Commands, Paragraph, Points, Section, Table
+from polyp_lightning.report.inputs import FitRun
 from polyp_lightning.report.loss_check import CHECK, find_check, how_to_check, loss_check
 from polyp_lightning.report.numbers import number, percent, signed, thousands
-from polyp_lightning.report.sources import FitRun
-from polyp_lightning.scored import read_scores
 
 _BENCHMARK = ("network_p50_ms", "gmacs", "processor", "threads", "backend", "model")
 TERMS = "Frames are of data sets for research and education: mind their terms before passing this page on."

@@ -5,17 +5,17 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from polyp_lightning.errors import PolypError
+from polyp_lightning.common.errors import PolypError
 from polyp_lightning.report import curves
 from polyp_lightning.report.answer import QUESTION, Asked, answer, asked
 from polyp_lightning.report.cells import by_setting, cells
 from polyp_lightning.report.comparing import compared
 from polyp_lightning.report.document import Block, Commands, Paragraph, Picture, Points, Section, Table
 from polyp_lightning.report.dots import dice_by_method, one_target
+from polyp_lightning.report.inputs import Study, inside
 from polyp_lightning.report.loss_check import CHECK, find_check, how_to_check, loss_check
 from polyp_lightning.report.numbers import number, percent, spread, thousands
 from polyp_lightning.report.run_sections import TERMS
-from polyp_lightning.report.sources import Study, inside
 from polyp_lightning.study.replicates import DENSE, Replicates, Setting, on_common_seeds
 from polyp_lightning.study.results import RUNS, Result, read_images
 

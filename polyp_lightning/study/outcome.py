@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from polyp_lightning.complexity import measure
-from polyp_lightning.errors import DataError
-from polyp_lightning.files import sha256, without_home
-from polyp_lightning.machine import processor
-from polyp_lightning.nets import build_net
-from polyp_lightning.scored import CheckpointScores, ImageScore, read_images, read_scores
+from polyp_lightning.checkpoints.test_scores import CheckpointScores, ImageScore, read_images, read_scores
+from polyp_lightning.checkpoints.trained import load_net
+from polyp_lightning.common.errors import DataError
+from polyp_lightning.common.files import sha256, without_home
+from polyp_lightning.common.machine import processor
+from polyp_lightning.deploy.timer_by_name import build_timer
+from polyp_lightning.networks.build import build_net
+from polyp_lightning.networks.complexity import measure
 from polyp_lightning.study.plan import Cell, Study
 from polyp_lightning.study.results import Result
 from polyp_lightning.study.timing import undisturbed
-from polyp_lightning.timers import build_timer
-from polyp_lightning.trained import load_net
 
 
 @dataclass(frozen=True)

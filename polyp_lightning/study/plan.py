@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 import yaml  # type: ignore[import-untyped]
 
+from polyp_lightning.common.errors import ConfigError, listed, nearest
 from polyp_lightning.data.datasets import DatasetName, check_choice
-from polyp_lightning.errors import ConfigError, listed
-from polyp_lightning.nets import check_names, nearest
+from polyp_lightning.networks.build import check_names
 from polyp_lightning.pruning.criteria import build_criterion
 from polyp_lightning.study.results import Kind
 

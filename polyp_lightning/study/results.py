@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from polyp_lightning.scored import IMAGES, ImageScore, read_images, write_images
-from polyp_lightning.tables import read_rows, write_rows
+from polyp_lightning.checkpoints.test_scores import IMAGES, ImageScore, read_images, write_images
+from polyp_lightning.common.tables import read_rows, write_rows
 
 __all__ = [
     "IMAGES",

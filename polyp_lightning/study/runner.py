@@ -1,10 +1,8 @@
-"""The verb ``study``: runs what a configuration lists, skips what is done, goes on with what was interrupted.
+"""Runs the cells of a study: skips what is done, goes on with what was interrupted.
 
 Several processes, on one machine or on several that share the folder, may run the same study side by side.
 """
 
-import argparse
-import math
 import os
 import shlex
 import subprocess
@@ -14,14 +12,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from polyp_lightning.errors import ConfigError, PolypError
+from polyp_lightning.common.errors import ConfigError, PolypError
+from polyp_lightning.common.terminal import show_text
+from polyp_lightning.study.claims import Progress, claimed, load_progress
+from polyp_lightning.study.commands import Step, best_checkpoint, resumed, test_steps, training_steps
 from polyp_lightning.study.outcome import outcome
-from polyp_lightning.study.plan import Cell, Study, read_study
-from polyp_lightning.study.progress import Progress, claimed, load_progress
-from polyp_lightning.study.results import IMAGES, RESULTS, RUNS, append_result, read_results, write_images
-from polyp_lightning.study.steps import Step, best_checkpoint, resumed, test_steps, training_steps
-from polyp_lightning.study.timing import retime
-from polyp_lightning.tracking.terminal import show_text
+from polyp_lightning.study.plan import Cell, Study
+from polyp_lightning.study.results import IMAGES, RESULTS, RUNS, append_result, write_images
 
 LOG = "log.txt"
 _WAIT = 5.0
@@ -200,76 +197,3 @@ def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
     said = [line for line in lines if line.startswith("error: ")] or lines
     return said[-1][:300] if said else "it said nothing"
-
-
-def main(args: Sequence[str]) -> int:
-    """Run the verb.
-
-    Args:
-        args: its options.
-
-    Returns:
-        The exit status: 0 if all runs are done, 1 if some failed.
-
-    Raises:
-        PolypError: a mistake in options or configuration.
-    """
-    options = _parser().parse_args(list(args))
-    study = read_study(options.config, dict(options.weights))
-    runner, cells = Runner(study, options.out), study.only(options.only)
-    if options.retime:
-        show_text(f"measured {retime(study, options.out)} networks in turns; wrote {options.out / RESULTS}")
-        return 0
-    if not options.dry_run:
-        done = runner.run(cells)
-        _ask_for_times(options.out)
-        return 0 if done else 1
-    for cell in cells:
-        needs = f" (after {', '.join(cell.needs)})" if cell.needs else ""
-        show_text("\n".join([f"{cell.id}{needs}", *(f"  {line}" for line in runner.commands(cell))]))
-    show_text(f"{len(cells)} runs; nothing was run")
-    return 0
-
-
-def _ask_for_times(out: Path) -> None:
-    """Runs side by side leave no time that could be trusted."""
-    path = out / RESULTS
-    untimed = {row.run for row in read_results(path) if math.isnan(row.ms)} if path.is_file() else ()
-    if untimed:
-        show_text(
-            f"{len(untimed)} runs have no milliseconds: the machine had other work. Add --retime when it has none."
-        )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m polyp_lightning study",
-        description="Runs what a configuration lists; skips what is done, goes on with what was interrupted. May be "
-        "started several times side by side, on machines that share the folder.",
-    )
-    parser.add_argument("--config", type=Path, required=True, help="what to run, such as configs/study.yaml")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/study"), help="the study's folder (default: %(default)s)"
-    )
-    parser.add_argument("--only", metavar="PATTERN", help="the runs whose name matches, such as '*taylor*_s0'")
-    parser.add_argument("--dry_run", action="store_true", help="show the runs and their commands")
-    parser.add_argument(
-        "--retime", action="store_true", help="run nothing; measure all networks' milliseconds anew, in turns"
-    )
-    parser.add_argument(
-        *("--weights", "-w"),
-        action="append",
-        type=_weights,
-        default=[],
-        metavar="ENCODER=FILE",
-        help="a local file in place of an encoder's published imagenet weights",
-    )
-    return parser
-
-
-def _weights(text: str) -> tuple[str, str]:
-    encoder, _, path = text.partition("=")
-    if not Path(path).is_file():
-        msg = f"{text!r}: give ENCODER=FILE, with a file that exists"
-        raise argparse.ArgumentTypeError(msg)
-    return encoder, path

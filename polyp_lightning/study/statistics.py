@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from polyp_lightning.errors import DataError
+from polyp_lightning.common.errors import DataError
 from polyp_lightning.study.replicates import DENSE, Replicates, on_common_seeds
 from polyp_lightning.study.results import ImageScore, Result
 

@@ -5,10 +5,8 @@ by one and in growing sets, and the loss is measured on those images. Writes ``t
 ``correlations.csv``, ``components.csv`` and ``sets.csv``.
 """
 
-import argparse
 import csv
 import logging
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,14 +18,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from polyp_lightning.checkpoint import read, record_of
+from polyp_lightning.checkpoints.record import read, record_of
+from polyp_lightning.common.files import written_beside
 from polyp_lightning.data.datamodule import PolypDataModule
-from polyp_lightning.errors import PolypError
-from polyp_lightning.files import written_beside
 from polyp_lightning.pruning import ChannelGraph, trace
 from polyp_lightning.pruning.criteria import Criterion, Importance, build_criterion
 from polyp_lightning.pruning.criteria.oracle import evaluating, image_losses
-from polyp_lightning.segmenter import PolypSegmenter
 from polyp_lightning.study.loss_changes import (
     Correlation,
     SetPoint,
@@ -41,6 +37,7 @@ from polyp_lightning.study.loss_changes import (
     together,
 )
 from polyp_lightning.study.taylor_picture import draw
+from polyp_lightning.training.module import PolypSegmenter
 
 IN_UNITS_OF_LOSS = "taylor signed, not normalised"
 """The criterion whose importances are changes of the loss."""
@@ -76,53 +73,35 @@ class Frames(NamedTuple):
     masks: Tensor
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the check, print the correlations and the paths of what was written.
+def check(ckpt_path: Path | None, root: str | None, images: int, components: int, out: Path) -> None:
+    """Runs the check; prints the correlations and the paths of what was written.
 
-    Returns:
-        The exit status: 0, or 2 for a mistake that is explained on standard error.
+    Args:
+        ckpt_path: a checkpoint of ours; None trains a small network first.
+        root: the folder of data sets, for the checkpoint's data; None for $POLYP_DATA.
+        images: how many validation images, the first ones.
+        components: how many are removed one by one.
+        out: the folder for what is written.
     """
-    options = _parser().parse_args(args)
-    try:
-        _check(options)
-    except PolypError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
-
-
-def _check(options: argparse.Namespace) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    out, console = options.out, Console()
+    console = Console()
     seed_everything(0, verbose=False)
-    module, data = _trained(out) if options.ckpt_path is None else _loaded(options.ckpt_path, options.root)
-    frames = validation_frames(module, data, options.images)
+    module, data = _trained(out) if ckpt_path is None else _loaded(ckpt_path, root)
+    frames = validation_frames(module, data, images)
     graph = trace(module.net, (2, *frames.images.shape[1:]))
     importances = scored(module, graph, frames)
-    components = sample(graph, options.components, seed=0)
-    changes = measured_changes(module.net, graph, alone(graph, components), *frames, module.loss)
-    predicted = {name: importance[components] for name, importance in importances.items()}
+    chosen = sample(graph, components, seed=0)
+    changes = measured_changes(module.net, graph, alone(graph, chosen), *frames, module.loss)
+    predicted = {name: importance[chosen] for name, importance in importances.items()}
     correlations = {name: correlation(values, changes) for name, values in predicted.items()}
     per_component = importances[IN_UNITS_OF_LOSS]
     sets = {name: measured_sets(module, graph, one, per_component, frames) for name, one in importances.items()}
-    caption = _caption(module, data, frames, len(components), graph)
+    caption = _caption(module, data, frames, len(chosen), graph)
     picture = out / "taylor-check.png"
     draw(picture, caption, predicted, changes, correlations, sets, IN_UNITS_OF_LOSS, SUMMED)
-    written = [picture, *_write(out, graph, components, predicted, changes, correlations, sets)]
+    written = [picture, *_write(out, graph, chosen, predicted, changes, correlations, sets)]
     console.print(table(correlations, caption))
     console.print("\n".join(f"wrote {path}" for path in written), highlight=False, soft_wrap=True)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="taylor-check", description=__doc__)
-    parser.add_argument("--ckpt_path", type=Path, help="a checkpoint of ours; left out, a small network is trained")
-    parser.add_argument("--root", help="the folder of data sets, for the checkpoint's data (else $POLYP_DATA)")
-    parser.add_argument("--images", type=int, default=24, help="the first validation images (default: %(default)s)")
-    parser.add_argument("--components", type=int, default=300, help="removed one by one (default: %(default)s)")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/taylor-check"), help="folder for what is written (default: %(default)s)"
-    )
-    return parser
 
 
 def _trained(out: Path) -> tuple[PolypSegmenter, PolypDataModule]:
@@ -254,7 +233,3 @@ def _csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Pa
         writer.writerow(header)
         writer.writerows(rows)
     return path
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from polyp_lightning.files import written_beside
+from polyp_lightning.common.files import written_beside
 from polyp_lightning.study.loss_changes import Correlation, SetPoint, Values
 
 _COLUMNS = 5

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from torch import nn
 
-from polyp_lightning.errors import ConfigError
-from polyp_lightning.machine import processor
+from polyp_lightning.checkpoints.trained import load_net
+from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.common.machine import processor
+from polyp_lightning.deploy.timer_by_name import build_timer
 from polyp_lightning.pruning.budget import Timer
 from polyp_lightning.study.plan import Study
 from polyp_lightning.study.results import RESULTS, Result, change_results, read_results
-from polyp_lightning.timers import build_timer
-from polyp_lightning.trained import load_net
 
 ROUNDS = 3
 """How often each network has its turn."""

@@ -1,13 +1,13 @@
 """What a person sees of a run: W&B, the Dice-against-GMACs table and picture, the progress bar, the checkpoints."""
 
-from polyp_lightning.tracking.checkpoints import StageCheckpoint
+from polyp_lightning.callbacks.early_stopping import TailEarlyStopping
+from polyp_lightning.callbacks.picture import pareto_csv, pareto_png
+from polyp_lightning.callbacks.progress import ProgressBar
+from polyp_lightning.callbacks.score_writer import ScoreWriter
+from polyp_lightning.callbacks.stage_checkpoints import StageCheckpoint
+from polyp_lightning.callbacks.summary import StageSummary
+from polyp_lightning.callbacks.table import stage_table
 from polyp_lightning.tracking.logger import RunLogger
-from polyp_lightning.tracking.picture import pareto_csv, pareto_png
-from polyp_lightning.tracking.progress import ProgressBar
-from polyp_lightning.tracking.scores import ScoreWriter
-from polyp_lightning.tracking.stopping import TailEarlyStopping
-from polyp_lightning.tracking.summary import StageSummary
-from polyp_lightning.tracking.table import stage_table
 from polyp_lightning.tracking.tracker import RunTracker
 
 __all__ = [

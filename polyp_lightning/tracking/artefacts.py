@@ -10,7 +10,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from lightning.pytorch import Trainer
 
-from polyp_lightning.tracking.checkpoints import PICK, StageCheckpoint
+from polyp_lightning.callbacks.stage_checkpoints import PICK, StageCheckpoint
 from polyp_lightning.tracking.logger import INIT_TIMEOUT, choose_mode
 
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9._-]+")

@@ -1,13 +1,9 @@
-"""The verb ``dashboard``: a W&B workspace as code, made for the runs that this project logs."""
+"""A W&B workspace as code, made for the runs that this project logs."""
 
-import argparse
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from polyp_lightning.errors import ConfigError
-from polyp_lightning.tracking.logger import logged_in
+from polyp_lightning.common.errors import ConfigError
 
 NAME = "Dice against MACs"
 METHOD = "method"
@@ -65,30 +61,6 @@ COLUMNS = (
 """What the table of runs shows."""
 
 
-def main(args: Sequence[str]) -> int:
-    """Runs the verb.
-
-    Args:
-        args: its options.
-
-    Returns:
-        0.
-
-    Raises:
-        ConfigError: the package is missing, nobody is logged in, or W&B can't be reached.
-    """
-    options = _parser().parse_args(list(args))
-    made = workspace(options.entity, options.project)
-    if options.dry_run:
-        sys.stdout.write(spec(made) + "\n")
-        return 0
-    if not logged_in():
-        msg = "dashboard needs a W&B account: run `wandb login` or set WANDB_API_KEY, or look at it with --dry_run"
-        raise ConfigError(msg)
-    print(_saved(made))
-    return 0
-
-
 def workspace(entity: str, project: str) -> Any:
     """The dashboard as an object of wandb-workspaces; asks no network.
 
@@ -132,8 +104,12 @@ def _panel(wr: Any, panel: Panel) -> Any:
     return wr.LinePlot(title=panel.title, x=panel.x, y=list(panel.y))
 
 
-def _saved(made: Any) -> str:
-    """The address of the saved dashboard."""
+def save(made: Any) -> str:
+    """Saves a dashboard and returns its address.
+
+    Raises:
+        ConfigError: W&B can't be reached, or does not take it.
+    """
     import requests
     import wandb
 
@@ -146,15 +122,3 @@ def _saved(made: Any) -> str:
             "must have been uploaded to it), the login and the network"
         )
         raise ConfigError(msg) from error
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m polyp_lightning dashboard",
-        description="Builds a W&B workspace: Dice against GMACs and ms by criterion, stages, widths, overlays, runs.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--entity", required=True, help="the W&B user or team that owns the project")
-    parser.add_argument("--project", default="polyp_lightning", help="the W&B project (default: %(default)s)")
-    parser.add_argument("--dry_run", action="store_true", help="print what would be sent, as JSON; needs no login")
-    return parser

@@ -19,7 +19,7 @@ from lightning.fabric.loggers.logger import _DummyExperiment, rank_zero_experime
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from polyp_lightning.files import without_home
+from polyp_lightning.common.files import without_home
 from polyp_lightning.tracking.service import (
     CALL_TIMEOUT,
     FINISH_TIMEOUT,

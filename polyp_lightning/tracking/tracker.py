@@ -10,12 +10,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from torch import nn
 
+from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.pruning.budget import TorchTimer
-from polyp_lightning.pruning.stages import StageRecord
 from polyp_lightning.tracking.artefacts import log_model
 from polyp_lightning.tracking.logger import RunLogger
 from polyp_lightning.tracking.overlays import Overlay, predicted_overlays, wandb_images
-from polyp_lightning.tracking.watch import data_facts, image_size, pruning_callback, run_folder, stage_history
+from polyp_lightning.training.watch import data_facts, image_size, pruning_callback, run_folder, stage_history
 
 OVERLAYS = 4
 """Validation frames shown per stage; a few are enough to see what a cut did, and cost one small forward an epoch."""

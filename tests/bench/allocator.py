@@ -11,7 +11,7 @@ from cut import memory_held
 from measuring import Effort, Pairs, Row, take_turns
 from training import BATCH, SIDE, random_batch, segmenter
 
-from polyp_lightning.allocator import keep_freed_memory
+from polyp_lightning.common.malloc import keep_freed_memory
 
 ENCODER = "timm-tf_efficientnet_lite0"
 _STEPS, _WARM_UP = 10, 2

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from measuring import Effort, Row
 
-from polyp_lightning.nets import build_net
+from polyp_lightning.networks.build import build_net
 from polyp_lightning.pruning import remove, select, trace
 
 SECONDS, GIGABYTES = 2.0, 1.0

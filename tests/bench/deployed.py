@@ -9,7 +9,7 @@ from torch import nn
 
 from polyp_lightning.deploy.runtime import onnx_session, openvino_request
 from polyp_lightning.deploy.timers import serialised
-from polyp_lightning.nets import build_net
+from polyp_lightning.networks.build import build_net
 from polyp_lightning.pruning import remove, select, trace
 from polyp_lightning.pruning.budget import Limits
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from polyp_lightning.machine import cores, processor
+from polyp_lightning.common.machine import cores, processor
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from measuring import Effort, Row
 from torch import Tensor, nn
 
 from polyp_lightning import pruning
-from polyp_lightning.nets import build_net
+from polyp_lightning.networks.build import build_net
 from polyp_lightning.pruning.surgery import named_tensors
 
 LIMIT = 1.0

@@ -25,8 +25,8 @@ from measuring import Effort, Row, machine
 from rich.console import Console
 from rich.table import Table
 
-from polyp_lightning.allocator import keep_freed_memory
-from polyp_lightning.files import written_beside
+from polyp_lightning.common.files import written_beside
+from polyp_lightning.common.malloc import keep_freed_memory
 
 Measurement = Callable[[Effort], list[Row]]
 

@@ -10,7 +10,7 @@ from training import BATCH, ENCODERS, SIDE, Batch, Turns, fit, random_batch, seg
 from polyp_lightning.pruning import trace
 from polyp_lightning.pruning.criteria import CRITERIA, Criterion, build_criterion
 from polyp_lightning.pruning.graph import ChannelGraph
-from polyp_lightning.segmenter import PolypSegmenter
+from polyp_lightning.training.module import PolypSegmenter
 
 LIMIT = 1.05
 NETS = ENCODERS | {"mobilenet_v2": "mobilenet_v2-Unet"}

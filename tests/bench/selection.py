@@ -7,7 +7,7 @@ import numpy as np
 from measuring import Effort, Row
 
 from polyp_lightning import pruning
-from polyp_lightning.nets import build_net
+from polyp_lightning.networks.build import build_net
 from polyp_lightning.pruning.budget import Allocation
 
 SECONDS = 1.0

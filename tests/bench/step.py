@@ -8,7 +8,7 @@ from measuring import Effort, Row
 from torch import Tensor
 from training import BATCH, ENCODERS, SIDE, Batch, Turns, fit, random_batch, segmenter
 
-from polyp_lightning.segmenter import PolypSegmenter
+from polyp_lightning.training.module import PolypSegmenter
 
 LIMIT = 1.05
 

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Trainer
 from measuring import Effort, Pairs
 
-from polyp_lightning.segmenter import PolypSegmenter
+from polyp_lightning.training.module import PolypSegmenter
 
 Batch = dict[str, Any]
 Turn = Callable[[], Iterator[Batch]]

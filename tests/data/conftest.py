@@ -1,6 +1,5 @@
 """Small data sets in every layout in which the real ones are distributed."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,12 +58,3 @@ def make(tmp_path: Path) -> Callable[..., PolypDataModule]:
         return PolypDataModule(**(small | options))
 
     return build
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    """The folder of the real data sets."""
-    root = os.environ.get("POLYP_DATA")
-    if not root or not (Path(root) / "Kvasir-SEG").is_dir():
-        pytest.skip("set POLYP_DATA to the folder that holds Kvasir-SEG/ and CVC-ClinicDB/ to run this test")
-    return Path(root)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from fake_data import write
 
+from polyp_lightning.common.errors import DataError
 from polyp_lightning.data import cache, sources
 from polyp_lightning.data.cache import cache_key, is_whole, open_store, resize, resize_mask
 from polyp_lightning.data.layouts import find_folder
 from polyp_lightning.data.reading import read_image, read_mask
 from polyp_lightning.data.sources import FileSource, PhantomSource
-from polyp_lightning.errors import DataError
 
 
 @pytest.fixture

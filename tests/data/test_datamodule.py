@@ -8,11 +8,11 @@ import torch
 from fake_data import write, write_pairs
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 
+from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.data import sources
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.data.reading import read_mask
 from polyp_lightning.data.splitting import clinicdb_sequences
-from polyp_lightning.errors import ConfigError, DataError
 
 Make = Callable[..., PolypDataModule]
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from polyp_lightning.common.errors import DataError
 from polyp_lightning.data.layouts import find_clinicdb, find_folder, find_kvasir, find_pairs
-from polyp_lightning.errors import DataError
 
 
 def _touch(*paths: Path) -> None:

@@ -5,8 +5,8 @@ import pytest
 import tifffile
 from PIL import Image
 
+from polyp_lightning.common.errors import DataError
 from polyp_lightning.data.reading import read_image, read_mask
-from polyp_lightning.errors import DataError
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])

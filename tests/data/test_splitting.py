@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polyp_lightning.common.errors import DataError
 from polyp_lightning.data.splitting import (
     CARVE_SEED,
     carve_out,
@@ -15,7 +16,6 @@ from polyp_lightning.data.splitting import (
     read_list,
     shipped_list,
 )
-from polyp_lightning.errors import DataError
 
 SIZES = {
     "kvasir-880-120": (780, 100, 120),

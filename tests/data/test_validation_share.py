@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from polyp_lightning.common.errors import DataError
 from polyp_lightning.data.datamodule import PolypDataModule
-from polyp_lightning.errors import DataError
 
 
 def names(folder: Path, rank: int, processes: int) -> list[str]:

@@ -175,7 +175,7 @@ def test_export__a_termination_leaves_nothing(checkpoint: Path, tmp_path: Path) 
     """Killed while the model lies in its staging folder."""
     script = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from polyp_lightning.cli import main\n"
+        "from polyp_lightning.cli.verbs import main\n"
         "from polyp_lightning.deploy import export\n"
         "def kill(*_): assert list(Path(sys.argv[2]).glob('.m-*/m.onnx')); os.kill(os.getpid(), signal.SIGTERM)\n"
         "export._checked = kill\n"

@@ -15,14 +15,14 @@ from rich.console import Console
 from small_models import Exported
 from small_videos import write_video
 
-from polyp_lightning.complexity import measure
+from polyp_lightning.checkpoints.trained import load_net
+from polyp_lightning.cli import main
+from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.deploy import benchmark as module
 from polyp_lightning.deploy import benchmark_report as report
 from polyp_lightning.deploy.benchmark import BenchmarkOptions, Candidate, Timing, benchmark, missed, ratio
-from polyp_lightning.deploy.commands import main
 from polyp_lightning.deploy.peak import peak_memory
-from polyp_lightning.errors import ConfigError, DataError
-from polyp_lightning.trained import load_net
+from polyp_lightning.networks.complexity import measure
 
 
 def candidate(

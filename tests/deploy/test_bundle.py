@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from small_models import Exported
 
+from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.common.files import sha256
 from polyp_lightning.deploy.bundle import THRESHOLD, model_files, read_bundle, sidecar, write_sidecar
-from polyp_lightning.errors import ConfigError
-from polyp_lightning.files import sha256
 from polyp_lightning.metrics import binarise
 
 

@@ -12,6 +12,10 @@ import torch
 from numpy.typing import NDArray
 from small_models import SIZE, Exported, lively_net, save_checkpoint
 
+from polyp_lightning.checkpoints.test_scores import CheckpointScores, add_scores
+from polyp_lightning.checkpoints.trained import load_net
+from polyp_lightning.common.errors import ConfigError, DataError
+from polyp_lightning.common.files import sha256
 from polyp_lightning.data.cache import resize
 from polyp_lightning.data.phantom import draw_frame
 from polyp_lightning.deploy import export as module
@@ -20,11 +24,7 @@ from polyp_lightning.deploy.export import ExportOptions, export
 from polyp_lightning.deploy.parity import mean_dice
 from polyp_lightning.deploy.runtime import BACKENDS, load, openvino_core
 from polyp_lightning.deploy.samples import Sample
-from polyp_lightning.errors import ConfigError, DataError
-from polyp_lightning.files import sha256
-from polyp_lightning.scored import CheckpointScores, add_scores
-from polyp_lightning.segmenter import PolypSegmenter
-from polyp_lightning.trained import load_net
+from polyp_lightning.training.module import PolypSegmenter
 
 
 @pytest.fixture(scope="module")

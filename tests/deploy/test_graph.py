@@ -8,9 +8,9 @@ import torch
 from small_models import SIZE, cut, lively_net
 from torch import Tensor, nn
 
+from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.deploy.folding import fold_batch_norm
 from polyp_lightning.deploy.graph import Deployable, capture
-from polyp_lightning.errors import ConfigError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

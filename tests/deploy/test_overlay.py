@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from polyp_lightning.callbacks.mask_writer import draw_contour
 from polyp_lightning.deploy.overlay import CONTOUR, draw, find, mask_at
-from polyp_lightning.prediction import draw_contour
 
 
 @pytest.mark.parametrize("count", [0, 9, 10, 11, 5000])

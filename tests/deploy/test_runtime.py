@@ -10,10 +10,10 @@ from small_models import CleanModules, Exported
 from small_videos import write_video
 from torch import nn
 
+from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.deploy.bundle import read_bundle, sidecar, write_sidecar
 from polyp_lightning.deploy.runtime import load
 from polyp_lightning.deploy.timers import serialised
-from polyp_lightning.errors import ConfigError
 
 HEAVY = {"torch", "lightning", "wandb", "albumentations", "segmentation_models_pytorch", "timm", "openvino_telemetry"}
 
@@ -24,21 +24,21 @@ def test_stream__needs_neither_torch_nor_lightning(
 ) -> None:
     source = write_video(tmp_path / "in.mp4", 2)
     arguments = ["stream", "--model", str(exported(kind)), "--source", str(source)]
-    modules = clean_modules(f"from polyp_lightning.cli import main; assert main({arguments!r}) == 0")
+    modules = clean_modules(f"from polyp_lightning.cli.verbs import main; assert main({arguments!r}) == 0")
     # The name is kept to keep the package out.
     assert modules & HEAVY <= {"openvino_telemetry"}
 
 
 def test_benchmark__needs_neither_torch_nor_lightning(exported: Exported, clean_modules: CleanModules) -> None:
     arguments = ["benchmark", "--model", str(exported("onnx")), "--rounds", "1", "--frames", "1", "--no_memory"]
-    modules = clean_modules(f"from polyp_lightning.cli import main; assert main({arguments!r}) == 0")
+    modules = clean_modules(f"from polyp_lightning.cli.verbs import main; assert main({arguments!r}) == 0")
     assert modules & HEAVY <= {"openvino_telemetry"}
 
 
 @pytest.mark.slow
 def test_benchmark__of_a_pt2_needs_no_lightning(exported: Exported, clean_modules: CleanModules) -> None:
     arguments = ["benchmark", "--model", str(exported("pt2")), "--backend", "torch", "--rounds", "1", "--no_memory"]
-    modules = clean_modules(f"from polyp_lightning.cli import main; assert main({arguments!r}) == 0")
+    modules = clean_modules(f"from polyp_lightning.cli.verbs import main; assert main({arguments!r}) == 0")
     assert modules & HEAVY <= {"openvino_telemetry", "torch"}
 
 

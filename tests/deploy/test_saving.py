@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from small_videos import levels, picture, read_video
 
+from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.deploy import saving
 from polyp_lightning.deploy.saving import VideoWriter
-from polyp_lightning.errors import ConfigError
 
 
 def write(path: Path, count: int, rate: Fraction, size: tuple[int, int] = (48, 64)) -> VideoWriter:

@@ -18,12 +18,12 @@ from PIL import Image
 from small_models import Exported
 from small_videos import levels, picture, read_frames, read_video, write_video
 
+from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.deploy import stream as module
 from polyp_lightning.deploy.overlay import CONTOUR
 from polyp_lightning.deploy.saving import VideoWriter
 from polyp_lightning.deploy.stream import StreamOptions, StreamReport, smoothed, stream
 from polyp_lightning.deploy.video import Shot
-from polyp_lightning.errors import ConfigError, DataError
 
 
 def quiet(options: StreamOptions) -> StreamReport:

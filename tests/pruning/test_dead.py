@@ -5,12 +5,12 @@ import copy
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from hostile_cuts import Auxiliary, random_cut
 from small_nets import randomise
-from test_any_net import Auxiliary, random_cut
 from torch import nn
 
 from polyp_lightning import pruning
-from polyp_lightning.errors import PruningError
+from polyp_lightning.common.errors import PruningError
 
 SHAPE = (2, 3, 64, 64)
 

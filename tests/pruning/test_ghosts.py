@@ -8,7 +8,8 @@ import torch
 from timm.layers import DropPath
 from torch import nn
 
-from polyp_lightning.pruning import ghosts, tracing
+from polyp_lightning.pruning import ghosts
+from polyp_lightning.pruning.tracing import trace as tracing
 
 
 class Slow(nn.Module):

@@ -3,13 +3,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from cuts import random_cut
 from small_nets import Concat, Plain
-from test_tracing import random_cut
 from torch import nn, optim
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from polyp_lightning import pruning
-from polyp_lightning.errors import PruningError
+from polyp_lightning.common.errors import PruningError
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sgd": lambda p: SGD(p, 0.1, momentum=0.9),

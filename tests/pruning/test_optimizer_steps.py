@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cuts import random_cut
 from small_nets import Concat, randomise
-from test_tracing import random_cut
 from torch import nn
 from torch.amp import GradScaler
 from torch.optim import SGD, Adam, AdamW, Optimizer

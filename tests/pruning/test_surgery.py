@@ -3,11 +3,11 @@ import copy
 import numpy as np
 import pytest
 import torch
+from cuts import random_cut
 from small_nets import Concat, Depthwise, Grouped, GroupNormed, Plain, Residual, randomise
-from test_tracing import random_cut
 
 from polyp_lightning import pruning
-from polyp_lightning.errors import PruningError
+from polyp_lightning.common.errors import PruningError
 
 
 def test_remove__parameters_stay_the_same_objects() -> None:

@@ -6,7 +6,7 @@ from made_up import pruned, result, study
 from polyp_lightning.report.answer import answer, asked
 from polyp_lightning.report.cells import by_setting, cells, nearest_target
 from polyp_lightning.report.comparing import compared, outcome
-from polyp_lightning.report.sources import Study, read_source
+from polyp_lightning.report.inputs import Study, read_source
 
 
 def test_cells__order_dense_taylor_others_scratch() -> None:

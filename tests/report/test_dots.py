@@ -8,7 +8,7 @@ from made_up import pruned, result, study
 
 from polyp_lightning.report.cells import cells
 from polyp_lightning.report.dots import dice_by_method, one_target
-from polyp_lightning.report.sources import Study, read_source
+from polyp_lightning.report.inputs import Study, read_source
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from polyp_lightning.errors import DataError
+from polyp_lightning.checkpoints.trained import TrainedNet
+from polyp_lightning.common.errors import DataError
 from polyp_lightning.report.frames import Frames, mask_of, side_by_side, validation_drops, worst
-from polyp_lightning.trained import TrainedNet
 
 FACTS = {"data": "phantom", "split": "by-number", "train": 10, "val": 2, "test": 2}
 

@@ -1,9 +1,9 @@
 import re
 import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from pages import read
 
 from polyp_lightning.report.document import Commands, Document, Link, Paragraph, Picture, Points, Section, Table
 from polyp_lightning.report.html import to_html
@@ -11,27 +11,6 @@ from polyp_lightning.report.markdown import escaped, to_markdown
 from polyp_lightning.report.plotting import drawing, looks, picture, shown
 
 NASTY = "<script>alert('x')</script> \"q\" & | `b` *c* _d_ $\\frac{1}$ 多発性 polyp ‮"
-
-
-class _Reader(HTMLParser):
-    """Tags, their attributes, and the text of a page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def read(page: str) -> _Reader:
-    reader = _Reader()
-    reader.feed(page)
-    return reader
 
 
 def nasty_document() -> Document:

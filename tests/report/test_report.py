@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 from made_up import fit_run, pruned, result, study
-from test_pages import read
+from pages import read
 
+from polyp_lightning.checkpoints.run_folder import best_checkpoints
+from polyp_lightning.checkpoints.stages import StageRecord
+from polyp_lightning.checkpoints.test_scores import CheckpointScores, add_scores
 from polyp_lightning.cli import main
-from polyp_lightning.errors import ConfigError
-from polyp_lightning.pruning.stages import StageRecord
-from polyp_lightning.report.sources import read_source, table_stages
-from polyp_lightning.run_files import best_checkpoints
-from polyp_lightning.scored import CheckpointScores, add_scores
+from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.report.inputs import read_source, table_stages
 from polyp_lightning.study.results import append_result
 from polyp_lightning.tracking import pareto_csv
 

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from test_results import a_result
+from results import a_result
 
 from polyp_lightning.study.replicates import gathered, label, on_common_seeds
 

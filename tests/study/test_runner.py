@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_results import a_result
-from test_study_plan import written
+from results import a_result
+from studies import written
 
-from polyp_lightning.errors import ConfigError
+from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.study import runner
+from polyp_lightning.study.claims import claimed
 from polyp_lightning.study.outcome import Outcome
 from polyp_lightning.study.plan import read_study
-from polyp_lightning.study.progress import claimed
 from polyp_lightning.study.results import read_results
 from polyp_lightning.study.runner import Runner
 

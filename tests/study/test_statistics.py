@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from results import a_result
 from scipy import stats
-from test_results import a_result
 
-from polyp_lightning.errors import DataError
+from polyp_lightning.common.errors import DataError
 from polyp_lightning.study.replicates import gathered
 from polyp_lightning.study.results import ImageScore, Result
 from polyp_lightning.study.statistics import comparisons, holm, interval, paired

@@ -4,30 +4,14 @@ from typing import Any
 
 import pytest
 import yaml
+from studies import written
 
-from polyp_lightning.errors import ConfigError
+from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.pruning.criteria import CRITERIA
+from polyp_lightning.study.commands import best_checkpoint, resumed, training_steps
 from polyp_lightning.study.plan import read_study
-from polyp_lightning.study.steps import best_checkpoint, resumed, training_steps
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
-
-SMALL: dict[str, Any] = {
-    "nets": {"u": {"encoder": "resnet18", "encoder_weights": "imagenet"}},
-    "data": {"phantom": {"image_size": 64}},
-    "criteria": {"taylor": {}, "plain": {"criterion": "taylor", "options": {"normalise": False}}, "random": {}},
-    "targets": [0.25],
-    "seeds": [0, 7],
-    "controls": {"scratch": ["taylor"], "oneshot": ["random"], "distill": ["taylor"]},
-    "epochs": {"epochs": 6, "start": 1, "end": 2, "oneshot": 4},
-    "fit": {"trainer.logger": False},
-}
-
-
-def written(folder: Path, **changes: Any) -> Path:
-    path = folder / "study.yaml"
-    path.write_text(yaml.safe_dump(SMALL | changes, sort_keys=False))
-    return path
 
 
 def commands(folder: Path, name: str) -> list[list[str]]:

@@ -5,16 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_results import a_result
-from test_study_plan import written
+from results import a_result
+from studies import written
 from torch import nn
 
-from polyp_lightning.errors import ConfigError
+from polyp_lightning.checkpoints.trained import TrainedNet
+from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.study import timing
 from polyp_lightning.study.plan import read_study
 from polyp_lightning.study.results import append_result, read_results
 from polyp_lightning.study.timing import retime, undisturbed
-from polyp_lightning.trained import TrainedNet
 
 
 class Played:

@@ -4,7 +4,7 @@ from polyp_lightning.pruning.budget.allocation import Allocation
 from polyp_lightning.pruning.budget.cost import Cost, ProductCost, macs, parameters, total
 from polyp_lightning.pruning.budget.latency import LatencyTable, TableCost
 from polyp_lightning.pruning.budget.limits import Limits
-from polyp_lightning.pruning.budget.preview import Preview, PreviewRow, preview, preview_table
+from polyp_lightning.pruning.budget.preview import Preview, PreviewRow, preview
 from polyp_lightning.pruning.budget.profiling import measure_table
 from polyp_lightning.pruning.budget.selection import TOLERANCE, check_reachable, select
 from polyp_lightning.pruning.budget.target import Dense, Target, Unit, chosen_target
@@ -33,7 +33,6 @@ __all__ = [
     "measure_table",
     "parameters",
     "preview",
-    "preview_table",
     "select",
     "select_for_time",
     "total",

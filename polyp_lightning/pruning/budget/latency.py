@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from polyp_lightning.errors import PruningError
-from polyp_lightning.files import written_beside
+from polyp_lightning.common.errors import PruningError
+from polyp_lightning.common.files import written_beside
 from polyp_lightning.pruning.budget.cost import AxisIndex, Floats
 from polyp_lightning.pruning.budget.geometry import LayerCall, layer_calls
 from polyp_lightning.pruning.budget.timer import Conditions

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from polyp_lightning.errors import PruningError, listed
+from polyp_lightning.common.errors import PruningError, listed
 from polyp_lightning.pruning.graph import ChannelGraph
 
 

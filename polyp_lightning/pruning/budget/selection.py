@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from polyp_lightning.errors import PruningError
+from polyp_lightning.common.errors import PruningError
 from polyp_lightning.pruning.budget import cost as costs
 from polyp_lightning.pruning.budget.allocation import (
     Allocation,

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from polyp_lightning.errors import PruningError
+from polyp_lightning.common.errors import PruningError
+from polyp_lightning.common.plain import checked
 from polyp_lightning.pruning.graph import ChannelGraph
-from polyp_lightning.pruning.plain import checked
 
 Unit = Literal["macs", "params", "gmacs", "ms"]
 

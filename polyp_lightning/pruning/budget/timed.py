@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from polyp_lightning.errors import PruningError
+from polyp_lightning.common.errors import PruningError
 from polyp_lightning.pruning.budget.allocation import Allocation
 from polyp_lightning.pruning.budget.cost import Cost, macs, total
 from polyp_lightning.pruning.budget.limits import Limits

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from polyp_lightning.machine import processor
+from polyp_lightning.common.machine import processor
 
 Conditions = Mapping[str, str | int]
 """What a time depends on apart from the network: ``backend``, ``version``, ``threads``, ``machine`` …"""

@@ -3,8 +3,7 @@
 import inspect
 from typing import Any
 
-from polyp_lightning.errors import ConfigError
-from polyp_lightning.nets import nearest
+from polyp_lightning.common.errors import ConfigError, nearest
 from polyp_lightning.pruning.criteria.base import Batches, Criterion, Importance, Loss
 from polyp_lightning.pruning.criteria.bn_scale import BatchNormScale
 from polyp_lightning.pruning.criteria.fpgm import FPGM

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from polyp_lightning.errors import PruningError
-from polyp_lightning.pruning.compiling import uncompiled
+from polyp_lightning.common.errors import PruningError
+from polyp_lightning.pruning.compiled import uncompiled
 from polyp_lightning.pruning.graph import ChannelGraph
 
 Importance = npt.NDArray[np.float64]

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from polyp_lightning.errors import PruningError
+from polyp_lightning.common.errors import PruningError
 from polyp_lightning.pruning.criteria.base import Importance
 from polyp_lightning.pruning.graph import ChannelGraph
 from polyp_lightning.pruning.labels import FROZEN, Atoms

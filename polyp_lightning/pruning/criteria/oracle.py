@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from polyp_lightning.errors import ConfigError, PruningError
+from polyp_lightning.common.errors import ConfigError, PruningError
 from polyp_lightning.pruning.criteria.base import Batches, Loss, MeanCriterion
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 from polyp_lightning.pruning.labels import FROZEN

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from polyp_lightning.errors import ConfigError
+from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.pruning.criteria.base import Loss, WatchingCriterion
+from polyp_lightning.pruning.criteria.taylor_hooks import EPSILON, ConsumerScores
 from polyp_lightning.pruning.graph import ChannelGraph
-from polyp_lightning.pruning.scores import EPSILON, ConsumerScores
 
 Reduction = Literal["abs", "square", "signed"]
 Signal = Literal["loss", "output", "random"]
@@ -19,8 +19,8 @@ Signal = Literal["loss", "output", "random"]
 class TaylorFO(WatchingCriterion):
     """Mean over images of the first-order change when a component is removed.
 
-    With s[n, c] as in :mod:`polyp_lightning.pruning.scores` and y the network's output, the importance of component c
-    is
+    With s[n, c] as in :mod:`polyp_lightning.pruning.criteria.taylor_hooks` and y the network's output, the importance
+    of component c is
 
     - ``abs``: I_c = 1/M Σ_n abs(ŝ[n, c])  (the default),
     - ``square``: I_c = 1/M Σ_n ŝ[n, c]²,

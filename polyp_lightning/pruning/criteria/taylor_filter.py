@@ -13,8 +13,8 @@ from torch.utils.hooks import RemovableHandle
 
 from polyp_lightning.pruning.criteria.base import Batches, Importance, Loss, WatchingCriterion
 from polyp_lightning.pruning.criteria.filters import made_along, makers, unseen_last
+from polyp_lightning.pruning.criteria.taylor_hooks import EPSILON, LayerScores, contract
 from polyp_lightning.pruning.graph import ChannelGraph
-from polyp_lightning.pruning.scores import EPSILON, LayerScores, contract
 
 
 class TaylorFilter(WatchingCriterion):
@@ -75,7 +75,7 @@ def layer_l2(importance: Importance, graph: ChannelGraph) -> Importance:
 
 
 class FilterScores(LayerScores):
-    """:class:`~polyp_lightning.pruning.scores.LayerScores` of abs(mean over space of z · ∂L/∂z), summed over layers.
+    """:class:`LayerScores` of abs(mean over space of z · ∂L/∂z), summed over layers.
 
     An activation that works in place overwrites z. Batch norm keeps z as it is, so that it can be held without a copy;
     a layer whose output is seen to be overwritten gets one from the next forward pass on, and the pass in which that is

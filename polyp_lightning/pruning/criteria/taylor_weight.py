@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from polyp_lightning.pruning.criteria.base import Importance, WatchingCriterion
 from polyp_lightning.pruning.criteria.filters import made, made_along, unseen_last
+from polyp_lightning.pruning.criteria.taylor_hooks import wide
 from polyp_lightning.pruning.graph import ChannelGraph
-from polyp_lightning.pruning.scores import wide
 
 
 class TaylorWeight(WatchingCriterion):

@@ -12,7 +12,7 @@ from small_nets import SMALL_NETS, Grouped, SigmoidFeature
 from torch import nn
 
 from polyp_lightning import pruning
-from polyp_lightning.errors import PruningError
+from polyp_lightning.common.errors import PruningError
 from polyp_lightning.pruning.budget import total
 from polyp_lightning.pruning.budget.cost import full_widths
 from polyp_lightning.pruning.budget.geometry import Geometry, layer_calls

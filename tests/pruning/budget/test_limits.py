@@ -4,7 +4,7 @@ from graphs import chain
 from small_nets import Residual
 
 from polyp_lightning import pruning
-from polyp_lightning.errors import PruningError
+from polyp_lightning.common.errors import PruningError
 from polyp_lightning.pruning import Limits
 from polyp_lightning.pruning.budget.limits import Bounds, bounds
 

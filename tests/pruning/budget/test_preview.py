@@ -8,9 +8,10 @@ from graphs import chain
 from rich.console import Console
 
 from polyp_lightning import pruning
+from polyp_lightning.cli.preview_table import bar, preview_table
 from polyp_lightning.pruning.budget import total
 from polyp_lightning.pruning.budget.latency import TableCost
-from polyp_lightning.pruning.budget.preview import bar, preview, preview_table
+from polyp_lightning.pruning.budget.preview import preview
 from polyp_lightning.pruning.budget.profiling import measure_table
 
 

@@ -9,7 +9,7 @@ from graphs import chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyp_lightning.errors import PruningError
+from polyp_lightning.common.errors import PruningError
 from polyp_lightning.pruning import ChannelGraph, Dense, Limits, Target, select
 from polyp_lightning.pruning.budget import Allocation, macs, parameters, total
 from polyp_lightning.pruning.budget.limits import bounds

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from small_nets import SMALL_NETS, Plain, SigmoidFeature
 
 from polyp_lightning import pruning
-from polyp_lightning.errors import PruningError
+from polyp_lightning.common.errors import PruningError
 from polyp_lightning.pruning import Dense, Limits
 
 

@@ -3,8 +3,8 @@ import json
 import pytest
 import segmentation_models_pytorch as smp
 
-from polyp_lightning.complexity import measure
-from polyp_lightning.errors import PruningError
+from polyp_lightning.common.errors import PruningError
+from polyp_lightning.networks.complexity import measure
 from polyp_lightning.pruning import Dense, Target, trace
 
 DENSE = Dense(macs=8e9, parameters=2e6, widths={"a": 8}, milliseconds=40.0)

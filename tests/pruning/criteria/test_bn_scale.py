@@ -2,7 +2,7 @@ import pytest
 from hand import Line, Stream, fill, of, traced
 from torch import nn
 
-from polyp_lightning.errors import PruningError
+from polyp_lightning.common.errors import PruningError
 from polyp_lightning.pruning.criteria.bn_scale import BatchNormScale
 
 

@@ -11,7 +11,7 @@ from small_nets import Concat, Residual, randomise
 from torch import Tensor, nn
 
 from polyp_lightning import pruning
-from polyp_lightning.errors import ConfigError, PruningError
+from polyp_lightning.common.errors import ConfigError, PruningError
 from polyp_lightning.pruning.criteria import CRITERIA, Criterion, build_criterion
 from polyp_lightning.pruning.criteria.base import MeanCriterion
 

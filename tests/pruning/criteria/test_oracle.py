@@ -5,7 +5,7 @@ from small_nets import Concat, Residual, randomise
 from torch import nn
 
 from polyp_lightning import pruning
-from polyp_lightning.errors import ConfigError, PruningError
+from polyp_lightning.common.errors import ConfigError, PruningError
 from polyp_lightning.pruning.criteria.oracle import Oracle, masked
 
 

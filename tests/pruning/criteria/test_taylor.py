@@ -7,7 +7,7 @@ import torch
 from hand import Line, T, X, of, squares, traced
 from torch import Tensor, nn
 
-from polyp_lightning.errors import ConfigError, PruningError
+from polyp_lightning.common.errors import ConfigError, PruningError
 from polyp_lightning.pruning.criteria import TaylorFO
 
 

@@ -4,7 +4,7 @@ from hand import Line, Stream, fill, of, squares, traced
 from small_nets import Plain, randomise
 
 from polyp_lightning import pruning
-from polyp_lightning.errors import PruningError
+from polyp_lightning.common.errors import PruningError
 from polyp_lightning.pruning.criteria.taylor_weight import TaylorWeight
 
 

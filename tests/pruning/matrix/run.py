@@ -25,7 +25,7 @@ from checks import Result, check
 from rich.console import Console
 from rich.table import Table
 
-from polyp_lightning.files import written_beside
+from polyp_lightning.common.files import written_beside
 
 FROZEN_SHARES = Path(__file__).with_name("frozen.csv")
 """What no removal can reach of each cell that runs, in per cent of its parameters: the slow tests hold cells to it."""

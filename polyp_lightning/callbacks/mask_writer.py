@@ -1,0 +1,130 @@
+"""Writing predicted masks as images, batch by batch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.utilities import rank_zero_info
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageFilter
+from torch import Tensor
+
+from polyp_lightning.common.errors import DataError
+from polyp_lightning.common.files import written_beside
+from polyp_lightning.data.reading import read_image
+from polyp_lightning.training.module import folders_of_sets
+
+CONTOUR = (0, 255, 160)
+"""The colour of an overlay's contour, RGB: seldom seen in a colon."""
+
+RIM = (0, 0, 0)
+"""The colour around it."""
+
+
+class MaskWriter(BasePredictionWriter):
+    """Writes each predicted mask as ``<name>.png`` with values 0 and 255, at the size of the original image.
+
+    Nothing is kept in memory: call ``trainer.predict(..., return_predictions=False)``. A file is complete or not there.
+    With several predict sets each has a folder of its own.
+
+    Args:
+        output: the folder for the masks; null for ``masks`` in the run's folder.
+        overlay: also write ``overlays/<name>.jpg``: the original image with the contour of the predicted polyps.
+    """
+
+    def __init__(self, output: str | None = None, overlay: bool = False) -> None:
+        super().__init__("batch")
+        self.output = output
+        self.overlay = overlay
+        self._sources: dict[Path, str] = {}
+
+    def folder(self, trainer: Trainer) -> Path:
+        """Where the masks go."""
+        return Path(trainer.default_root_dir) / "masks" if self.output is None else Path(self.output).expanduser()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forgets the names of an earlier run."""
+        self._sources.clear()
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: dict[str, list[Any]],
+        batch_indices: Sequence[int] | None,
+        batch: dict[str, Any],
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Writes the masks of one batch, as :meth:`PolypSegmenter.predict_step` returns them.
+
+        Raises:
+            DataError: two images have the same name, so that one mask would replace the other.
+        """
+        folder = self.folder(trainer) / folders_of_sets(trainer, trainer.predict_dataloaders)[dataloader_idx]
+        for index, (mask, name, path) in enumerate(
+            zip(*(prediction[key] for key in ("mask", "name", "path")), strict=True)
+        ):
+            target = folder / f"{name}.png"
+            self._claim(target, path)
+            pixels = mask.cpu().numpy()
+            _save(Image.fromarray(pixels), target)
+            if self.overlay:
+                frame = read_image(Path(path)) if path else _enlarged(batch["image"][index], pixels.shape)
+                _save(draw_contour(frame, pixels), folder / "overlays" / f"{name}.jpg")
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says where the masks are."""
+        rank_zero_info(f"Masks ({len(self._sources)}): {self.folder(trainer).absolute()}")
+
+    def _claim(self, target: Path, path: str) -> None:
+        other = self._sources.setdefault(target, path)
+        if other != path:
+            msg = (
+                f"{other} and {path} would both be written to {target}. "
+                "Rename one, or predict them separately with another --masks.output."
+            )
+            raise DataError(msg)
+
+
+def draw_contour(frame: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Image.Image:
+    """A frame with the outline of a mask just outside it, about 1/150 of the frame wide, and a black rim of that width.
+
+    In grey the outline is as light as bright mucosa: the rim sets it apart.
+
+    Args:
+        frame: RGB, uint8 (H, W, 3).
+        mask: uint8 (H, W) of 0 and 255.
+
+    Raises:
+        DataError: they differ in size.
+    """
+    if frame.shape[:2] != mask.shape:
+        msg = f"the frame is {frame.shape[:2]} and its mask {mask.shape}; the image changed since it was predicted"
+        raise DataError(msg)
+    picture, inside = Image.fromarray(frame), Image.fromarray(mask)
+    reach = 1 + min(mask.shape) // 150
+    wider = ImageFilter.MaxFilter(2 * reach + 1)
+    within = inside.filter(wider)
+    picture.paste(RIM, mask=ImageChops.subtract(within.filter(wider), within))
+    picture.paste(CONTOUR, mask=ImageChops.subtract(within, inside))
+    return picture
+
+
+def _enlarged(image: Tensor, size: tuple[int, ...]) -> NDArray[np.uint8]:
+    """A frame (3, S, S) that has no file, at its original size: uint8 (H, W, 3)."""
+    resized = F.interpolate(image[None].float(), size, mode="bilinear")[0]
+    pixels: NDArray[np.uint8] = resized.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return np.ascontiguousarray(pixels)
+
+
+def _save(picture: Image.Image, target: Path) -> None:
+    # Without chroma subsampling, which would smear a thin coloured line.
+    options: dict[str, Any] = {"quality": 92, "subsampling": 0} if target.suffix == ".jpg" else {}
+    with written_beside(target) as path:
+        picture.save(path, **options)

@@ -1,0 +1,62 @@
+"""The verb ``export``."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from polyp_lightning.cli.parsing import make_parser
+from polyp_lightning.cli.termination import raise_on_termination
+from polyp_lightning.deploy.bundle import SUFFIXES, model_files, sidecar
+
+
+def main(args: Sequence[str]) -> int:
+    """Runs the verb.
+
+    Args:
+        args: the verb and its options.
+
+    Returns:
+        0.
+
+    Raises:
+        PolypError: a mistake in options or checkpoint.
+    """
+    options = _parser().parse_args(args[1:])
+
+    # Imports PyTorch and Lightning, which the other verbs can do without.
+    from polyp_lightning.deploy.export import ExportOptions, export
+
+    with raise_on_termination():
+        bundle = export(ExportOptions(**vars(options)))
+    if any((options.ckpt_path.absolute().parent.parent / "wandb").glob("run-*")):
+        from polyp_lightning.tracking.artefacts import log_export
+
+        if log_export(options.ckpt_path, [*model_files(bundle.path), sidecar(bundle.path)]):
+            print("W&B: the export is an artefact of its run")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser("export", "Writes a model that runs without this project.")
+    parser.add_argument("--ckpt_path", type=Path, required=True, help="a checkpoint of `fit` or `prune`")
+    parser.add_argument(
+        "--format",
+        choices=list(SUFFIXES),
+        default="onnx",
+        metavar="FORMAT",
+        help=f"{', '.join(SUFFIXES)} (default: %(default)s)",
+    )
+    parser.add_argument("--int8", action="store_true", help="8 bits, calibrated on training frames (onnx, openvino)")
+    parser.add_argument("--image_size", type=int, help="side in pixels, a multiple of 32 (default: as trained)")
+    parser.add_argument("--dynamic_batch", action="store_true", help="take any number of frames at once, not one")
+    parser.add_argument("--output", type=Path, help="the model's file (default: in the run's folder export)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    parser.add_argument("--score", action="store_true", help="score the written file on the test images")
+    parser.add_argument(
+        "--data_root",
+        type=Path,
+        default=Path(os.environ.get("POLYP_DATA") or "datasets"),
+        help="the folder of data sets, for calibration and scores (default: %(default)s)",
+    )
+    return parser

@@ -1,0 +1,175 @@
+"""The verb ``prune``: cut a trained network in one step."""
+
+import sys
+from argparse import ArgumentError
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+from rich.console import Console
+from torch.optim.swa_utils import update_bn
+
+from polyp_lightning.checkpoints.file import write
+from polyp_lightning.cli.parser_errors import explained
+from polyp_lightning.cli.preview_table import preview_table
+from polyp_lightning.cli.short_help import ALL
+from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.common.terminal import show_text
+from polyp_lightning.deploy.timer_by_name import build_timer
+from polyp_lightning.networks.complexity import measure
+from polyp_lightning.pruning import ChannelGraph, assert_exact, drop_dead, remove, trace
+from polyp_lightning.pruning.budget import Allocation, Cost, Limits, chosen_target, preview
+from polyp_lightning.pruning.budget.recipe import Clock, Recipe
+from polyp_lightning.pruning.criteria import Importance, build_criterion
+from polyp_lightning.pruning.graph import Removed
+from polyp_lightning.training.loaded_run import LoadedRun, load_run
+
+_NO_LIMITS = Limits()
+
+
+def prune(
+    ckpt_path: str,
+    target: float = 0.25,
+    target_params: float | None = None,
+    target_gmacs: float | None = None,
+    target_ms: float | None = None,
+    criterion: str = "taylor",
+    options: dict[str, Any] | None = None,
+    allocation: Allocation = "global",
+    limits: Limits = _NO_LIMITS,
+    backend: str = "torch",
+    threads: int = 1,
+    latency_table: str | None = None,
+    batches: int = 16,
+    batch_size: int = 8,
+    recalibration_batches: int = 16,
+    data_root: str | None = None,
+    output: str | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Cut a trained network in one step, without training it.
+
+    Scores are gathered in evaluation mode over a few training batches of the data that the checkpoint was trained on;
+    then the least important filters are removed for good, batch norm is recalibrated, and a checkpoint is written that
+    test, predict, export and ``fit --model.init_from`` take.
+
+    Args:
+        ckpt_path: a checkpoint of fit or prune.
+        target: share of the network's MACs to keep.
+        target_params: in place of target: share of its used parameters to keep.
+        target_gmacs: in place of target: 10⁹ MACs for one image at the checkpoint's image size.
+        target_ms: in place of target: milliseconds per frame, as measured here on the cut network.
+        criterion: what is least important; taylor, taylor_weight, taylor_filter, bn_scale, magnitude_l1, magnitude_l2,
+            fpgm, random, uniform or oracle.
+        options: the criterion's own options by name.
+        allocation: how scores become widths: global, per_cost or optimal.
+        limits: floor, ceiling, rounding and protected layers.
+        backend: where milliseconds are measured: torch, onnxruntime, openvino or openvino-bf16.
+        threads: of the backend.
+        latency_table: file of layer times by which widths are chosen for target_ms, measured where there is none.
+        batches: training batches to score on.
+        batch_size: images in a batch.
+        recalibration_batches: training batches for new batch-norm statistics; 0 leaves the old ones.
+        data_root: the folder of data sets; by default $POLYP_DATA, or datasets/.
+        output: the new checkpoint; by default beside the old one.
+        overwrite: replace an older file.
+        dry_run: show what would be cut, and write nothing.
+    """
+    _check(batches=(batches, 1), batch_size=(batch_size, 1), recalibration_batches=(recalibration_batches, 0))
+    wanted = chosen_target(target, target_params, target_gmacs, target_ms)
+    table = Path(latency_table) if latency_table else None
+    recipe = Recipe(wanted, limits, allocation, lambda: Clock(build_timer(backend, threads), table))
+    judge = build_criterion(criterion, **(options or {}))
+    name = f"pruned-{criterion}-{wanted.unit}{wanted.value:g}.ckpt"
+    goal = Path(output) if output else Path(ckpt_path).with_name(name)
+    if goal.exists() and not (overwrite or dry_run):
+        msg = f"{goal} exists; name another file with --output, or replace it with --overwrite true"
+        raise ConfigError(msg)
+    run = load_run(Path(ckpt_path), data_root, batch_size)
+    net = run.module.net
+    graph = trace(net, (2, 3, run.module.image_size, run.module.image_size))
+    judge.gather(net, graph, run.scored(batches), run.module.loss)
+    scores = judge.importance(net, graph)
+    cut = _Cut(run, graph, scores, recipe.choose(net, graph, scores))
+    if dry_run:
+        clock = recipe.clock() if recipe.clock and wanted.unit == "ms" else None
+        cut.show(clock.cost(net, graph) if clock else None)
+        return
+    facts = {"criterion": criterion, "target": str(wanted), "allocation": allocation, "from": Path(ckpt_path).name}
+    cut.make(recalibration_batches, goal, facts)
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the verb.
+
+    Args:
+        args: the verb and its options.
+
+    Raises:
+        PolypError: a mistake in options, data or checkpoint.
+    """
+    parser = ArgumentParser(
+        prog="python -m polyp_lightning prune", exit_on_error=False, allow_abbrev=False, description=_summary()
+    )
+    parser.add_function_arguments(prune)
+    try:
+        options = parser.instantiate_classes(
+            parser.parse_args(["--help" if argument == ALL else argument for argument in args[1:]])
+        )
+    except ArgumentError as error:
+        raise ConfigError(explained(str(error), set(vars(parser.get_defaults())))) from error
+    prune(**vars(options))
+    return 0
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A choice, to be shown or made."""
+
+    run: LoadedRun
+    graph: ChannelGraph
+    scores: Importance
+    removed: Removed
+
+    def show(self, milliseconds: Cost | None) -> None:
+        """Print what would be cut."""
+        # A pipe has no width of its own; 80 columns would squeeze the names of layers.
+        console = Console(width=None if sys.stdout.isatty() else 140)
+        console.print(preview_table(preview(self.graph, self.scores, self.removed, milliseconds)))
+        console.print("Predicted change: sum of the removed scores, in the criterion's own unit. Nothing was written.")
+
+    def make(self, recalibration_batches: int, goal: Path, facts: dict[str, str]) -> None:
+        """Remove, recalibrate, and write the checkpoint."""
+        run, module = self.run, self.run.module
+        dense, before = measure(module.net, module.image_size), run.val_dice()
+        assert_exact(module.net, self.graph, self.removed, run.one_input())
+        remove(module.net, self.graph, self.removed)
+        dropped = drop_dead(module.net, self.graph)
+        if recalibration_batches:
+            update_bn(run.images(recalibration_batches), module)
+            module.eval()
+        now, after, size = measure(module.net, module.image_size), run.val_dice(), f"{module.image_size}²"
+        write(run.checkpoint(facts), goal)
+        for line in (
+            f"GMACs at {size}: {dense.gmacs:.3f} → {now.gmacs:.3f} ({now.gmacs / dense.gmacs:.1%})",
+            f"parameters: {dense.params_total:,} → {now.params_total:,} ({len(dropped)} unused tensors dropped)",
+            f"val Dice at {size}, without fine-tuning: {before:.4f} → {after:.4f}",
+            f"Checkpoint: {goal}",
+            f"Fine-tune it: python -m polyp_lightning fit --model.init_from {goal} --pruning.target 1",
+        ):
+            show_text(line)
+
+
+def _summary() -> str:
+    """What the verb does, without the list of its options, which the parser shows by itself."""
+    return str(prune.__doc__).partition("Args:")[0]
+
+
+def _check(**counts: tuple[int, int]) -> None:
+    for name, (value, least) in counts.items():
+        if value < least:
+            msg = f"--{name} {value} is too small: at least {least}"
+            raise ConfigError(msg)

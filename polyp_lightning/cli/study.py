@@ -1,0 +1,86 @@
+"""The verb ``study``."""
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from polyp_lightning.cli.parsing import make_parser
+from polyp_lightning.common.terminal import show_text
+from polyp_lightning.study.plan import read_study
+from polyp_lightning.study.results import RESULTS, read_results
+from polyp_lightning.study.runner import Runner
+from polyp_lightning.study.timing import retime
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the verb.
+
+    Args:
+        args: the verb and its options.
+
+    Returns:
+        The exit status: 0 if all runs are done, 1 if some failed.
+
+    Raises:
+        PolypError: a mistake in options or configuration.
+    """
+    options = _parser().parse_args(args[1:])
+    study = read_study(options.config, dict(options.weights))
+    runner, cells = Runner(study, options.out), study.only(options.only)
+    if options.retime:
+        show_text(f"measured {retime(study, options.out)} networks in turns; wrote {options.out / RESULTS}")
+        return 0
+    if not options.dry_run:
+        done = runner.run(cells)
+        _ask_for_times(options.out)
+        return 0 if done else 1
+    for cell in cells:
+        needs = f" (after {', '.join(cell.needs)})" if cell.needs else ""
+        show_text("\n".join([f"{cell.id}{needs}", *(f"  {line}" for line in runner.commands(cell))]))
+    show_text(f"{len(cells)} runs; nothing was run")
+    return 0
+
+
+def _ask_for_times(out: Path) -> None:
+    """Runs side by side leave no time that could be trusted."""
+    path = out / RESULTS
+    untimed = {row.run for row in read_results(path) if math.isnan(row.ms)} if path.is_file() else ()
+    if untimed:
+        show_text(
+            f"{len(untimed)} runs have no milliseconds: the machine had other work. Add --retime when it has none."
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "study",
+        "Runs what a configuration lists; skips what is done, goes on with what was interrupted. May be "
+        "started several times side by side, on machines that share the folder.",
+    )
+    parser.add_argument("--config", type=Path, required=True, help="what to run, such as configs/study.yaml")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/study"), help="the study's folder (default: %(default)s)"
+    )
+    parser.add_argument("--only", metavar="PATTERN", help="the runs whose name matches, such as '*taylor*_s0'")
+    parser.add_argument("--dry_run", action="store_true", help="show the runs and their commands")
+    parser.add_argument(
+        "--retime", action="store_true", help="run nothing; measure all networks' milliseconds anew, in turns"
+    )
+    parser.add_argument(
+        *("--weights", "-w"),
+        action="append",
+        type=_weights,
+        default=[],
+        metavar="ENCODER=FILE",
+        help="a local file in place of an encoder's published imagenet weights",
+    )
+    return parser
+
+
+def _weights(text: str) -> tuple[str, str]:
+    encoder, _, path = text.partition("=")
+    if not Path(path).is_file():
+        msg = f"{text!r}: give ENCODER=FILE, with a file that exists"
+        raise argparse.ArgumentTypeError(msg)
+    return encoder, path

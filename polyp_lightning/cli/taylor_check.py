@@ -1,0 +1,36 @@
+"""The verb ``taylor-check``."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from polyp_lightning.cli.parsing import make_parser
+from polyp_lightning.study.taylor_check import check
+
+
+def main(args: Sequence[str]) -> int:
+    """Runs the verb.
+
+    Args:
+        args: the verb and its options.
+
+    Returns:
+        0.
+
+    Raises:
+        PolypError: a mistake in options, data or checkpoint.
+    """
+    check(**vars(_parser().parse_args(args[1:])))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser("taylor-check", "Draws how well each criterion predicts what removal really does to the loss.")
+    parser.add_argument("--ckpt_path", type=Path, help="a checkpoint of ours; left out, a small network is trained")
+    parser.add_argument("--root", help="the folder of data sets, for the checkpoint's data (else $POLYP_DATA)")
+    parser.add_argument("--images", type=int, default=24, help="the first validation images (default: %(default)s)")
+    parser.add_argument("--components", type=int, default=300, help="removed one by one (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/taylor-check"), help="folder for what is written (default: %(default)s)"
+    )
+    return parser

@@ -1,0 +1,92 @@
+"""The command line: ``python -m polyp_lightning VERB``."""
+
+import sys
+from collections.abc import Callable, Sequence
+from errno import EACCES, EDQUOT, EEXIST, EFBIG, ENOSPC, ENOTDIR, EPERM, EROFS
+from importlib import import_module
+from typing import NamedTuple
+
+from polyp_lightning.cli.short_help import answered
+from polyp_lightning.common.errors import ConfigError, PolypError, nearest
+
+
+class Verb(NamedTuple):
+    """A verb.
+
+    Attributes:
+        module: the file of this folder that runs it.
+        text: what it does, in a few words.
+        options: those that it can't do without.
+    """
+
+    module: str
+    text: str
+    options: str
+
+
+VERBS = {
+    "fit": Verb("fit", "train, and prune while training", ""),
+    "validate": Verb("fit", "Dice and IoU on validation images", "--ckpt_path FILE"),
+    "test": Verb("fit", "all metrics on the test images", "--ckpt_path FILE"),
+    "predict": Verb("fit", "write masks as PNG", "--ckpt_path FILE"),
+    "prune": Verb("prune", "cut a trained network in one step", "--ckpt_path FILE --target 0.25"),
+    "export": Verb("export", "a model that runs on its own", "--ckpt_path FILE --format onnx"),
+    "benchmark": Verb("benchmark", "measure frames per second", "--model FILE"),
+    "stream": Verb("stream", "segment a video, camera or stream", "--model FILE --source VIDEO"),
+    "study": Verb("study", "run a list of trainings and tests", "--config FILE.yaml"),
+    "report": Verb("report", "one page about runs or a study", "RUNS… -o report.html"),
+    "taylor-check": Verb("taylor_check", "is the score what removal does?", "[--ckpt_path FILE]"),
+    "dashboard": Verb("dashboard", "build a W&B workspace", "--entity E --project P"),
+    "data": Verb("data", "fetch or verify a data set", "fetch kvasir | verify kvasir"),
+}
+"""Every verb, in the order in which they are listed."""
+
+# A disk that is full, read-only, over its quota, not ours, or a file where a folder should be.
+_STORAGE = {ENOSPC, EROFS, EDQUOT, EFBIG, EACCES, EPERM, ENOTDIR, EEXIST}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        args: the command line without the program's name; by default that of the process.
+
+    Returns:
+        The exit status: 0, 1 where a frame budget was missed, or 2 for a mistake that is explained on standard error.
+    """
+    arguments = list(sys.argv[1:] if args is None else args)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(usage())
+        return 0
+    if (page := answered(arguments)) is not None:
+        sys.stdout.write(page)
+        return 0
+    try:
+        return _runner(arguments[0])(arguments)
+    except PolypError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except OSError as error:
+        if error.errno not in _STORAGE:
+            raise
+        sys.stderr.write(
+            f"error: nothing can be written: {error}. Files written before are whole. Free some space, or name another "
+            "folder with --trainer.default_root_dir (the run), --data.cache_dir (decoded frames) or --masks.output\n"
+        )
+        return 2
+
+
+def usage() -> str:
+    """The page that lists all verbs."""
+    lines = [f"  {name:<13}{verb.text:<35}{verb.options}".rstrip() for name, verb in VERBS.items()]
+    head = "usage: python -m polyp_lightning VERB [options]   (VERB --help for the options)"
+    return "\n".join([head, "", *lines]) + "\n"
+
+
+def _runner(name: str) -> Callable[[Sequence[str]], int]:
+    """What runs a verb. Imported here: the trainer takes seconds, which ``stream`` and ``benchmark`` do not need."""
+    if name not in VERBS:
+        msg = f"there is no verb {name!r}. {nearest(name, VERBS)} All verbs: {', '.join(VERBS)}"
+        raise ConfigError(msg)
+    runner: Callable[[Sequence[str]], int] = import_module(f"polyp_lightning.cli.{VERBS[name].module}").main
+    return runner

@@ -1,0 +1,52 @@
+"""The errors a user can cause, apart from bugs.
+
+Every message says what was got, what is allowed, and which flag or file to change.
+"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class PolypError(Exception):
+    """A mistake in data, configuration or checkpoint; the command line prints its message without a traceback."""
+
+
+class DataError(PolypError):
+    """A data set on disk is missing, incomplete or not what it claims to be."""
+
+
+class ConfigError(PolypError):
+    """An option has a value that cannot work."""
+
+
+class TrainingError(PolypError):
+    """Training cannot go on, because a loss or a weight is not a finite number."""
+
+
+class PruningError(PolypError):
+    """A cut is impossible or would not be exact."""
+
+
+ANOTHER_CHECKPOINT = "take another one, or start a new run from its weights with --model.init_from"
+"""What to do where a checkpoint's record of its run is damaged."""
+
+
+def listed(names: Sequence[str], limit: int = 5) -> str:
+    """Names the first few of many: ``'a, b, c (3 of 17)'``.
+
+    >>> listed(["a", "b", "c"], limit=2)
+    'a, b (2 of 3)'
+    """
+    shown = ", ".join(str(name) for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown} ({limit} of {len(names)})"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known names closest to a misspelt one, as a phrase for an error message.
+
+    >>> nearest("resnet81", ["resnet18", "vgg11"])
+    'Did you mean resnet18?'
+    """
+    names = {k.lower(): k for k in sorted(known)}
+    close = [names[k] for k in difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)]
+    return f"Did you mean {' or '.join(close)}?" if close else f"Known are {listed(list(names.values()), 12)}."

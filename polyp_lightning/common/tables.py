@@ -1,0 +1,71 @@
+"""Tables on disk: a CSV file whose columns are the fields of a dataclass."""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import astuple, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from polyp_lightning.common.errors import DataError
+from polyp_lightning.common.files import written_beside
+
+Row = TypeVar("Row")
+
+
+def read_rows(path: Path, kind: type[Row]) -> list[Row]:
+    """The rows of a table; an empty number is NaN.
+
+    Args:
+        path: the file.
+        kind: a dataclass whose fields are str, int, float or literals of str.
+
+    Raises:
+        DataError: there is no such file, a column is missing, or a cell holds no number where one belongs.
+    """
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            header = list(reader.fieldnames or [])
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        msg = f"{path} can't be read: {error}; give a file that `study` or `test` has written"
+        raise DataError(msg) from error
+    missing = [name for name in names if name not in header]
+    if missing:
+        msg = f"{path} has no column {', '.join(missing)}; give a file that `study` or `test` has written"
+        raise DataError(msg)
+    return [_row(path, line, kind, row) for line, row in enumerate(rows, 2)]
+
+
+def write_rows(path: Path, kind: type[Any], rows: Iterable[Any]) -> None:
+    """Writes a table; NaN becomes an empty cell, which every program reads as missing."""
+    content = io.StringIO()
+    writer = csv.writer(content, lineterminator="\n")
+    writer.writerow([field.name for field in fields(kind)])
+    writer.writerows([["" if value != value else value for value in astuple(row)] for row in rows])
+    with written_beside(path) as beside:
+        beside.write_text(content.getvalue(), encoding="utf-8", newline="")
+
+
+def _row(path: Path, line: int, kind: type[Row], texts: dict[str, Any]) -> Row:
+    values: dict[str, Any] = {}
+    for field in fields(kind):  # type: ignore[arg-type]
+        text = texts[field.name]
+        try:
+            values[field.name] = _parsed(field.type, text)
+        except (TypeError, ValueError) as error:
+            msg = f"{path}, line {line}: {field.name} is {text!r}, not a number; remove the line and run it again"
+            raise DataError(msg) from error
+    return kind(**values)
+
+
+def _parsed(kind: Any, text: str | None) -> str | int | float:
+    if text is None:
+        raise ValueError
+    if kind is int:
+        return int(text)
+    if kind is float:
+        return float(text) if text else float("nan")
+    return text

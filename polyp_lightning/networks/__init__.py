@@ -1,0 +1,1 @@
+"""Segmentation networks by name, their losses and what they cost."""

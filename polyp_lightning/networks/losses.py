@@ -1,0 +1,100 @@
+"""Training losses, each a function of logits and masks.
+
+Every overlap term here is computed per image and then averaged, with one smoothing pixel in numerator and denominator.
+So a small polyp weighs as much as a large one, and a frame without a polyp has a loss and a gradient that push its
+probabilities down. (smp's own overlap losses sum over the batch and are exactly zero on a batch without a polyp.)
+"""
+
+from collections.abc import Callable
+
+import segmentation_models_pytorch as smp
+import torch.nn.functional as F
+from torch import Tensor
+
+from polyp_lightning.common.errors import ConfigError, nearest
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def dice_bce(logits: Tensor, target: Tensor) -> Tensor:
+    """Dice loss plus binary cross-entropy, equally weighted.
+
+    ``mean_n (1 - (2·Σ p·t + 1) / (Σ p + Σ t + 1)) + BCE``, with p the probabilities and t the mask of image n; the
+    soft Dice of Milletari et al., 2016 (doi 10.1109/3DV.2016.79), with plain sums.
+
+    Args:
+        logits: (N, 1, H, W), any float type.
+        target: (N, 1, H, W), 0 or 1, any type.
+
+    Returns:
+        A float32 scalar ≥ 0.
+    """
+    logits, target = logits.float(), target.float()
+    return (1 - _overlap(logits, target, 0.5, 0.5)).mean() + F.binary_cross_entropy_with_logits(logits, target)
+
+
+def tversky(logits: Tensor, target: Tensor) -> Tensor:
+    """Tversky loss that minds a missed pixel (weight 0.7) more than a false one (weight 0.3).
+
+    ``mean_n (1 - (TP + ½) / (TP + 0.3·FP + 0.7·FN + ½))`` with soft counts; Salehi et al., 2017
+    (doi 10.1007/978-3-319-67389-9_44). Arguments and result as for :func:`dice_bce`.
+    """
+    return (1 - _overlap(logits.float(), target.float(), 0.3, 0.7)).mean()
+
+
+def focal(logits: Tensor, target: Tensor) -> Tensor:
+    """Focal binary cross-entropy, α = 0.25 and γ = 2, averaged over all pixels.
+
+    ``mean (-α_t·(1 - p_t)²·log p_t)``; Lin et al., 2017 (doi 10.1109/ICCV.2017.324), as smp implements it. It has no
+    overlap term. Arguments and result as for :func:`dice_bce`.
+    """
+    value: Tensor = smp.losses.FocalLoss("binary", alpha=0.25, gamma=2.0)(logits.float(), target.float())
+    return value
+
+
+def structure(logits: Tensor, target: Tensor) -> Tensor:
+    """PraNet's structure loss: cross-entropy and IoU, both with more weight at the polyp's border.
+
+    The weight is ``w = 1 + 5·|avg_pool31(t) - t|``; the loss ``mean_n (Σ w·bce / Σ w + 1 - (Σ w·p·t + 1) /
+    (Σ w·(p + t) - Σ w·p·t + 1))``; Fan et al., 2020 (doi 10.1007/978-3-030-59725-2_26). This follows the paper: in its
+    published code an outdated argument makes the cross-entropy term unweighted. Arguments and result as for
+    :func:`dice_bce`.
+    """
+    logits, target = logits.float(), target.float()
+    over = (1, 2, 3)
+    weight = 1 + 5 * (F.avg_pool2d(target, kernel_size=31, stride=1, padding=15) - target).abs()
+    pixels = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    cross_entropy = (weight * pixels).sum(over) / weight.sum(over)
+    probability = logits.sigmoid()
+    intersection = (weight * probability * target).sum(over)
+    union = (weight * (probability + target)).sum(over) - intersection
+    return (cross_entropy + 1 - (intersection + 1) / (union + 1)).mean()
+
+
+LOSSES: dict[str, Loss] = {"dice_bce": dice_bce, "tversky": tversky, "focal": focal, "structure": structure}
+
+
+def build_loss(name: str) -> Loss:
+    """The loss of that name.
+
+    Raises:
+        ConfigError: there is none.
+
+    >>> import torch
+    >>> value = build_loss("dice_bce")(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2))
+    >>> round(value.item(), 4)  # 1 - 5/7 + ln 2
+    0.9789
+    """
+    if name not in LOSSES:
+        msg = f"loss={name!r} is not one of {', '.join(LOSSES)}. {nearest(name, LOSSES)} (--model.loss)"
+        raise ConfigError(msg)
+    return LOSSES[name]
+
+
+def _overlap(logits: Tensor, target: Tensor, false_positive: float, false_negative: float) -> Tensor:
+    """Each image's Tversky index (N,) with half a pixel of smoothing; both weights at ½ make it Dice with one pixel."""
+    over = (1, 2, 3)
+    probability = logits.sigmoid()
+    hit = (probability * target).sum(over)
+    wrong = false_positive * (probability.sum(over) - hit) + false_negative * (target.sum(over) - hit)
+    return (hit + 0.5) / (hit + wrong + 0.5)

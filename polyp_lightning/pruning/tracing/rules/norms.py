@@ -1,0 +1,71 @@
+"""Normalisation layers."""
+
+from typing import Any
+
+from torch import Tensor
+
+from polyp_lightning.pruning.labels import Labels
+from polyp_lightning.pruning.tracing.tracer import Call, Tracer, rule
+
+
+@rule(
+    *("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm", "batch_norm", "_native_batch_norm_legit"),
+    *("_native_batch_norm_legit_no_training", "_batch_norm_with_update", "_batch_norm_no_update"),
+)
+def batch_norm(tracer: Tracer, call: Call) -> Labels:
+    """Per channel: with scale and shift masked the result is 0; without them 0 is mapped to 0."""
+    labels = tracer.get(call.args[0])
+    weight, bias = call.args[1], call.args[2]
+    channels = labels.dims[1]
+    for tensor in call.args[1:5]:
+        if isinstance(tensor, Tensor):
+            channels = tracer.ties.unite(channels, tracer.get(tensor).dims[0])
+    affine = isinstance(weight, Tensor) and isinstance(bias, Tensor)
+    # Without scale and shift, and with the statistics of the batch, 0 everywhere stays 0. With running statistics,
+    # masked to 0 like everything of the channel, it does as well.
+    plain = weight is None and bias is None
+    tracer.ties.freeze(labels.dims[0], *labels.dims[2:])
+    dims = (None, channels, *(None for _ in labels.dims[2:]))
+    return Labels(dims, zero=affine or (plain and labels.zero))
+
+
+@rule("native_layer_norm")
+def layer_norm(tracer: Tracer, call: Call) -> Labels:
+    """Its statistics run over the normalised dimensions, so that no channel can leave without changing the others.
+
+    No exact removal exists: without the channel the mean and variance of the others are taken over fewer values.
+    """
+    labels = tracer.get(call.args[0])
+    normalised, weight, bias = len(call.args[1]), call.args[2], call.args[3]
+    layer = tracer.layer_of(tracer.name_of(weight) if isinstance(weight, Tensor) else None)
+    channels = labels.dims[-1]
+    if "layer_norm" in tracer.inexact and layer is not None and normalised == 1 and channels is not None:
+        for tensor in (weight, bias):
+            if isinstance(tensor, Tensor):
+                channels = tracer.ties.unite(channels, tracer.get(tensor).dims[0])
+        if channels is not None:
+            tracer.trace.inexact.add(layer)
+            return Labels((*labels.dims[:-1], channels), zero=isinstance(bias, Tensor) or labels.zero)
+    tracer.ties.freeze(*labels.dims[-normalised:])
+    tracer.freeze(t for t in (weight, bias) if isinstance(t, Tensor))
+    return Labels(labels.dims[:-normalised] + (None,) * normalised, zero=False)
+
+
+@rule("native_group_norm")
+def group_norm(tracer: Tracer, call: Call) -> Labels | None:
+    """Whole groups go: the statistics of the others stay as they are."""
+    weight, bias, groups = call.args[1], call.args[2], _groups(call.args)
+    if not (isinstance(weight, Tensor) and isinstance(bias, Tensor)) or not tracer.layer_of(tracer.name_of(weight)):
+        return None  # outside of its layer the number of groups is a constant of the code
+    labels = tracer.get(call.args[0])
+    tracer.ties.freeze(labels.dims[0], *labels.dims[2:])
+    channels = labels.dims[1]
+    for tensor in (weight, bias):
+        channels = tracer.ties.unite(channels, tracer.get(tensor).dims[0])
+    if channels is not None:
+        tracer.ties.join_columns(channels.reshape(groups, -1))
+    return Labels((None, channels, *(None for _ in labels.dims[2:])), zero=True)
+
+
+def _groups(args: tuple[Any, ...]) -> int:
+    return int(args[6])

@@ -1,0 +1,130 @@
+"""What lies in the folders that a report is made of."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from polyp_lightning.checkpoints.run_folder import best_checkpoints
+from polyp_lightning.checkpoints.stages import StageRecord
+from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.study.results import RESULTS, Result, read_results
+
+
+@dataclass(frozen=True)
+class FitRun:
+    """What `fit` has left in a folder.
+
+    Attributes:
+        folder: where.
+        stages: the dense one first; empty where nothing is known of them.
+        facts: what the DataModule said of the data.
+        versions: of what wrote the checkpoint.
+        config: every option; empty where the run was started from Python.
+        best: the checkpoint of the best epoch, by stage.
+    """
+
+    folder: Path
+    stages: list[StageRecord] = field(default_factory=list)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    best: Mapping[int, Path] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.resolve().name
+
+    def option(self, part: str, name: str) -> Any:
+        """The value of an option such as ``model.arch``; None where it is not known."""
+        values = self.config.get(part)
+        return values.get(name) if isinstance(values, Mapping) else None
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study has left in a folder: one row for each run and test set."""
+
+    folder: Path
+    rows: list[Result]
+
+
+def read_source(folder: Path) -> FitRun | Study:
+    """What a folder holds.
+
+    Raises:
+        ConfigError: neither `fit` nor a study has written it, or a checkpoint in it is damaged.
+        DataError: its table is damaged.
+    """
+    if (folder / RESULTS).is_file():
+        return Study(folder, read_results(folder))
+    if not any((folder / name).exists() for name in ("checkpoints", "pareto.csv")):
+        what = "there is no such folder" if not folder.exists() else "it holds neither"
+        msg = (
+            f"{folder} can't be reported on: {what}; name a folder that `fit` has written (with checkpoints/ or "
+            f"pareto.csv) or one of a study (with {RESULTS})"
+        )
+        raise ConfigError(msg)
+    return _fit_run(folder)
+
+
+def _fit_run(folder: Path) -> FitRun:
+    best = best_checkpoints(folder / "checkpoints")
+    newest = next((path for path in (folder / "checkpoints" / "last.ckpt", *best.values()) if path.is_file()), None)
+    config = folder / "config.yaml"
+    loaded = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else None
+    options = loaded if isinstance(loaded, dict) else {}
+    if newest is None:
+        table = folder / "pareto.csv"
+        return FitRun(folder, table_stages(table) if table.is_file() else [], config=options)
+    stages, facts, versions = inside(newest)
+    return FitRun(folder, stages, facts, versions, options, best)
+
+
+def inside(checkpoint: Path) -> tuple[list[StageRecord], dict[str, Any], dict[str, str]]:
+    """A checkpoint's stages, facts of the data and versions.
+
+    Raises:
+        ConfigError: it is damaged or of another program.
+    """
+    # Takes Lightning along, seconds that a study's table alone does not need.
+    from polyp_lightning.checkpoints.record import read, record_of
+
+    stored = read(checkpoint, "RUNS")
+    own = record_of(stored)
+    states = [state for name, state in stored.get("callbacks", {}).items() if "Pruning" in name]
+    history = states[0].get("history", []) if states else []
+    return [StageRecord.from_dict(row) for row in history], dict(own.get("data", {})), dict(own.get("versions", {}))
+
+
+def table_stages(path: Path) -> list[StageRecord]:
+    """The stages of a ``pareto.csv``, without their widths.
+
+    Raises:
+        ConfigError: it is no such table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [_stage(row) for row in csv.DictReader(file)]
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"{path} is no table of stages ({error}); remove it, or name another run"
+        raise ConfigError(msg) from error
+
+
+def _stage(row: Mapping[str, str]) -> StageRecord:
+    dice = {key: float(row[key]) if row[key] else None for key in row if key.startswith("dice_")}
+    return StageRecord(
+        stage=int(row["stage"]),
+        epoch=int(row["epoch"]),
+        gmacs=float(row["gmacs"]),
+        share=float(row["share"]),
+        params=int(row["params"]),
+        widths={},
+        layers={},
+        removed=int(row["removed"]),
+        **dice,
+    )

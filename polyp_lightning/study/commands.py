@@ -1,0 +1,165 @@
+"""The commands that make a run of a study: existing verbs with their options, nothing of its own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from polyp_lightning.checkpoints.run_folder import best_checkpoints
+from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.pruning.criteria import CRITERIA
+from polyp_lightning.study.plan import Cell, Study
+
+_QUIET = {"trainer.enable_progress_bar": False}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command.
+
+    Attributes:
+        name: unique in its run.
+        arguments: the verb and its options.
+        folder: where a ``fit`` leaves its checkpoints, so that it can go on after an interruption; None for others.
+    """
+
+    name: str
+    arguments: list[str]
+    folder: Path | None = None
+
+
+def training_steps(study: Study, cell: Cell, folder: Path, sources: Mapping[str, Path]) -> list[Step]:
+    """What trains a run; the last step leaves the network to be tested in ``folder``.
+
+    Args:
+        study: its epochs and further options.
+        cell: the run.
+        folder: of the run.
+        sources: the checkpoints of the cells that it needs, by id.
+    """
+    options = _options(study, cell)
+    times, dense = study.times, {"pruning.target": 1.0}
+    if cell.kind == "dense":
+        return [_fit("fit", folder, options | dense)]
+    if cell.kind == "scratch":
+        origin = {"model.architecture_from": sources[cell.needs[0]]}
+        return [_fit("fit", folder, options | dense | origin)]
+    if cell.schedule == "during":
+        taught = {"model.distill_from": sources[cell.needs[0]]} if cell.distill else {}
+        cuts = {"pruning.target": cell.target, "pruning.start": times.start, "pruning.end": times.end}
+        return [_fit("fit", folder, options | cuts | _criterion(cell, "pruning.") | taught)]
+    before, pruned = folder / "before", folder / "pruned.ckpt"
+    tail = {
+        "trainer.max_epochs": times.epochs - times.oneshot,
+        "model.init_from": pruned,
+        "model.encoder_weights": None,
+    }
+    return [
+        _fit("before", before, options | dense | {"trainer.max_epochs": times.oneshot}),
+        Step("prune", ["prune", *_flags(_prune_options(cell, before, pruned))]),
+        _fit("fit", folder, options | dense | tail),
+    ]
+
+
+def test_steps(cell: Cell, folder: Path) -> list[tuple[Step, Path]]:
+    """What tests a run, with the folders that the scores go to: on its own data set, then on others."""
+    checkpoint = best_checkpoint(folder)
+    workers = {key: cell.data.options[key] for key in ("num_workers", "batch_size") if key in cell.data.options}
+    common = {"ckpt_path": checkpoint, "trainer.logger": False, **_QUIET}
+    cross = [({"name": name, **workers}, folder / "cross" / name) for name in cell.data.cross]
+    return [
+        (
+            Step(
+                f"test-{data['name']}",
+                ["test", *_flags(common | _prefixed("data.", data) | {"trainer.default_root_dir": where})],
+            ),
+            where,
+        )
+        for data, where in [(cell.data.options, folder), *cross]
+    ]
+
+
+def best_checkpoint(folder: Path) -> Path:
+    """The checkpoint with the best validation Dice among those of the smallest network: one per stage is kept.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    best = next(iter(best_checkpoints(folder / "checkpoints").values()), None)
+    if best is None:
+        msg = f"{folder} holds no checkpoint of a stage: its training did not get to the end of an epoch"
+        raise ConfigError(msg)
+    return best
+
+
+def resumed(step: Step) -> Step:
+    """The step as it goes on after an interruption; itself where there is nothing to go on with."""
+    last = step.folder / "checkpoints" / "last.ckpt" if step.folder else None
+    if last is None or not last.is_file():
+        return step
+    return Step(step.name, ["fit", *_flags({"ckpt_path": last, "trainer.default_root_dir": step.folder})], step.folder)
+
+
+def _options(study: Study, cell: Cell) -> dict[str, Any]:
+    """Options of every ``fit`` of a cell; those of the configuration win."""
+    net = cell.net
+    return {
+        "seed_everything": cell.seed,
+        **_prefixed("data.", {"seed": cell.seed, **cell.data.options}),
+        **{"model.arch": net.arch, "model.encoder": net.encoder, "model.encoder_weights": net.encoder_weights},
+        "trainer.max_epochs": study.times.epochs,
+        **_QUIET,
+        **study.fit,
+    }
+
+
+def _criterion(cell: Cell, prefix: str) -> dict[str, Any]:
+    """The criterion; one that draws random numbers draws others for each seed."""
+    if cell.judge is None:
+        return {}
+    options = dict(cell.judge.options)
+    if "seed" in signature(CRITERIA[cell.judge.criterion]).parameters:
+        options = {"seed": cell.seed} | options
+    return {f"{prefix}criterion": cell.judge.criterion, **({f"{prefix}options": options} if options else {})}
+
+
+def _prune_options(cell: Cell, before: Path, output: Path) -> dict[str, Any]:
+    data = cell.data.options
+    found = {"ckpt_path": best_checkpoint_or_pattern(before), "target": cell.target, **_criterion(cell, "")}
+    root = {"data_root": data["root"]} if "root" in data else {}
+    # Written again where a run was cut off after it.
+    return {**found, **root, "batch_size": data.get("batch_size", 8), "output": output, "overwrite": True}
+
+
+def best_checkpoint_or_pattern(folder: Path) -> Path:
+    """The checkpoint of a training that is over, or how one still to come will be called."""
+    try:
+        return best_checkpoint(folder)
+    except ConfigError:
+        return folder / "checkpoints" / "stage….ckpt"
+
+
+def _fit(name: str, folder: Path, options: Mapping[str, Any]) -> Step:
+    return Step(name, ["fit", *_flags({**options, "trainer.default_root_dir": folder})], folder)
+
+
+def _prefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}{key}": value for key, value in values.items()}
+
+
+def _flags(options: Mapping[str, Any]) -> list[str]:
+    """Options as the verbs take them: ``--name=value``, and ``--name.key=value`` for each of a table."""
+    flags = []
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            flags += _flags({f"{name}.{key}": one for key, one in value.items()})
+        else:
+            flags.append(f"--{name}={_text(value)}")
+    return flags
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)

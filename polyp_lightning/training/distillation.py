@@ -1,0 +1,82 @@
+"""Distillation: a pruned network also learns what a dense one would have said.
+
+Hinton, Vinyals and Dean, 2015 (arXiv:1503.02531), for one class a pixel: the teacher's probabilities are soft targets.
+Without a temperature: a probability of polyp has no other wrong answers whose small probabilities it would bring out.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from polyp_lightning.checkpoints.trained import load_net
+from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.networks.build import normalised, per_channel
+
+
+def divergence(logits: Tensor, teacher: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of a network's probabilities from its teacher's, averaged over all pixels.
+
+    ``mean q·log(q / p) + (1 - q)·log((1 - q) / (1 - p))``, with p the network's probability of polyp and q the
+    teacher's, in nats. Its gradient is that of the cross-entropy with q as target; unlike that, it is 0 where the two
+    agree.
+
+    Args:
+        logits: of the network, (N, 1, H, W), any float type.
+        teacher: likewise of the teacher; no gradient flows into it.
+
+    Returns:
+        A float32 scalar ≥ 0.
+
+    >>> divergence(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)).item()
+    0.0
+    """
+    logits, teacher = logits.float(), teacher.detach().float()
+    soft = teacher.sigmoid()
+    entropy = F.binary_cross_entropy_with_logits(teacher, soft)
+    # Rounding must not make it negative.
+    return (F.binary_cross_entropy_with_logits(logits, soft) - entropy).clamp_min(0)
+
+
+class Teacher:
+    """A trained network, frozen and in evaluation mode. It is no module, so that no checkpoint or trace meets it.
+
+    Args:
+        path: a checkpoint, of any architecture.
+        weight: w in ``(1 - w)·task loss + w·divergence``, between 0 and 1.
+        image_size: side of the images that it will see.
+
+    Raises:
+        ConfigError: the weight is out of range, or the file is no checkpoint or of another image size.
+    """
+
+    def __init__(self, path: str, weight: float, image_size: int) -> None:
+        if not 0 < weight <= 1:
+            msg = f"distill_weight={weight} must be above 0 and at most 1 (--model.distill_weight)"
+            raise ConfigError(msg)
+        trained = load_net(Path(path).expanduser(), "--model.distill_from")
+        if trained.image_size != image_size:
+            msg = (
+                f"the teacher was trained at {trained.image_size}², this run is at {image_size}²; set "
+                "--data.image_size, or take another --model.distill_from"
+            )
+            raise ConfigError(msg)
+        self.weight = weight
+        self.net: nn.Module = trained.net.requires_grad_(False).to(memory_format=torch.channels_last)
+        self._mean, self._std = per_channel(trained.mean), per_channel(trained.std)
+
+    def to(self, device: torch.device) -> None:
+        """Moves the network."""
+        self.net = self.net.to(device)
+        self._mean, self._std = self._mean.to(device), self._std.to(device)
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor) -> Tensor:
+        """Logits (N, 1, H, W) of RGB images (N, 3, H, W) with values in 0 … 255."""
+        logits: Tensor = self.net(normalised(image, self._mean, self._std))
+        return logits
+
+    def mixed(self, task: Tensor, logits: Tensor, image: Tensor) -> Tensor:
+        """The loss of a batch: the task's and the divergence from what this network says of the same images."""
+        return (1 - self.weight) * task + self.weight * divergence(logits, self(image))

@@ -1,0 +1,429 @@
+"""Training, evaluation and prediction of one segmentation network, as a LightningModule."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.plugins import DoublePrecision
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+
+from polyp_lightning.checkpoints.record import (
+    KEY,
+    as_flags,
+    read,
+    record,
+    record_of,
+    restore_rng,
+    with_weights,
+    with_widths,
+)
+from polyp_lightning.common.errors import ConfigError, TrainingError, listed
+from polyp_lightning.metrics import PerImageDice, PerImageIoU, binarise, evaluation_metrics
+from polyp_lightning.networks.build import ArchOptions, build_net, normalisation, normalised, per_channel
+from polyp_lightning.networks.losses import build_loss
+from polyp_lightning.training.distillation import Teacher
+from polyp_lightning.training.gradient_scaler import prepare_for_scaler
+from polyp_lightning.training.optimizer import build_optimizer
+from polyp_lightning.training.resume_checks import check_resumable, check_same_optimizer, drop_progress, rehearse
+from polyp_lightning.training.watch import cuts_to_come, set_names
+
+Batch = dict[str, Any]
+
+
+class PolypSegmenter(LightningModule):
+    """A segmentation network with its loss, metrics and optimizer; takes the batches of ``PolypDataModule``.
+
+    Logged at network resolution: ``train/loss``, ``val/loss``, ``val/dice``, ``val/iou``; at the original resolution:
+    ``test/…``, see :func:`~polyp_lightning.metrics.evaluation_metrics`, and ``test/<name>/…`` where there are several
+    test sets. A checkpoint holds the network's shapes, so that a pruned one loads like any other.
+
+    Args:
+        arch: an architecture of segmentation_models_pytorch, such as Unet, FPN or DeepLabV3Plus.
+        encoder: an encoder of segmentation_models_pytorch, such as resnet18 or timm-tf_efficientnet_lite0.
+        encoder_weights: imagenet (downloaded), the path of a file with the encoder's state dict, or null (random).
+        init_from: a checkpoint to start from: its weights and widths, pruned or not, and nothing else of it.
+        architecture_from: a checkpoint whose widths to take, with random weights: a pruned architecture from scratch.
+        resume_optimizer: when a run is resumed, take up its optimizer's state and learning-rate schedule; otherwise
+            both start afresh, the schedule over the steps that are left.
+        loss: one of dice_bce, tversky, focal, structure.
+        lr: the learning rate; without a scheduler of your own, the peak of the one-cycle schedule.
+        optimizer: makes the optimizer from the parameters; its learning rate is then set to ``lr``, except in groups
+            of parameters that have one of their own.
+        lr_scheduler: makes a scheduler, stepped once an epoch, from the optimizer; null for one cycle over all steps.
+        image_size: side of the square images in pixels, a multiple of 32; the same as the data's.
+        compile_net: backend of ``torch.compile`` for the fit, such as inductor; null runs the network as it is. The
+            epochs that are scored run uncompiled, see :mod:`polyp_lightning.pruning.compiled`.
+        distill_from: a checkpoint of a teacher, as a rule the dense network; it takes part in the tail, the epochs
+            after the last cut: before it, filters are scored by the task's gradient alone, and there is less to win
+            back. A run without cuts is all tail.
+        distill_weight: w in the loss of the tail, (1 - w)·loss + w·divergence from the teacher.
+        arch_options: widths and depth of the architecture by smp's names, such as
+            ``{decoder_pyramid_channels: 64, decoder_segmentation_channels: 32}`` for FPN; null for smp's defaults.
+
+    Attributes:
+        net: the network: normalised float images (N, 3, S, S) to logits (N, 1, S, S). A cut changes it in place.
+
+    Raises:
+        ConfigError: an option has a value that can't work.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        arch: str = "Unet",
+        encoder: str = "resnet18",
+        encoder_weights: str | None = None,
+        loss: str = "dice_bce",
+        lr: float = 1e-3,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        image_size: int = 96,
+        init_from: str | None = None,
+        resume_optimizer: bool = True,
+        compile_net: str | None = None,
+        architecture_from: str | None = None,
+        distill_from: str | None = None,
+        distill_weight: float = 0.5,
+        arch_options: ArchOptions | None = None,
+    ) -> None:
+        super().__init__()
+        _check(lr, image_size)
+        # Callables don't load with weights_only=True, and where a run started from matters to that run alone.
+        self.save_hyperparameters("arch", "encoder", "encoder_weights", "loss", "lr", "image_size", "arch_options")
+        self.init_from, self.architecture_from = init_from, architecture_from
+        self.resume_optimizer, self.compile_net = resume_optimizer, compile_net
+        self._resumed: dict[str, Any] = {}
+        self.arch, self.encoder, self.lr, self.image_size = arch, encoder, lr, image_size
+        self.arch_options = arch_options
+        self.loss = build_loss(loss)
+        self.make_optimizer, self.make_lr_scheduler = optimizer, lr_scheduler
+        self.net = _channels_last(self._started(encoder_weights))
+        self.teacher = Teacher(distill_from, distill_weight, image_size) if distill_from is not None else None
+        mean, std = normalisation(encoder)
+        self.register_buffer("mean", per_channel(mean), persistent=False)
+        self.register_buffer("std", per_channel(std), persistent=False)
+        self.val_dice, self.val_iou = PerImageDice(), PerImageIoU()
+        self.test_scores, self.test_names = nn.ModuleList(), [""]
+
+    def _started(self, encoder_weights: str | None) -> nn.Module:
+        """The network with its first weights: random, of the encoder, or of a checkpoint, or with its widths only."""
+        given = {f"--model.{name}": path for name, path in self._origins().items() if path is not None}
+        if not given:
+            return self._build(encoder_weights)
+        if len(given) > 1 or encoder_weights is not None:
+            flags = [*given, *(["--model.encoder_weights"] if encoder_weights is not None else [])]
+            msg = f"both {' and '.join(flags)} name what to start from; give one of them"
+            raise ConfigError(msg)
+        ((flag, path),) = given.items()
+        stored = read(Path(path).expanduser(), flag)
+        self._check_same_net(stored)
+        begin = with_weights if self.init_from else with_widths
+        return begin(self._build(None), stored)
+
+    def _build(self, encoder_weights: str | None) -> nn.Module:
+        return build_net(self.arch, self.encoder, encoder_weights, self.arch_options)
+
+    def _origins(self) -> dict[str, str | None]:
+        """The checkpoints that a new run may begin from, by option."""
+        return {"init_from": self.init_from, "architecture_from": self.architecture_from}
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (N, 1, H, W) of RGB images (N, 3, H, W) with values in 0 … 255, uint8 or float."""
+        logits: Tensor = self.net(self.network_input(image))
+        return logits
+
+    def network_input(self, image: Tensor) -> Tensor:
+        """What :attr:`net` takes, of RGB images (N, 3, H, W) with values in 0 … 255: normalised, channels last."""
+        return normalised(image, self.mean, self.std)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer with learning rate ``lr``, and its schedule.
+
+        A group of parameters to which the optimizer's maker gave a learning rate of its own keeps it.
+        """
+        optimizer = build_optimizer(self.make_optimizer, [p for p in self.parameters() if p.requires_grad])
+        for group in optimizer.param_groups:
+            group["lr"] = self.lr if group["lr"] == optimizer.defaults["lr"] else group["lr"]
+        prepare_for_scaler(self.trainer, optimizer)
+        if self.make_lr_scheduler is None:
+            cycle = self._one_cycle(optimizer)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+        scheduler = self.make_lr_scheduler(optimizer)
+        if isinstance(scheduler, ReduceLROnPlateau) and scheduler.mode != "max":
+            msg = "ReduceLROnPlateau follows val/dice here: give it mode=max (--model.lr_scheduler.mode max)"
+            raise ConfigError(msg)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "epoch", "monitor": "val/dice"},
+        }
+
+    def _one_cycle(self, optimizer: Optimizer) -> OneCycleLR:
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            msg = (
+                "the one-cycle schedule needs an end: set --trainer.max_epochs, or choose another --model.lr_scheduler"
+            )
+            raise ConfigError(msg)
+        steps -= self._steps_done()
+        cycled = "momentum" in optimizer.defaults or "betas" in optimizer.defaults
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        return OneCycleLR(optimizer, max_lr=peaks, total_steps=max(int(steps), 1), cycle_momentum=cycled)
+
+    def _steps_done(self) -> int:
+        """Steps of a resumed run that a fresh schedule does not cover."""
+        return 0 if self.resume_optimizer else int(self._resumed.get("global_step", 0))
+
+    def on_fit_start(self) -> None:
+        """Compiles the network, which a checkpoint may have replaced until now; sends the teacher after it.
+
+        Raises:
+            ConfigError: the states that a run is to go on with are none of this run's optimizer or schedule.
+        """
+        states, schedules = (self._resumed.pop(key, None) for key in ("optimizer_states", "lr_schedulers"))
+        if states is not None and self.resume_optimizer:
+            check_same_optimizer(self.trainer, self._resumed[KEY].get("optimizers"), states)
+            rehearse(self.trainer, states, schedules or [], self._resumed["global_step"])
+        if self.teacher is not None:
+            self.teacher.to(self.device)
+        if self.compile_net is not None:
+            self.net.compile(backend=self.compile_net)
+
+    def on_train_start(self) -> None:
+        """Takes up the random numbers; refuses to go on beyond the end of a checkpoint's one-cycle schedule.
+
+        Raises:
+            ConfigError: the run is to be longer than the one that wrote the checkpoint.
+        """
+        restore_rng(self._resumed.get(KEY, {}))
+        steps = self.trainer.estimated_stepping_batches - self._steps_done()
+        for scheduler in (config.scheduler for config in self.trainer.lr_scheduler_configs):
+            if isinstance(scheduler, OneCycleLR) and scheduler.total_steps < steps:
+                msg = (
+                    f"the checkpoint's one-cycle schedule ends after {scheduler.total_steps} steps, but this run has "
+                    f"{steps}: keep --trainer.max_epochs, start the schedule afresh with --model.resume_optimizer "
+                    "false, or choose another --model.lr_scheduler in the first run"
+                )
+                raise ConfigError(msg)
+
+    def on_train_epoch_start(self) -> None:
+        """Begins a resumed run's first epoch of data again.
+
+        Worker processes began it before Lightning told the sampler which epoch it is, and a cut has read from it.
+        """
+        loop = self.trainer.fit_loop
+        if loop.is_resuming and loop._data_fetcher is not None:
+            iter(loop._data_fetcher)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch, logged as ``train/loss`` (epoch's mean) and ``train/loss_step``.
+
+        Raises:
+            TrainingError: the loss is not finite; it names the batch's images. Nothing has been learnt from them yet.
+        """
+        logits = self(batch["image"])
+        loss = self.loss(logits, batch["mask"])
+        if self.teacher is not None and not cuts_to_come(self.trainer):
+            loss = self.teacher.mixed(loss, logits, batch["image"])
+        _check_finite(loss, batch)
+        size = len(batch["image"])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=size)
+        self.log("train/loss_step", loss, on_step=True, on_epoch=False, batch_size=size)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Loss, Dice and IoU at network resolution."""
+        logits = self(batch["image"])
+        probability, mask, size = logits.float().sigmoid(), batch["mask"], len(logits)
+        self.val_dice.update(probability, mask)
+        self.val_iou.update(probability, mask)
+        self.log("val/loss", self.loss(logits, mask), sync_dist=True, batch_size=size)
+        self.log("val/dice", self.val_dice, prog_bar=True, batch_size=size)
+        self.log("val/iou", self.val_iou, batch_size=size)
+
+    def on_test_epoch_start(self) -> None:
+        """Sets up one collection of metrics for each test set.
+
+        Raises:
+            ConfigError: there are several processes: the last batches are filled up, and images counted twice.
+        """
+        if self.trainer.world_size > 1:
+            msg = (
+                f"test counts each image once and so runs in one process, got {self.trainer.world_size}; set "
+                "--trainer.devices 1"
+            )
+            raise ConfigError(msg)
+        self.test_names = folders_of_sets(self.trainer, self.trainer.test_dataloaders)
+        self.test_scores = nn.ModuleList(evaluation_metrics() for _ in self.test_names).to(self.device)
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, list[Any]]:
+        """Adds the images of a batch, at their original sizes, to the metrics of their test set.
+
+        Returns:
+            ``name`` of each image, and ``scores``, its own metrics by name.
+        """
+        masks = batch["original_mask"]
+        sizes = [(mask.shape[0], mask.shape[1]) for mask in masks]
+        found = zip(self._probabilities(batch["image"], sizes), masks, strict=True)
+        # Called, a collection of metrics accumulates, and returns the values of what it was given alone.
+        scores = [self._scores(dataloader_idx)([one], [mask]) for one, mask in found]
+        return {
+            "name": batch["name"],
+            "scores": [{key: float(value) for key, value in values.items()} for values in scores],
+        }
+
+    def on_test_epoch_end(self) -> None:
+        """Logs ``test/<metric>``, or ``test/<test set>/<metric>`` where there are several."""
+        for index, name in enumerate(self.test_names):
+            prefix = f"test/{name}" if name else "test"
+            self.log_dict({f"{prefix}/{key}": value for key, value in self._scores(index).compute().items()})
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, list[Any]]:
+        """The masks of a batch: ``mask`` as of :meth:`predict_masks`, with ``name`` and ``path`` of the inputs."""
+        return {"mask": self.predict_masks(batch), "name": batch["name"], "path": batch["path"]}
+
+    @torch.no_grad()
+    def predict_masks(self, batch: Batch) -> list[Tensor]:
+        """Predicts the masks of images at their original sizes; layers are in evaluation mode meanwhile.
+
+        Args:
+            batch: ``image``, RGB (N, 3, S, S) in 0 … 255, and ``size``, the original (height, width) of each.
+
+        Returns:
+            For each image a uint8 mask (H, W), 255 on polyps and 0 elsewhere, on the module's device.
+        """
+        with _evaluating(self):
+            probabilities = self._probabilities(batch["image"].to(self.device), batch["size"])
+        return [binarise(probability).to(torch.uint8) * 255 for probability in probabilities]
+
+    def _probabilities(self, image: Tensor, sizes: list[tuple[int, int]]) -> list[Tensor]:
+        """Probabilities (H, W) in float32 at the given sizes: the logits are resized, not the probabilities."""
+        logits = self(image).float().split(1)
+        resized = (F.interpolate(one, size, mode="bilinear") for one, size in zip(logits, sizes, strict=True))
+        return [one[0, 0].sigmoid() for one in resized]
+
+    def _scores(self, index: int) -> Any:
+        return self.test_scores[index]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the network's shapes, what it was trained on and with; drops the wish for pretrained weights.
+
+        The checkpoint has its own weights: loading it must not download others first.
+        """
+        datamodule: Any = getattr(self._trainer, "datamodule", None)
+        optimizers = self._trainer.optimizers if self._trainer is not None else []
+        parameters = dict(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, self.hparams))
+        start = {"encoder_weights": parameters.get("encoder_weights"), **self._origins()}
+        checkpoint[KEY] = record(self.net, datamodule, start, optimizers)
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**parameters, "encoder_weights": None}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Gives the network the shapes and weights of the checkpoint's.
+
+        The network is made afresh, so that a dense checkpoint loads into a module that has been pruned meanwhile.
+
+        Raises:
+            ConfigError: the checkpoint is of another program, version or architecture, its parts do not fit each
+                other, or it is to be resumed and holds weights only.
+            PruningError: its plan is damaged or of another architecture.
+        """
+        self._check_same_net(checkpoint)
+        net = with_weights(self._build(None), checkpoint)
+        like = next(self.net.parameters())
+        # Lightning loads the weights before it makes the module double, which would round them.
+        double = self._trainer is not None and isinstance(self._trainer.precision_plugin, DoublePrecision)
+        dtype = torch.float64 if double else like.dtype
+        self.net = _channels_last(net.to(device=like.device, dtype=dtype)).train(self.net.training)
+        if self._trainer is None:
+            return
+        if self._trainer.state.fn == TrainerFn.FITTING:
+            self._prepare_resume(checkpoint)
+        else:
+            drop_progress(checkpoint, self._trainer)
+
+    def _prepare_resume(self, checkpoint: dict[str, Any]) -> None:
+        check_resumable(checkpoint, self.trainer)
+        if not self.resume_optimizer:
+            # Lightning restores as many of each as it finds.
+            checkpoint["optimizer_states"], checkpoint["lr_schedulers"] = [], []
+        self._resumed = {key: checkpoint[key] for key in (KEY, "global_step", "optimizer_states", "lr_schedulers")}
+
+    def _check_same_net(self, checkpoint: Mapping[str, Any]) -> None:
+        record_of(checkpoint)
+        # Says what is damaged.
+        as_flags(checkpoint)
+        stored = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY) or {}
+        wanted = (self.arch, self.encoder, dict(self.arch_options or {}))
+        found = (
+            stored.get("arch", self.arch),
+            stored.get("encoder", self.encoder),
+            dict(stored.get("arch_options") or {}),
+        )
+        if (str(found[0]).lower(), *found[1:]) != (wanted[0].lower(), *wanted[1:]):
+            msg = (
+                f"the checkpoint holds {_named(*found)}, but {_named(*wanted)} was asked for; set --model.arch, "
+                "--model.encoder and --model.arch_options to the checkpoint's, or use load_from_checkpoint"
+            )
+            raise ConfigError(msg)
+
+
+def _named(arch: str, encoder: str, options: ArchOptions) -> str:
+    return f"{arch} with {encoder}{f' and {options}' if options else ''}"
+
+
+def folders_of_sets(trainer: Trainer, loaders: Any) -> list[str]:
+    """The names of test or predict sets where there are several; ``[""]`` for a single one."""
+    names = set_names(trainer, loaders)
+    return names if len(names) > 1 else [""]
+
+
+def _check(lr: float, image_size: int) -> None:
+    if not lr > 0:
+        msg = f"lr={lr} must be positive (--model.lr)"
+        raise ConfigError(msg)
+    if image_size < 32 or image_size % 32:
+        msg = (
+            f"image_size={image_size} must be a multiple of 32: encoders halve the image five times (--data.image_size)"
+        )
+        raise ConfigError(msg)
+
+
+def _check_finite(loss: Tensor, batch: Batch) -> None:
+    if torch.isfinite(loss):
+        return
+    image = batch["image"]
+    what = "the images hold numbers that are not finite" if not image.isfinite().all() else "check them and their masks"
+    files = [str(path) for path in batch.get("path", []) if path] or [str(name) for name in batch.get("name", [])]
+    msg = (
+        f"the training loss is {loss.item()} for the batch of {listed(files, 16) or 'unnamed images'}: {what}, or "
+        "lower --model.lr. Nothing was learnt from this batch, and the last checkpoint is from before; go on from it "
+        "with --ckpt_path last"
+    )
+    raise TrainingError(msg)
+
+
+def _channels_last(net: nn.Module) -> nn.Module:
+    """The network in the memory format that halves the time of its convolutions on a CPU."""
+    return net.to(memory_format=torch.channels_last)
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Every layer in evaluation mode, and afterwards in the mode it had."""
+    training = [layer for layer in module.modules() if layer.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for layer in training:
+            layer.training = True
