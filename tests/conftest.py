@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from fake_data import every_name, write_pairs
 
 
 @pytest.fixture
@@ -21,3 +22,13 @@ def real_data() -> Path:
     if not root or not (Path(root) / "Kvasir-SEG").is_dir():
         pytest.skip("set POLYP_DATA to the folder that holds Kvasir-SEG/ and CVC-ClinicDB/ to run this test")
     return Path(root)
+
+
+@pytest.fixture(scope="session")
+def kvasir_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Kvasir-SEG's layout and names with other pixels."""
+    root = tmp_path_factory.mktemp("kvasir")
+    home = root / "Kvasir-SEG"
+    write_pairs(home / "images", home / "masks", every_name("kvasir-880-120"), ".jpg")
+    (home / "kavsir_bboxes.json").write_text("{}")
+    return root

@@ -59,7 +59,7 @@ def test_fetch__other_bytes_are_not_kept(
     (tmp_path / "made/Kvasir-SEG/images/b.jpg").write_bytes(b"other")
     (tmp_path / "made/Kvasir-SEG/masks/c.jpg").unlink()
     _sends(monkeypatch, Path(shutil.make_archive(str(tmp_path / "other"), "zip", tmp_path / "made")))
-    assert main(["data", "fetch", "kvasir", "--root", str(tmp_path / "root")]) == 1
+    assert main(["data", "fetch", "kvasir", "--root", str(tmp_path / "root")]) == 2
     told = capsys.readouterr().err
     assert "1 differ: images/b.jpg" in told
     assert "1 are missing: masks/c.jpg" in told
@@ -72,7 +72,7 @@ def test_fetch__no_archive(
 ) -> None:
     (tmp_path / "page.zip").write_bytes(content)
     _sends(monkeypatch, tmp_path / "page.zip")
-    assert main(["data", "fetch", "kvasir", "--root", str(tmp_path / "root")]) == 1
+    assert main(["data", "fetch", "kvasir", "--root", str(tmp_path / "root")]) == 2
     assert "no intact archive" in capsys.readouterr().err
     assert list((tmp_path / "root").iterdir()) == []
 
@@ -83,7 +83,7 @@ def test_fetch__archive_without_the_folders(
     (tmp_path / "made").mkdir()
     (tmp_path / "made/readme.txt").write_text("")
     _sends(monkeypatch, Path(shutil.make_archive(str(tmp_path / "other"), "zip", tmp_path / "made")))
-    assert main(["data", "fetch", "kvasir", "--root", str(tmp_path / "root")]) == 1
+    assert main(["data", "fetch", "kvasir", "--root", str(tmp_path / "root")]) == 2
     assert "holds no folders images/ and masks/" in capsys.readouterr().err
 
 
@@ -94,7 +94,7 @@ def test_fetch__without_network_says_what_to_do(
         raise ConnectionError("name not resolved")
 
     monkeypatch.setattr("pooch.retrieve", retrieve)
-    assert main(["data", "fetch", "kvasir", "--root", str(tmp_path)]) == 1
+    assert main(["data", "fetch", "kvasir", "--root", str(tmp_path)]) == 2
     told = capsys.readouterr().err
     assert "name not resolved" in told
     assert "download that file on another machine" in told
@@ -106,13 +106,13 @@ def test_fetch__leaves_another_folder_alone(
 ) -> None:
     asked = _sends(monkeypatch, official)
     (tmp_path / "Kvasir-SEG/images").mkdir(parents=True)
-    assert main(["data", "fetch", "kvasir", "--root", str(tmp_path)]) == 1
+    assert main(["data", "fetch", "kvasir", "--root", str(tmp_path)]) == 2
     assert "Move it away, then fetch again" in capsys.readouterr().err
     assert asked == []
 
 
 def test_fetch__clinicdb_needs_a_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", "fetch", "clinicdb", "--root", str(tmp_path)]) == 1
+    assert main(["data", "fetch", "clinicdb", "--root", str(tmp_path)]) == 2
     told = capsys.readouterr().err
     assert fetch.CLINICDB_PAGE in told
     assert "PNG/Original" in told
@@ -137,7 +137,7 @@ def test_compare__tells_each_fault(tmp_path: Path) -> None:
 
 
 def test_verify__missing_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", "verify", "kvasir", "--root", str(tmp_path)]) == 1
+    assert main(["data", "verify", "kvasir", "--root", str(tmp_path)]) == 2
     assert "there is no folder" in capsys.readouterr().err
 
 

@@ -17,16 +17,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-@pytest.fixture(scope="session")
-def kvasir_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Kvasir-SEG's layout and names with other pixels."""
-    root = tmp_path_factory.mktemp("kvasir")
-    home = root / "Kvasir-SEG"
-    write_pairs(home / "images", home / "masks", every_name("kvasir-880-120"), ".jpg")
-    (home / "kavsir_bboxes.json").write_text("{}")
-    return root
-
-
 CLINICDB_LAYOUTS = {
     "png": ("CVC-ClinicDB/PNG/Original", "CVC-ClinicDB/PNG/Ground Truth", ".png"),
     "tiff": ("CVC-ClinicDB/Original", "CVC-ClinicDB/Ground Truth", ".tif"),

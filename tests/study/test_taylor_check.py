@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from polyp_lightning.cli import main
 from polyp_lightning.study import taylor_check
 
 
@@ -26,7 +27,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_taylor_check__trains_then_takes_its_own_checkpoint(
     small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert taylor_check.main(small) == 0
+    assert main(["taylor-check", *small]) == 0
     out = tmp_path / "out"
     names = list(taylor_check.VARIANTS)
     assert [row["criterion"] for row in rows(out / "correlations.csv")] == names
@@ -39,10 +40,10 @@ def test_taylor_check__trains_then_takes_its_own_checkpoint(
     assert "wrote" in capsys.readouterr().out
 
     first = (out / "components.csv").read_text()
-    assert taylor_check.main([*small, "--ckpt_path", str(out / "trained.ckpt")]) == 0
+    assert main(["taylor-check", *small, "--ckpt_path", str(out / "trained.ckpt")]) == 0
     assert (out / "components.csv").read_text() == first
 
 
 def test_taylor_check__a_missing_checkpoint_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert taylor_check.main(["--ckpt_path", str(tmp_path / "none.ckpt")]) == 2
+    assert main(["taylor-check", "--ckpt_path", str(tmp_path / "none.ckpt")]) == 2
     assert "is not a file" in capsys.readouterr().err
