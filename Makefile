@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m polyp_lightning
 DATASETS ?= $(or $(POLYP_DATA),datasets)
 
-.PHONY: help install fit test test-slow lint format type bench study study-quick study-cpu taylor-check matrix wandb-sync data data-verify lock clean
+.PHONY: help install fit test test-slow slow-suites lint format type bench study study-quick study-cpu taylor-check matrix wandb-sync data data-verify lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,8 +27,14 @@ test: install ## the tests, without the long ones
 	$(BIN)/python -m pytest -m "not slow"
 	$(BIN)/python -m pytest --doctest-modules polyp_lightning
 
-test-slow: install ## the long suites
-	$(BIN)/python -m pytest -m slow --durations 10
+# The folders that hold long suites, those whose failure matters most first.
+SLOW := end_to_end callbacks checkpoints pruning tracking deploy
+
+test-slow: install ## the long suites (SLOW="pruning deploy": only these)
+	$(BIN)/python -m pytest -m slow --durations 10 $(SLOW:%=tests/%)
+
+slow-suites: # their names, for scripts
+	@echo $(SLOW)
 
 lint: install ## ruff (rules and format), and the imports between rooms
 	$(BIN)/ruff check .
