@@ -143,20 +143,28 @@ def named_tensors(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
     return itertools.chain(net.named_parameters(), net.named_buffers())
 
 
-def resized(tensor: Tensor, values: Tensor) -> None:
-    """Give a parameter or buffer other values of another shape; it stays the same object and keeps channels_last."""
-    is_nhwc = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    nhwc_only = is_nhwc and not tensor.is_contiguous()
-    layout = torch.channels_last if nhwc_only else torch.contiguous_format
-    tensor.data = values.contiguous(memory_format=layout)
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def resize(tensor: Tensor, values: Tensor) -> None:
+    """Gives a parameter or buffer values of another shape; it stays the same object and keeps its memory format."""
+    layout = _CHANNELS_LAST.get(tensor.ndim, torch.contiguous_format)
+    if tensor.is_contiguous() or not tensor.is_contiguous(memory_format=layout):
+        layout = torch.contiguous_format
     tensor.grad = None
+    # A parameter's AccumulateGrad node knows its shape, and lives as long as any graph that used the parameter: that of
+    # a stored loss, say. Setting ``.data`` drops the node if type or device change, but not for a new shape
+    # (VariableHooks::set_data), and the next backward would fail with "returned an invalid gradient". So the type
+    # changes for a moment. The parameter's hooks are its own and stay.
+    tensor.data = tensor.new_empty(0, dtype=torch.float16 if tensor.dtype == torch.float32 else torch.float32)
+    tensor.data = values.contiguous(memory_format=layout)
 
 
 def _shrink(tensor: Tensor, dims: dict[int, npt.NDArray[np.intp]]) -> None:
     values = tensor.data
     for dim, keep in dims.items():
         values = values.index_select(dim, torch.as_tensor(keep, device=values.device))
-    resized(tensor, values)
+    resize(tensor, values)
 
 
 def synchronise(net: nn.Module) -> None:
