@@ -92,8 +92,6 @@ class ChannelGraph:
         training_only: parameters and buffers that only training mode reaches, such as those of an auxiliary head.
         dead: parameters and buffers that neither mode reaches; see :func:`~polyp_lightning.pruning.surgery.drop_dead`.
         dead_parameters: how many numbers the parameters among them hold.
-        inexact: layers that were let in by ``trace(..., inexact=...)``: removing is not masking there; empty if none of
-            their channels can be removed.
         input_shape: what the network was traced with.
     """
 
@@ -112,7 +110,6 @@ class ChannelGraph:
     training_only: frozenset[str] = frozenset()
     dead: tuple[str, ...] = ()
     dead_parameters: int = 0
-    inexact: frozenset[str] = frozenset()
     input_shape: tuple[int, ...] = ()
 
     def nothing(self) -> Removed:

@@ -185,5 +185,3 @@ def synchronise(net: nn.Module) -> None:
             # Whole groups go, so the channels of one group stay as many as they were.
             module.num_groups = module.num_groups * weight.shape[0] // module.num_channels
             module.num_channels = weight.shape[0]
-        elif isinstance(module, nn.LayerNorm):
-            module.normalized_shape = tuple(weight.shape)

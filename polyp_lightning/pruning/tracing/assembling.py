@@ -45,7 +45,6 @@ def assemble(record: Trace, net: nn.Module, shape: Sequence[int]) -> tuple[Chann
         training_only=frozenset(reached - inference.executed),
         dead=dead,
         dead_parameters=sum(parameters[name].numel() for name in dead if name in parameters),
-        inexact=frozenset(name for name in record.inexact if axes[f"{name}.weight"][0].any()),
         input_shape=tuple(shape),
     )
     return graph, component

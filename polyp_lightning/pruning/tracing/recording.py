@@ -77,7 +77,6 @@ class Trace:
     made: set[int] = field(default_factory=set)
     sites: list[Site] = field(default_factory=list)
     size_records: list[SizeRecord] = field(default_factory=list)
-    inexact: set[str] = field(default_factory=set)
     training_known: bool = False
     not_understood: Counter[str] = field(default_factory=Counter)
 

@@ -21,7 +21,6 @@ from polyp_lightning.pruning.tracing.recording import Pass, Trace, run_recorded
 from polyp_lightning.pruning.tracing.sites import Choices, Place
 from polyp_lightning.pruning.tracing.tracer import Tracer, freeze_what_cannot_be_cut, run_traced
 
-INEXACT = frozenset({"layer_norm"})
 # Trial cuts before what still stands in the way is searched for group by group.
 _TRIALS = 30
 _SMALL = 500
@@ -29,7 +28,7 @@ _SMALL = 500
 _INCIDENTAL = frozenset({"clone", "detach", "alias"})
 
 
-def trace(net: nn.Module, input_shape: Sequence[int], *, inexact: Sequence[str] = ()) -> ChannelGraph:
+def trace(net: nn.Module, input_shape: Sequence[int]) -> ChannelGraph:
     """Find which channels of a network can be removed, and what must go with them.
 
     One forward pass on fake tensors, and one in training mode where that does something else: nothing is computed and
@@ -41,8 +40,6 @@ def trace(net: nn.Module, input_shape: Sequence[int], *, inexact: Sequence[str] 
         net: any module that runs; whatever it does that is not understood is frozen, never cut wrongly.
         input_shape: (N, C, H, W) with N ≥ 2 (with one image a view could merge batch and channels unseen). The size
             sets the MACs; which channels go together does not depend on it.
-        inexact: ``layer_norm`` lets channels leave layer norms. Mean and variance are then taken over fewer channels,
-            so that the result is *not* that of masking: the graph says so, and so does the check of exactness.
 
     Returns:
         The coupled channels, with their cost for one image.
@@ -53,15 +50,12 @@ def trace(net: nn.Module, input_shape: Sequence[int], *, inexact: Sequence[str] 
     if len(input_shape) < 2 or input_shape[0] < 2:
         msg = f"input_shape is {tuple(input_shape)}; give (N, C, H, W) with N of at least 2"
         raise PruningError(msg)
-    if not set(inexact) <= INEXACT:
-        msg = f"inexact is {tuple(inexact)}; allowed: {', '.join(sorted(INEXACT))}"
-        raise PruningError(msg)
     # Meta tensors are several times faster; fake ones also run what makes tensors on the CPU.
     with _garbage_left():
         try:
-            return _trace(net, input_shape, frozenset(inexact), MetaGhosts())
+            return _trace(net, input_shape, MetaGhosts())
         except PruningError:
-            return _trace(net, input_shape, frozenset(inexact), FakeGhosts())
+            return _trace(net, input_shape, FakeGhosts())
 
 
 @contextmanager
@@ -76,10 +70,10 @@ def _garbage_left() -> Iterator[None]:
             gc.enable()
 
 
-def _trace(net: nn.Module, shape: Sequence[int], inexact: frozenset[str], ghosts: Ghosts) -> ChannelGraph:
+def _trace(net: nn.Module, shape: Sequence[int], ghosts: Ghosts) -> ChannelGraph:
     choices, training = Choices(), True
     for _ in range(_TRIALS):
-        record = _run(net, shape, choices, inexact, ghosts, training=training)
+        record = _run(net, shape, choices, ghosts, training=training)
         graph, component = assemble(record, net, shape)
         fault = _fault(net, graph, record, component, ghosts)
         if fault is None and not _whole_groups_instead(choices, record, component):
@@ -91,17 +85,15 @@ def _trace(net: nn.Module, shape: Sequence[int], inexact: frozenset[str], ghosts
             if not _mend(choices, record, fault):
                 break
     if not training:
-        record = _run(net, shape, choices, inexact, ghosts, training=True)
+        record = _run(net, shape, choices, ghosts, training=True)
     return _without_culprits(net, record, shape, ghosts)
 
 
-def _run(
-    net: nn.Module, shape: Sequence[int], choices: Choices, inexact: frozenset[str], ghosts: Ghosts, *, training: bool
-) -> Trace:
+def _run(net: nn.Module, shape: Sequence[int], choices: Choices, ghosts: Ghosts, *, training: bool) -> Trace:
     fake = _copied(net, ghosts)
     try:
         with ghosts.running():
-            record = run_traced(fake, (ghosts.example(net, shape),), Tracer(fake, shape[0], choices, inexact=inexact))
+            record = run_traced(fake, (ghosts.example(net, shape),), Tracer(fake, shape[0], choices))
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         msg = f"the network's code decides by the values of tensors, which a trace cannot follow: {error}"
         raise PruningError(msg) from error
@@ -109,7 +101,7 @@ def _run(
         msg = f"the network does not run on an input of shape {tuple(shape)}: {error}"
         raise PruningError(msg) from error
     if training:
-        _trace_training(net, fake, record, shape, choices, inexact, ghosts)
+        _trace_training(net, fake, record, shape, choices, ghosts)
     freeze_what_cannot_be_cut(record)
     return record
 
@@ -128,7 +120,6 @@ def _trace_training(
     record: Trace,
     shape: Sequence[int],
     choices: Choices,
-    inexact: frozenset[str],
     ghosts: Ghosts,
 ) -> None:
     """Follow the training mode as well if it does anything that the eval mode does not."""
@@ -141,7 +132,7 @@ def _trace_training(
     fake = train(ghosts.copy(net))
     try:
         with ghosts.running():
-            run_traced(fake, (ghosts.example(net, shape),), Tracer(fake, shape[0], choices, record, inexact))
+            run_traced(fake, (ghosts.example(net, shape),), Tracer(fake, shape[0], choices, record))
     except PruningError:
         record.passes.pop()  # returns nothing that a removal could change
 

@@ -77,7 +77,6 @@ class Tracer(TorchDispatchMode):
         batch: number of images.
         choices: what was decided by trial cuts.
         trace: the record to add to; a new one if left out.
-        inexact: what may be removed though the result is not that of masking, such as ``layer_norm``.
     """
 
     def __init__(
@@ -86,11 +85,9 @@ class Tracer(TorchDispatchMode):
         batch: int,
         choices: Choices | None = None,
         trace: Trace | None = None,
-        inexact: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.batch = batch
-        self.inexact = inexact
         self.trace = trace or Trace()
         self.ties = self.trace.ties
         self.trace.passes.append(Pass())
