@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from polyp_lightning.common.errors import PruningError, listed
-from polyp_lightning.pruning.ghosts import runs
+from polyp_lightning.pruning.fake_copy import runs
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 
 Cut = dict[str, dict[int, npt.NDArray[np.intp]]]
@@ -99,7 +99,7 @@ def drop_dead(net: nn.Module, graph: ChannelGraph) -> tuple[str, ...]:
     tensors = {name: tensor for name, tensor in named_tensors(net) if name in set(graph.dead)}
     for name in tensors:
         drop_tensor(net, name)
-    if tensors and not runs(net, graph.input_shape):
+    if tensors and not runs(net, graph.example):
         for name, tensor in tensors.items():
             put_tensor(net, name, tensor)
         msg = f"the network's code asks for parameters that it does not use, among {listed(list(tensors))}; keep them"
@@ -179,6 +179,8 @@ def synchronise(net: nn.Module) -> None:
             module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
         elif isinstance(module, nn.Linear):
             module.out_features, module.in_features = weight.shape
+        elif isinstance(module, nn.Embedding):
+            module.embedding_dim = weight.shape[1]
         elif isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.num_features = weight.shape[0]
         elif isinstance(module, nn.GroupNorm):

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from polyp_lightning.common.errors import PruningError
+from polyp_lightning.pruning.example import Example
 from polyp_lightning.pruning.labels import Atoms, Labels
 from polyp_lightning.pruning.tracing.recording import Operation, Pass, Trace, numbers_of
 from polyp_lightning.pruning.tracing.shapes import call
@@ -74,7 +75,7 @@ class Tracer(TorchDispatchMode):
 
     Args:
         net: on fake tensors.
-        batch: number of images.
+        batch: number of items.
         choices: what was decided by trial cuts.
         trace: the record to add to; a new one if left out.
     """
@@ -270,11 +271,11 @@ class Tracer(TorchDispatchMode):
         self.freeze(tensors)
 
 
-def run_traced(net: nn.Module, inputs: tuple[Tensor, ...], tracer: Tracer) -> Trace:
+def run_traced(net: nn.Module, example: Example, tracer: Tracer) -> Trace:
     """Trace one call of a (fake) net; what reaches the output is frozen."""
     tracer.watch(net)
     with torch.no_grad(), tracer:
-        out = net(*inputs)
+        out = example.call(net)
     results = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
     if not results:
         msg = f"the network returns a {type(out).__name__}; it has to return a tensor, or a tuple, list or dict of them"
