@@ -18,6 +18,7 @@ True
 from polyp_lightning.pruning.architecture import describe, rebuild
 from polyp_lightning.pruning.budget import Dense, Limits, Target, select
 from polyp_lightning.pruning.exactness import assert_exact, removal_error
+from polyp_lightning.pruning.example import Example
 from polyp_lightning.pruning.graph import ChannelGraph
 from polyp_lightning.pruning.optimizer_state import cut_optimizer_state
 from polyp_lightning.pruning.surgery import drop_dead, mask, remove
@@ -26,6 +27,7 @@ from polyp_lightning.pruning.tracing.trace import trace
 __all__ = [
     "ChannelGraph",
     "Dense",
+    "Example",
     "Limits",
     "Target",
     "assert_exact",

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from polyp_lightning.common.errors import PruningError, listed
-from polyp_lightning.pruning.surgery import changed_sizes, drop_tensor, named_tensors, resized, set_size, synchronise
+from polyp_lightning.pruning.surgery import changed_sizes, drop_tensor, named_tensors, resize, set_size, synchronise
 
 SCHEMA = 1
 
@@ -53,7 +53,7 @@ def rebuild(net: nn.Module, plan: dict[str, Any]) -> nn.Module:
         drop_tensor(net, name)
     for name, shape in shapes.items():
         if list(tensors[name].shape) != shape:
-            resized(tensors[name], tensors[name].new_zeros(shape))
+            resize(tensors[name], tensors[name].new_zeros(shape))
     for name, module in net.named_modules():
         if isinstance(module, nn.modules.conv._ConvNd):
             module.groups = groups.get(name, 1)

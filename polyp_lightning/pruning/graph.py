@@ -1,11 +1,12 @@
 """The result of a trace: which filters of a network go together, who reads them, and what they cost."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from polyp_lightning.pruning.example import Example
 from polyp_lightning.pruning.labels import FROZEN, Atoms
 
 Removed = npt.NDArray[np.bool_]
@@ -92,9 +93,7 @@ class ChannelGraph:
         training_only: parameters and buffers that only training mode reaches, such as those of an auxiliary head.
         dead: parameters and buffers that neither mode reaches; see :func:`~polyp_lightning.pruning.surgery.drop_dead`.
         dead_parameters: how many numbers the parameters among them hold.
-        inexact: layers that were let in by ``trace(..., inexact=...)``: removing is not masking there; empty if none of
-            their channels can be removed.
-        input_shape: what the network was traced with.
+        example: what the network was traced with, without values.
     """
 
     axes: dict[str, tuple[Atoms, ...]]
@@ -112,8 +111,12 @@ class ChannelGraph:
     training_only: frozenset[str] = frozenset()
     dead: tuple[str, ...] = ()
     dead_parameters: int = 0
-    inexact: frozenset[str] = frozenset()
-    input_shape: tuple[int, ...] = ()
+    example: Example = field(default_factory=lambda: Example(()))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the input that the network was traced with; ``()`` if it does not take one tensor alone."""
+        return self.example.shape
 
     def nothing(self) -> Removed:
         """A selection that removes nothing."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from polyp_lightning.common.errors import PruningError, listed
-from polyp_lightning.pruning.ghosts import runs
+from polyp_lightning.pruning.fake_copy import runs
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 
 Cut = dict[str, dict[int, npt.NDArray[np.intp]]]
@@ -99,7 +99,7 @@ def drop_dead(net: nn.Module, graph: ChannelGraph) -> tuple[str, ...]:
     tensors = {name: tensor for name, tensor in named_tensors(net) if name in set(graph.dead)}
     for name in tensors:
         drop_tensor(net, name)
-    if tensors and not runs(net, graph.input_shape):
+    if tensors and not runs(net, graph.example):
         for name, tensor in tensors.items():
             put_tensor(net, name, tensor)
         msg = f"the network's code asks for parameters that it does not use, among {listed(list(tensors))}; keep them"
@@ -143,20 +143,28 @@ def named_tensors(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
     return itertools.chain(net.named_parameters(), net.named_buffers())
 
 
-def resized(tensor: Tensor, values: Tensor) -> None:
-    """Give a parameter or buffer other values of another shape; it stays the same object and keeps channels_last."""
-    is_nhwc = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    nhwc_only = is_nhwc and not tensor.is_contiguous()
-    layout = torch.channels_last if nhwc_only else torch.contiguous_format
-    tensor.data = values.contiguous(memory_format=layout)
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def resize(tensor: Tensor, values: Tensor) -> None:
+    """Gives a parameter or buffer values of another shape; it stays the same object and keeps its memory format."""
+    layout = _CHANNELS_LAST.get(tensor.ndim, torch.contiguous_format)
+    if tensor.is_contiguous() or not tensor.is_contiguous(memory_format=layout):
+        layout = torch.contiguous_format
     tensor.grad = None
+    # A parameter's AccumulateGrad node knows its shape, and lives as long as any graph that used the parameter: that of
+    # a stored loss, say. Setting ``.data`` drops the node if type or device change, but not for a new shape
+    # (VariableHooks::set_data), and the next backward would fail with "returned an invalid gradient". So the type
+    # changes for a moment. The parameter's hooks are its own and stay.
+    tensor.data = tensor.new_empty(0, dtype=torch.float16 if tensor.dtype == torch.float32 else torch.float32)
+    tensor.data = values.contiguous(memory_format=layout)
 
 
 def _shrink(tensor: Tensor, dims: dict[int, npt.NDArray[np.intp]]) -> None:
     values = tensor.data
     for dim, keep in dims.items():
         values = values.index_select(dim, torch.as_tensor(keep, device=values.device))
-    resized(tensor, values)
+    resize(tensor, values)
 
 
 def synchronise(net: nn.Module) -> None:
@@ -171,11 +179,11 @@ def synchronise(net: nn.Module) -> None:
             module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
         elif isinstance(module, nn.Linear):
             module.out_features, module.in_features = weight.shape
+        elif isinstance(module, nn.Embedding):
+            module.embedding_dim = weight.shape[1]
         elif isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.num_features = weight.shape[0]
         elif isinstance(module, nn.GroupNorm):
             # Whole groups go, so the channels of one group stay as many as they were.
             module.num_groups = module.num_groups * weight.shape[0] // module.num_channels
             module.num_channels = weight.shape[0]
-        elif isinstance(module, nn.LayerNorm):
-            module.normalized_shape = tuple(weight.shape)

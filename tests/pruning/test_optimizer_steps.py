@@ -9,9 +9,10 @@ import pytest
 import torch
 from cuts import random_cut
 from small_nets import Concat, randomise
-from torch import nn
+from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import SGD, Adam, AdamW, Optimizer
+from torchmetrics import MeanMetric
 
 from polyp_lightning import pruning
 
@@ -65,9 +66,12 @@ CASES: dict[str, tuple[Callable[..., Optimizer], Callable[..., Any]]] = {
 }
 
 
-def backward(net: nn.Module, scaler: GradScaler) -> None:
+def backward(net: nn.Module, scaler: GradScaler) -> Tensor:
+    """The loss, with its graph."""
     net.zero_grad()
-    scaler.scale(net(torch.randn(2, 3, 16, 16, dtype=torch.float64)).square().mean()).backward()
+    loss: Tensor = net(torch.randn(2, 3, 16, 16, dtype=torch.float64)).square().mean()
+    scaler.scale(loss).backward()
+    return loss
 
 
 def array(value: Any) -> Any:
@@ -96,6 +100,29 @@ def assert_skipped(net: nn.Module, optimizer: Optimizer, scaler: GradScaler) -> 
     torch.testing.assert_close([parameters, [dict(optimizer.state[p]) for p in parameters]], before, rtol=0, atol=0)
 
 
+def numbers(net: nn.Module, optimizer: Optimizer) -> tuple[Numbers, dict[str, Numbers]]:
+    """Copies of the weights and of what the optimizer remembers of each."""
+    weights = {name: array(p) for name, p in net.named_parameters()}
+    return weights, {n: {k: array(v) for k, v in optimizer.state[p].items()} for n, p in net.named_parameters()}
+
+
+def assert_next_step(
+    net: nn.Module, optimizer: Optimizer, scaler: GradScaler, before: tuple[Numbers, dict[str, Numbers]], by_hand: Any
+) -> None:
+    """The cut network's next step is the one worked by hand from what was kept of the whole network's numbers."""
+    weights, states = before
+    backward(net, scaler)
+    expected = {}
+    for name, parameter in net.named_parameters():
+        p, g = array(parameter), array(parameter.grad) / scaler.get_scale()
+        kept = places(p, weights[name])
+        old = {k: v.ravel()[kept] if np.ndim(v) else v for k, v in states[name].items()}
+        expected[name] = by_hand(p, g, old)
+    scaler.step(optimizer)
+    for name, parameter in net.named_parameters():
+        np.testing.assert_allclose(array(parameter), expected[name], rtol=1e-12, atol=1e-14, err_msg=name)
+
+
 @pytest.mark.parametrize(("make", "by_hand"), CASES.values(), ids=CASES)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
 @pytest.mark.parametrize("scaled", [False, True], ids=["plain", "scaled"])
@@ -109,8 +136,7 @@ def test_step_after_a_cut__equals_numpy(
         backward(net, scaler)
         scaler.step(optimizer)
         scaler.update()
-    weights = {name: array(p) for name, p in net.named_parameters()}
-    states = {name: {k: array(v) for k, v in optimizer.state[p].items()} for name, p in net.named_parameters()}
+    before = numbers(net, optimizer)
     graph = pruning.trace(copy.deepcopy(net), (2, 3, 16, 16))
     pruning.cut_optimizer_state([optimizer], net, pruning.remove(net, graph, random_cut(graph, 0.4)))
     shapes = {name: p.shape for name, p in net.named_parameters()}
@@ -120,13 +146,24 @@ def test_step_after_a_cut__equals_numpy(
 
     if scaled:
         assert_skipped(net, optimizer, scaler)
-    backward(net, scaler)
-    expected = {}
-    for name, parameter in net.named_parameters():
-        p, g = array(parameter), array(parameter.grad) / scaler.get_scale()
-        kept = places(p, weights[name])
-        old = {k: v.ravel()[kept] if np.ndim(v) else v for k, v in states[name].items()}
-        expected[name] = by_hand(p, g, old)
-    scaler.step(optimizer)
-    for name, parameter in net.named_parameters():
-        np.testing.assert_allclose(array(parameter), expected[name], rtol=1e-12, atol=1e-14, err_msg=name)
+    assert_next_step(net, optimizer, scaler, before, by_hand)
+
+
+@pytest.mark.parametrize(("make", "by_hand"), CASES.values(), ids=CASES)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+def test_step_after_each_cut__while_losses_keep_their_graphs(
+    make: Callable[..., Optimizer], by_hand: Callable[..., Any], layout: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    net = randomise(Concat()).double().train().to(memory_format=layout)
+    optimizer, scaler, mean, kept = make(net.parameters()), GradScaler("cpu", enabled=False), MeanMetric(), []
+    for seed in (0, 1):
+        for _ in range(2):
+            kept.append(backward(net, scaler))
+            mean(kept[-1])
+            scaler.step(optimizer)
+        before = numbers(net, optimizer)
+        graph = pruning.trace(net, (2, 3, 16, 16))
+        pruning.cut_optimizer_state([optimizer], net, pruning.remove(net, graph, random_cut(graph, 0.4, seed)))
+        assert_next_step(net, optimizer, scaler, before, by_hand)
+    assert all(loss.grad_fn is not None for loss in (*kept, mean._forward_cache))

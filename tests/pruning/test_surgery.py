@@ -8,6 +8,7 @@ from small_nets import Concat, Depthwise, Grouped, GroupNormed, Plain, Residual,
 
 from polyp_lightning import pruning
 from polyp_lightning.common.errors import PruningError
+from polyp_lightning.pruning.surgery import resize
 
 
 def test_remove__parameters_stay_the_same_objects() -> None:
@@ -52,6 +53,44 @@ def test_remove__channels_last_is_kept() -> None:
     pruning.remove(net, graph, random_cut(graph, 0.3))
     assert net.merge[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert not net.merge[0].weight.is_contiguous()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_resize__while_a_graph_is_alive(layout: torch.memory_format, dtype: torch.dtype) -> None:
+    conv = torch.nn.Conv2d(4, 6, 3).to(dtype=dtype, memory_format=layout)
+    weight, seen = conv.weight, []
+    weight.register_hook(lambda gradient: seen.append(("hook", gradient.shape)))
+    weight.register_post_accumulate_grad_hook(lambda p: seen.append(("accumulated", p.grad.shape)))
+    alive = conv(torch.ones(1, 4, 5, 5, dtype=dtype)).sum()
+    alive.backward(retain_graph=True)
+    for channels in (3, 2):
+        seen.clear()
+        resize(weight, weight.data[:, :channels])
+        assert (conv.weight is weight, weight.dtype, weight.requires_grad, weight.grad) == (True, dtype, True, None)
+        assert weight.is_contiguous(memory_format=layout)
+        conv(torch.ones(1, channels, 5, 5, dtype=dtype)).sum().backward()
+        assert seen == [(kind, (6, channels, 3, 3)) for kind in ("hook", "accumulated")]
+        assert (weight.grad == 9).all()
+    assert alive.grad_fn is not None
+
+
+def test_rebuild__while_a_graph_is_alive() -> None:
+    net, dense = Plain(), Plain()
+    graph = pruning.trace(net, (2, 3, 16, 16))
+    pruning.remove(net, graph, random_cut(graph, 0.5))
+    alive = dense(torch.randn(2, 3, 16, 16)).sum()
+    pruning.rebuild(dense, pruning.describe(net))
+    dense(torch.randn(2, 3, 16, 16)).sum().backward()
+    assert alive.grad_fn is not None
+    assert all(p.grad is not None and p.grad.shape == p.shape for p in dense.parameters())
+
+
+def test_remove__memory_format_of_volumes_is_kept() -> None:
+    weight = torch.nn.Conv3d(4, 4, 3).to(memory_format=torch.channels_last_3d).weight
+    resize(weight, weight.data[:2])
+    assert weight.is_contiguous(memory_format=torch.channels_last_3d)
+    assert not weight.is_contiguous()
 
 
 def test_remove__frozen_parameters_stay_frozen() -> None:

@@ -5,6 +5,7 @@ where everything between is mixed beyond repair.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
-Function = Callable[[nn.Module, Tensor], Tensor]
+Function = Callable[..., Any]
 
 
 class Net(nn.Module):
@@ -27,8 +28,8 @@ class Net(nn.Module):
             else:
                 setattr(self, name, part)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(self, x)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(self, *args, **kwargs)
 
 
 def conv(inputs: int, outputs: int, size: int = 3, **options: int) -> nn.Conv2d:

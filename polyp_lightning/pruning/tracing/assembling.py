@@ -2,12 +2,12 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from polyp_lightning.pruning.example import Example
 from polyp_lightning.pruning.graph import ChannelGraph, Consumer, Group, MacTerm, ModuleSize
 from polyp_lightning.pruning.labels import FROZEN, Atoms
 from polyp_lightning.pruning.tracing.recording import Trace
@@ -16,7 +16,7 @@ Axes = dict[str, tuple[Atoms, ...]]
 Consumed = dict[str, tuple[bool, ...]]
 
 
-def assemble(record: Trace, net: nn.Module, shape: Sequence[int]) -> tuple[ChannelGraph, Atoms]:
+def assemble(record: Trace, net: nn.Module, example: Example) -> tuple[ChannelGraph, Atoms]:
     """The graph, and the component of every atom."""
     component = record.ties.components()
     axes = {name: tuple(component[a] for a in dims) for name, dims in record.parameters.items()}
@@ -45,8 +45,7 @@ def assemble(record: Trace, net: nn.Module, shape: Sequence[int]) -> tuple[Chann
         training_only=frozenset(reached - inference.executed),
         dead=dead,
         dead_parameters=sum(parameters[name].numel() for name in dead if name in parameters),
-        inexact=frozenset(name for name in record.inexact if axes[f"{name}.weight"][0].any()),
-        input_shape=tuple(shape),
+        example=example,
     )
     return graph, component
 

@@ -1,7 +1,6 @@
 """What one pass through a network leaves behind, and the light pass that a trial cut is compared with."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from polyp_lightning.pruning.example import Example
 from polyp_lightning.pruning.labels import Atoms, Ties
 from polyp_lightning.pruning.tracing.shapes import call
 from polyp_lightning.pruning.tracing.sites import Site, SizeRecord
@@ -77,7 +77,6 @@ class Trace:
     made: set[int] = field(default_factory=set)
     sites: list[Site] = field(default_factory=list)
     size_records: list[SizeRecord] = field(default_factory=list)
-    inexact: set[str] = field(default_factory=set)
     training_known: bool = False
     not_understood: Counter[str] = field(default_factory=Counter)
 
@@ -124,12 +123,12 @@ def first_shape(out: Any) -> tuple[int, ...] | None:
     return next((tuple(o.shape) for o in tree_leaves(out) if isinstance(o, Tensor)), None)
 
 
-def run_recorded(net: torch.nn.Module, inputs: Sequence[Tensor]) -> tuple[Recorder, Exception | None]:
+def run_recorded(net: torch.nn.Module, example: Example) -> tuple[Recorder, Exception | None]:
     """A light pass, and the error that ended it."""
     recorder = Recorder()
     try:
         with torch.no_grad(), recorder:
-            net(*inputs)
+            example.call(net)
     except Exception as error:
         return recorder, error
     return recorder, None

@@ -2,7 +2,7 @@
 
 import dataclasses
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,7 +11,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from polyp_lightning.common.errors import PruningError
-from polyp_lightning.pruning.ghosts import FakeGhosts, Ghosts, MetaGhosts, train
+from polyp_lightning.pruning.example import Example, Like
+from polyp_lightning.pruning.fake_copy import Fakes, train
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 from polyp_lightning.pruning.labels import Atoms
 from polyp_lightning.pruning.surgery import cut
@@ -21,7 +22,6 @@ from polyp_lightning.pruning.tracing.recording import Pass, Trace, run_recorded
 from polyp_lightning.pruning.tracing.sites import Choices, Place
 from polyp_lightning.pruning.tracing.tracer import Tracer, freeze_what_cannot_be_cut, run_traced
 
-INEXACT = frozenset({"layer_norm"})
 # Trial cuts before what still stands in the way is searched for group by group.
 _TRIALS = 30
 _SMALL = 500
@@ -29,7 +29,7 @@ _SMALL = 500
 _INCIDENTAL = frozenset({"clone", "detach", "alias"})
 
 
-def trace(net: nn.Module, input_shape: Sequence[int], *, inexact: Sequence[str] = ()) -> ChannelGraph:
+def trace(net: nn.Module, example: Like) -> ChannelGraph:
     """Find which channels of a network can be removed, and what must go with them.
 
     One forward pass on fake tensors, and one in training mode where that does something else: nothing is computed and
@@ -39,29 +39,24 @@ def trace(net: nn.Module, input_shape: Sequence[int], *, inexact: Sequence[str] 
 
     Args:
         net: any module that runs; whatever it does that is not understood is frozen, never cut wrongly.
-        input_shape: (N, C, H, W) with N ≥ 2 (with one image a view could merge batch and channels unseen). The size
-            sets the MACs; which channels go together does not depend on it.
-        inexact: ``layer_norm`` lets channels leave layer norms. Mean and variance are then taken over fewer channels,
-            so that the result is *not* that of masking: the graph says so, and so does the check of exactness.
+        example: what it is called with: the shape (N, C, …) of its input, a tensor, a tuple of positional or a dict of
+            keyword arguments, or an :class:`~polyp_lightning.pruning.example.Example`. The size sets the MACs; which
+            channels go together does not depend on it. A batch of one is repeated, since with one item a view could
+            merge batch and channels unseen.
 
     Returns:
-        The coupled channels, with their cost for one image.
+        The coupled channels, with their cost for one item of the batch.
 
     Raises:
-        PruningError: the net does not run on this shape.
+        PruningError: the net does not run on this example.
     """
-    if len(input_shape) < 2 or input_shape[0] < 2:
-        msg = f"input_shape is {tuple(input_shape)}; give (N, C, H, W) with N of at least 2"
-        raise PruningError(msg)
-    if not set(inexact) <= INEXACT:
-        msg = f"inexact is {tuple(inexact)}; allowed: {', '.join(sorted(INEXACT))}"
-        raise PruningError(msg)
+    given = Example.of(example).at_least_two().without_values(torch.get_default_dtype())
     # Meta tensors are several times faster; fake ones also run what makes tensors on the CPU.
     with _garbage_left():
         try:
-            return _trace(net, input_shape, frozenset(inexact), MetaGhosts())
+            return _trace(net, given, Fakes(meta=True))
         except PruningError:
-            return _trace(net, input_shape, frozenset(inexact), FakeGhosts())
+            return _trace(net, given, Fakes(meta=False))
 
 
 @contextmanager
@@ -76,47 +71,45 @@ def _garbage_left() -> Iterator[None]:
             gc.enable()
 
 
-def _trace(net: nn.Module, shape: Sequence[int], inexact: frozenset[str], ghosts: Ghosts) -> ChannelGraph:
+def _trace(net: nn.Module, example: Example, fakes: Fakes) -> ChannelGraph:
     choices, training = Choices(), True
     for _ in range(_TRIALS):
-        record = _run(net, shape, choices, inexact, ghosts, training=training)
-        graph, component = assemble(record, net, shape)
-        fault = _fault(net, graph, record, component, ghosts)
+        record = _run(net, example, choices, fakes, training=training)
+        graph, component = assemble(record, net, example)
+        fault = _fault(net, graph, record, component, fakes)
         if fault is None and not _whole_groups_instead(choices, record, component):
             if training:
-                return _with_needed_sizes(net, graph, record, component, ghosts)
+                return _with_needed_sizes(net, graph, record, component, fakes)
             training = True
         elif fault is not None:
             training = False  # can wait until eval mode is in order
             if not _mend(choices, record, fault):
                 break
     if not training:
-        record = _run(net, shape, choices, inexact, ghosts, training=True)
-    return _without_culprits(net, record, shape, ghosts)
+        record = _run(net, example, choices, fakes, training=True)
+    return _without_culprits(net, record, example, fakes)
 
 
-def _run(
-    net: nn.Module, shape: Sequence[int], choices: Choices, inexact: frozenset[str], ghosts: Ghosts, *, training: bool
-) -> Trace:
-    fake = _copied(net, ghosts)
+def _run(net: nn.Module, example: Example, choices: Choices, fakes: Fakes, *, training: bool) -> Trace:
+    fake = _copied(net, fakes)
     try:
-        with ghosts.running():
-            record = run_traced(fake, (ghosts.example(net, shape),), Tracer(fake, shape[0], choices, inexact=inexact))
+        with fakes.running():
+            record = run_traced(fake, fakes.example(net, example), Tracer(fake, example.batch, choices))
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         msg = f"the network's code decides by the values of tensors, which a trace cannot follow: {error}"
         raise PruningError(msg) from error
     except Exception as error:
-        msg = f"the network does not run on an input of shape {tuple(shape)}: {error}"
+        msg = f"the network does not run on {example}: {error}"
         raise PruningError(msg) from error
     if training:
-        _trace_training(net, fake, record, shape, choices, inexact, ghosts)
+        _trace_training(net, fake, record, example, choices, fakes)
     freeze_what_cannot_be_cut(record)
     return record
 
 
-def _copied(net: nn.Module, ghosts: Ghosts) -> nn.Module:
+def _copied(net: nn.Module, fakes: Fakes) -> nn.Module:
     try:
-        return ghosts.copy(net)
+        return fakes.copy(net)
     except Exception as error:
         msg = f"the network cannot be copied, which a trace needs: {error}"
         raise PruningError(msg) from error
@@ -126,22 +119,21 @@ def _trace_training(
     net: nn.Module,
     used: nn.Module,
     record: Trace,
-    shape: Sequence[int],
+    example: Example,
     choices: Choices,
-    inexact: frozenset[str],
-    ghosts: Ghosts,
+    fakes: Fakes,
 ) -> None:
     """Follow the training mode as well if it does anything that the eval mode does not."""
-    with ghosts.running():
-        light, error = run_recorded(train(used), (ghosts.example(net, shape),))
+    with fakes.running():
+        light, error = run_recorded(train(used), fakes.example(net, example))
     record.training_known = error is None
     names = [name for name, size, _ in light.operations if (name, size) != ("add_", ())]  # batch norm's counter
     if error is not None or names == [operation.name for operation in record.passes[0].operations]:
         return
-    fake = train(ghosts.copy(net))
+    fake = train(fakes.copy(net))
     try:
-        with ghosts.running():
-            run_traced(fake, (ghosts.example(net, shape),), Tracer(fake, shape[0], choices, record, inexact))
+        with fakes.running():
+            run_traced(fake, fakes.example(net, example), Tracer(fake, example.batch, choices, record))
     except PruningError:
         record.passes.pop()  # returns nothing that a removal could change
 
@@ -161,9 +153,9 @@ def _trial_cut(graph: ChannelGraph, seed: int = 0) -> Removed:
     return removed
 
 
-def _fault(net: nn.Module, graph: ChannelGraph, record: Trace, component: Atoms, ghosts: Ghosts) -> Place | None:
+def _fault(net: nn.Module, graph: ChannelGraph, record: Trace, component: Atoms, fakes: Fakes) -> Place | None:
     """Where a cut network does not do as expected."""
-    faults = (_trial(net, graph, record, component, removed, ghosts) for removed in _trial_cuts(graph))
+    faults = (_trial(net, graph, record, component, removed, fakes) for removed in _trial_cuts(graph))
     return next((fault for fault in faults if fault is not None), None)
 
 
@@ -173,22 +165,22 @@ def _trial_cuts(graph: ChannelGraph) -> list[Removed]:
 
 
 def _trial(
-    net: nn.Module, graph: ChannelGraph, record: Trace, component: Atoms, removed: Removed, ghosts: Ghosts
+    net: nn.Module, graph: ChannelGraph, record: Trace, component: Atoms, removed: Removed, fakes: Fakes
 ) -> Place | None:
     """The first operation that a cut network does not do as expected; None if all are as expected."""
     contradiction = _contradiction(record, component)
     if contradiction is not None:
         return contradiction
-    fake = ghosts.copy(net)
+    fake = fakes.copy(net)
     try:
-        with torch.no_grad(), ghosts.running():
+        with torch.no_grad(), fakes.running():
             cut(fake, graph, removed)
     except Exception:
         return 0, len(record.passes[0].operations)
     gone = removed[component]
     for number, expected in enumerate(record.passes):
-        with ghosts.running():
-            light, error = run_recorded(train(fake, number > 0), (ghosts.example(net, graph.input_shape),))
+        with fakes.running():
+            light, error = run_recorded(train(fake, number > 0), fakes.example(net, graph.example))
         fault = _first_difference(expected, light.operations, gone)
         if fault is None and error is not None:
             fault = len(expected.operations)
@@ -208,14 +200,14 @@ def _contradiction(record: Trace, component: Atoms) -> Place | None:
 
 
 def _with_needed_sizes(
-    net: nn.Module, graph: ChannelGraph, record: Trace, component: Atoms, ghosts: Ghosts
+    net: nn.Module, graph: ChannelGraph, record: Trace, component: Atoms, fakes: Fakes
 ) -> ChannelGraph:
     """Without the numbers that equal a width by chance: the code runs on a cut network if they stay as they are."""
     classes = {name: type(module).__qualname__ for name, module in net.named_modules()}
     for kind in {(classes[size.module], size.attribute) for size in graph.sizes}:
         rest = tuple(size for size in graph.sizes if (classes[size.module], size.attribute) != kind)
         fewer = dataclasses.replace(graph, sizes=rest)
-        if _fault(net, fewer, record, component, ghosts) is None:
+        if _fault(net, fewer, record, component, fakes) is None:
             graph = fewer
     return graph
 
@@ -270,13 +262,13 @@ def _whole_groups_instead(choices: Choices, record: Trace, component: Atoms) -> 
     return bool(stuck)
 
 
-def _without_culprits(net: nn.Module, record: Trace, shape: Sequence[int], ghosts: Ghosts) -> ChannelGraph:
+def _without_culprits(net: nn.Module, record: Trace, example: Example, fakes: Fakes) -> ChannelGraph:
     """Freeze the groups whose cut the code does not bear, found by halving; no number follows a cut."""
     record.size_records.clear()
     for _ in range(_TRIALS):
-        graph, component = assemble(record, net, shape)
+        graph, component = assemble(record, net, example)
         cuts = _trial_cuts(graph)
-        faulty = [one for one in cuts if _trial(net, graph, record, component, one, ghosts) is not None]
+        faulty = [one for one in cuts if _trial(net, graph, record, component, one, fakes) is not None]
         if not faulty:
             return graph
         culprits = [group.components for group in graph.groups]
@@ -284,7 +276,7 @@ def _without_culprits(net: nn.Module, record: Trace, shape: Sequence[int], ghost
             half = np.concatenate(culprits[: len(culprits) // 2])
             removed = graph.nothing()
             removed[half] = faulty[0][half]
-            in_half = _trial(net, graph, record, component, removed, ghosts) is not None
+            in_half = _trial(net, graph, record, component, removed, fakes) is not None
             culprits = culprits[: len(culprits) // 2] if in_half else culprits[len(culprits) // 2 :]
         if not culprits:
             break

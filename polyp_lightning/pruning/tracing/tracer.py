@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from polyp_lightning.common.errors import PruningError
+from polyp_lightning.pruning.example import Example
 from polyp_lightning.pruning.labels import Atoms, Labels
 from polyp_lightning.pruning.tracing.recording import Operation, Pass, Trace, numbers_of
 from polyp_lightning.pruning.tracing.shapes import call
@@ -74,10 +75,9 @@ class Tracer(TorchDispatchMode):
 
     Args:
         net: on fake tensors.
-        batch: number of images.
+        batch: number of items.
         choices: what was decided by trial cuts.
         trace: the record to add to; a new one if left out.
-        inexact: what may be removed though the result is not that of masking, such as ``layer_norm``.
     """
 
     def __init__(
@@ -86,11 +86,9 @@ class Tracer(TorchDispatchMode):
         batch: int,
         choices: Choices | None = None,
         trace: Trace | None = None,
-        inexact: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.batch = batch
-        self.inexact = inexact
         self.trace = trace or Trace()
         self.ties = self.trace.ties
         self.trace.passes.append(Pass())
@@ -273,11 +271,11 @@ class Tracer(TorchDispatchMode):
         self.freeze(tensors)
 
 
-def run_traced(net: nn.Module, inputs: tuple[Tensor, ...], tracer: Tracer) -> Trace:
+def run_traced(net: nn.Module, example: Example, tracer: Tracer) -> Trace:
     """Trace one call of a (fake) net; what reaches the output is frozen."""
     tracer.watch(net)
     with torch.no_grad(), tracer:
-        out = net(*inputs)
+        out = example.call(net)
     results = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
     if not results:
         msg = f"the network returns a {type(out).__name__}; it has to return a tensor, or a tuple, list or dict of them"

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from hostile_cuts import SHAPE, Auxiliary, images, random_cut
-from hostile_nets import NETS, Net, between, conv
+from hostile_nets import NETS, Net, between, conv, on_tokens
 from small_nets import randomise
 from torch import Tensor, nn
 
 from polyp_lightning.common.errors import PruningError
-from polyp_lightning.pruning import mask, remove, trace
+from polyp_lightning.pruning import mask, removal_error, remove, trace
 from polyp_lightning.pruning.criteria.taylor_hooks import ConsumerScores
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 
@@ -105,6 +105,14 @@ def test_trace__plain_tensors_on_a_module_are_no_obstacle() -> None:
     assert_cut_is_masking(net, graph, random_cut(graph, 0.4, 0))
 
 
-def test_trace__an_unknown_inexact_name_is_refused() -> None:
-    with pytest.raises(PruningError, match="allowed: layer_norm"):
-        trace(conv(3, 8), SHAPE, inexact=("batch_norm",))
+def test_trace__layer_norm_is_frozen() -> None:
+    net = between(
+        on_tokens(lambda n, x: n.mix(n.norm(x)) + x), norm=lambda: nn.LayerNorm(8), mix=lambda: nn.Linear(8, 8)
+    )()
+    assert (trace(net, SHAPE).axes["stem.weight"][0] == 0).all()
+
+
+def test_removal_error__of_several_outputs() -> None:
+    net = Net(lambda n, x: {"a": n.head(n.stem(x)), "b": [n.stem(x).mean()]}, stem=conv(3, 8), head=conv(8, 1))
+    graph = trace(net, SHAPE)
+    assert removal_error(net, graph, graph.nothing(), images()) == 0

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from polyp_lightning.pruning import ghosts
+from polyp_lightning.pruning import fake_copy
 from polyp_lightning.pruning.tracing.shapes import SHORTCUTS, call
 
 aten = torch.ops.aten
@@ -95,7 +95,7 @@ class Own(nn.Module):
 
 def test_copy__is_apart_from_the_original_and_keeps_what_is_shared() -> None:
     net = Own().train()
-    twin = ghosts.MetaGhosts().copy(net)
+    twin = fake_copy.Fakes(meta=True).copy(net)
     assert [(n, type(m)) for n, m in twin.named_modules()] == [(n, type(m)) for n, m in net.named_modules()]
     assert list(twin.state_dict()) == list(net.state_dict())
     assert twin.second is twin.first
@@ -115,4 +115,4 @@ def test_copy__asks_a_class_that_copies_in_its_own_way() -> None:
         def __deepcopy__(self, memo: dict[int, object]) -> nn.Module:
             return nn.Identity()
 
-    assert isinstance(ghosts.MetaGhosts().copy(nn.Sequential(Particular(3, 4, 1)))[0], nn.Identity)
+    assert isinstance(fake_copy.Fakes(meta=True).copy(nn.Sequential(Particular(3, 4, 1)))[0], nn.Identity)

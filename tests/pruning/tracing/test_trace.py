@@ -109,11 +109,6 @@ def test_trace__leaves_the_net_alone() -> None:
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
 
 
-def test_trace__batch_of_one_is_refused() -> None:
-    with pytest.raises(PruningError, match="N of at least 2"):
-        pruning.trace(Plain(), (1, 3, 16, 16))
-
-
 def test_trace__net_that_does_not_run_is_explained() -> None:
     with pytest.raises(PruningError, match=r"does not run on an input of shape \(2, 4, 16, 16\)"):
         pruning.trace(Plain(), (2, 4, 16, 16))

@@ -84,6 +84,17 @@ def permute(tracer: Tracer, call: Call) -> Labels:
     return labels.with_dims(labels.dims[k] for k in order)
 
 
+@rule("embedding")
+def embedding(tracer: Tracer, call: Call) -> Labels:
+    """Rows of a table, each for an index: the table's columns go."""
+    table, indices = call.args[:2]
+    rows, columns = tracer.get(table).dims
+    tracer.ties.freeze(rows, *tracer.get(indices).dims)
+    if columns is not None:
+        tracer.trace.made.add(id(columns))
+    return Labels((*(None for _ in indices.shape), columns), tracer.get(table).zero)
+
+
 @rule("select", "unbind")
 def select(tracer: Tracer, call: Call) -> list[Labels]:
     """One index of a dimension: the dimension is frozen and gone."""

@@ -37,15 +37,6 @@ def layer_norm(tracer: Tracer, call: Call) -> Labels:
     """
     labels = tracer.get(call.args[0])
     normalised, weight, bias = len(call.args[1]), call.args[2], call.args[3]
-    layer = tracer.layer_of(tracer.name_of(weight) if isinstance(weight, Tensor) else None)
-    channels = labels.dims[-1]
-    if "layer_norm" in tracer.inexact and layer is not None and normalised == 1 and channels is not None:
-        for tensor in (weight, bias):
-            if isinstance(tensor, Tensor):
-                channels = tracer.ties.unite(channels, tracer.get(tensor).dims[0])
-        if channels is not None:
-            tracer.trace.inexact.add(layer)
-            return Labels((*labels.dims[:-1], channels), zero=isinstance(bias, Tensor) or labels.zero)
     tracer.ties.freeze(*labels.dims[-normalised:])
     tracer.freeze(t for t in (weight, bias) if isinstance(t, Tensor))
     return Labels(labels.dims[:-normalised] + (None,) * normalised, zero=False)

@@ -39,7 +39,7 @@ def resample(tracer: Tracer, call: Call) -> Labels | None:
     if call.name == "grid_sampler_2d":
         tracer.freeze(call.tensors[1:])
     tracer.ties.freeze(*labels.dims[2:])
-    return Labels((*labels.dims[:2], None, None), labels.zero)
+    return Labels((*labels.dims[:2], *(None for _ in labels.dims[2:])), labels.zero)
 
 
 @rule("constant_pad_nd")

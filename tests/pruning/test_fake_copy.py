@@ -1,4 +1,4 @@
-"""Ghosts: copies that run without numbers."""
+"""Copies that run without numbers."""
 
 import copy
 
@@ -8,7 +8,7 @@ import torch
 from timm.layers import DropPath
 from torch import nn
 
-from polyp_lightning.pruning import ghosts
+from polyp_lightning.pruning import fake_copy
 from polyp_lightning.pruning.tracing import trace as tracing
 
 
@@ -29,7 +29,7 @@ def test_copy__needs_no_way_through_pickle(encoder: str, monkeypatch: pytest.Mon
     taken = []
     original = copy._reconstruct
     monkeypatch.setattr(copy, "_reconstruct", lambda x, *a, **k: taken.append(x) or original(x, *a, **k))
-    twin = ghosts.MetaGhosts().copy(net)
+    twin = fake_copy.Fakes(meta=True).copy(net)
     assert [type(x) for x in taken if isinstance(x, nn.Module)] == []
     assert {k: v.shape for k, v in twin.state_dict().items()} == {k: v.shape for k, v in net.state_dict().items()}
     ours = {id(module) for module in net.modules()} | {
@@ -41,7 +41,7 @@ def test_copy__needs_no_way_through_pickle(encoder: str, monkeypatch: pytest.Mon
 def test_copy__shared_modules_stay_shared_and_what_copies_itself_does() -> None:
     layer = nn.Conv2d(3, 3, 1)
     net = nn.Sequential(layer, Slow(), layer)
-    twin = ghosts.MetaGhosts().copy(net)
+    twin = fake_copy.Fakes(meta=True).copy(net)
     assert twin[0] is twin[2] is not layer
     assert twin[0].weight.is_meta
     assert type(twin[1]) is Slow
@@ -51,13 +51,13 @@ def test_copy__shared_modules_stay_shared_and_what_copies_itself_does() -> None:
 def test_copy__what_was_compiled_is_left_out() -> None:
     net = nn.Conv2d(3, 3, 1)
     net._compiled_call_impl = torch.compile(net.forward, backend="eager")
-    assert ghosts.MetaGhosts().copy(net)._compiled_call_impl is None
+    assert fake_copy.Fakes(meta=True).copy(net)._compiled_call_impl is None
 
 
 def test_train__leaves_common_dropouts_alone_and_no_others() -> None:
     net = nn.Sequential(nn.Dropout2d(0.5), DropPath(0.5), MyDropout(0.5), nn.BatchNorm2d(3), nn.AlphaDropout(0.5))
-    assert [module.training for module in ghosts.train(net)] == [False, False, True, True, True]
-    assert not any(module.training for module in ghosts.train(net, False))
+    assert [module.training for module in fake_copy.train(net)] == [False, False, True, True, True]
+    assert not any(module.training for module in fake_copy.train(net, False))
 
 
 @pytest.mark.parametrize(("arch", "encoder"), [("FPN", "mobilenet_v2"), ("Unet", "timm-tf_efficientnet_lite0")])
