@@ -25,8 +25,8 @@ from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.common.errors import ANOTHER_CHECKPOINT, ConfigError
 from polyp_lightning.deploy.timer_by_name import build_timer
 from polyp_lightning.networks.complexity import measure
-from polyp_lightning.pruning.budget import Allocation, Dense, Limits, check_reachable, chosen_target
-from polyp_lightning.pruning.budget.recipe import Clock, Recipe
+from polyp_lightning.pruning.budget import Allocation, Dense, Limits, check_reachable, choose_target
+from polyp_lightning.pruning.budget.recipe import FrameTimer, Recipe
 from polyp_lightning.pruning.compiled import forget_compiled
 from polyp_lightning.pruning.criteria import build_criterion
 from polyp_lightning.pruning.exactness import assert_exact
@@ -97,11 +97,11 @@ class TaylorFOPruning(Callback):
         check: Check = "first",
     ) -> None:
         _check_options(scoring_batches, recalibration_batches, check)
-        self.target = chosen_target(target, target_params, target_gmacs, target_ms)
+        self.target = choose_target(target, target_params, target_gmacs, target_ms)
         self.method = "dense" if self.target.is_everything else criterion
         self.schedule = Schedule(start, end, every, schedule)
         table = Path(latency_table) if latency_table else None
-        self.recipe = Recipe(self.target, limits, allocation, lambda: Clock(build_timer(backend, threads), table))
+        self.recipe = Recipe(self.target, limits, allocation, lambda: FrameTimer(build_timer(backend, threads), table))
         self.scoring_batches = scoring_batches
         self.recalibration_batches = recalibration_batches
         self.check = check

@@ -20,8 +20,8 @@ from polyp_lightning.common.terminal import show_text
 from polyp_lightning.deploy.timer_by_name import build_timer
 from polyp_lightning.networks.complexity import measure
 from polyp_lightning.pruning import ChannelGraph, assert_exact, drop_dead, remove, trace
-from polyp_lightning.pruning.budget import Allocation, Cost, Limits, chosen_target, preview
-from polyp_lightning.pruning.budget.recipe import Clock, Recipe
+from polyp_lightning.pruning.budget import Allocation, Cost, Limits, choose_target, preview
+from polyp_lightning.pruning.budget.recipe import FrameTimer, Recipe
 from polyp_lightning.pruning.criteria import Importance, build_criterion
 from polyp_lightning.pruning.graph import Removed
 from polyp_lightning.training.loaded_run import LoadedRun, load_run
@@ -79,10 +79,10 @@ def prune(
         dry_run: show what would be cut, and write nothing.
     """
     _check(batches=(batches, 1), batch_size=(batch_size, 1), recalibration_batches=(recalibration_batches, 0))
-    wanted = chosen_target(target, target_params, target_gmacs, target_ms)
+    wanted = choose_target(target, target_params, target_gmacs, target_ms)
     table = Path(latency_table) if latency_table else None
-    recipe = Recipe(wanted, limits, allocation, lambda: Clock(build_timer(backend, threads), table))
-    judge = build_criterion(criterion, **(options or {}))
+    recipe = Recipe(wanted, limits, allocation, lambda: FrameTimer(build_timer(backend, threads), table))
+    chosen = build_criterion(criterion, **(options or {}))
     name = f"pruned-{criterion}-{wanted.unit}{wanted.value:g}.ckpt"
     goal = Path(output) if output else Path(ckpt_path).with_name(name)
     if goal.exists() and not (overwrite or dry_run):
@@ -91,12 +91,12 @@ def prune(
     run = load_run(Path(ckpt_path), data_root, batch_size)
     net = run.module.net
     graph = trace(net, (2, 3, run.module.image_size, run.module.image_size))
-    judge.gather(net, graph, run.scored(batches), run.module.loss)
-    scores = judge.importance(net, graph)
+    chosen.gather(net, graph, run.scored(batches), run.module.loss)
+    scores = chosen.importance(net, graph)
     cut = _Cut(run, graph, scores, recipe.choose(net, graph, scores))
     if dry_run:
-        clock = recipe.clock() if recipe.clock and wanted.unit == "ms" else None
-        cut.show(clock.cost(net, graph) if clock else None)
+        frame_timer = recipe.frame_timer() if recipe.frame_timer and wanted.unit == "ms" else None
+        cut.show(frame_timer.cost(net, graph) if frame_timer else None)
         return
     facts = {"criterion": criterion, "target": str(wanted), "allocation": allocation, "from": Path(ckpt_path).name}
     cut.make(recalibration_batches, goal, facts)

@@ -7,7 +7,7 @@ from polyp_lightning.pruning.budget.limits import Limits
 from polyp_lightning.pruning.budget.preview import Preview, PreviewRow, preview
 from polyp_lightning.pruning.budget.profiling import measure_table
 from polyp_lightning.pruning.budget.selection import TOLERANCE, check_reachable, select
-from polyp_lightning.pruning.budget.target import Dense, Target, Unit, chosen_target
+from polyp_lightning.pruning.budget.target import Dense, Target, Unit, choose_target
 from polyp_lightning.pruning.budget.timed import Timed, select_for_time
 from polyp_lightning.pruning.budget.timer import Timer, TorchTimer
 
@@ -28,7 +28,7 @@ __all__ = [
     "TorchTimer",
     "Unit",
     "check_reachable",
-    "chosen_target",
+    "choose_target",
     "macs",
     "measure_table",
     "parameters",

@@ -16,7 +16,7 @@ from polyp_lightning.pruning.graph import ChannelGraph, Removed
 
 
 @dataclass(frozen=True)
-class Clock:
+class FrameTimer:
     """What milliseconds are measured with.
 
     The time that counts is always that of a whole cut network. A table of layer times only makes the widths follow
@@ -56,18 +56,20 @@ class Recipe:
         target: what is to be left.
         limits: what may be done to a single layer.
         allocation: how the widths are found.
-        clock: makes what measures milliseconds; only called for a target in milliseconds.
+        frame_timer: makes what measures milliseconds; only called for a target in milliseconds.
     """
 
     target: Target
     limits: Limits
     allocation: Allocation
-    clock: Callable[[], Clock] | None = None
+    frame_timer: Callable[[], FrameTimer] | None = None
 
     def dense(self, net: nn.Module, graph: ChannelGraph) -> Dense:
         """The reference that shares are shares of, the time of a frame included where the target needs it."""
         dense = Dense.of(graph)
-        return replace(dense, milliseconds=self._clock().dense_ms(net, graph)) if self.target.unit == "ms" else dense
+        return (
+            replace(dense, milliseconds=self._frame_timer().dense_ms(net, graph)) if self.target.unit == "ms" else dense
+        )
 
     def choose(
         self, net: nn.Module, graph: ChannelGraph, scores: Scores, dense: Dense | None = None, left: float = 0.0
@@ -89,25 +91,25 @@ class Recipe:
             return select(
                 graph, scores, self.target, limits=self.limits, allocation=self.allocation, dense=dense, left=left
             )
-        clock = self._clock()
+        frame_timer = self._frame_timer()
         return select_for_time(
             net,
             graph,
             scores,
             self.target.budget(dense, left),
-            clock.timer,
+            frame_timer.timer,
             _frame(graph),
-            cost=clock.cost(net, graph),
+            cost=frame_timer.cost(net, graph),
             limits=self.limits,
             allocation=self.allocation,
             dense=dense,
         ).removed
 
-    def _clock(self) -> Clock:
-        if self.clock is None:
+    def _frame_timer(self) -> FrameTimer:
+        if self.frame_timer is None:
             msg = "a target in milliseconds needs a backend to measure with"
             raise PruningError(msg)
-        return self.clock()
+        return self.frame_timer()
 
 
 def _frame(graph: ChannelGraph) -> tuple[int, ...]:

@@ -91,7 +91,7 @@ class Target:
         return f"{self.value:.3f} {words}" if self.is_share else f"{self.value:g} {words}"
 
 
-def chosen_target(
+def choose_target(
     macs: float, params: float | None = None, gmacs: float | None = None, ms: float | None = None
 ) -> Target:
     """The target of a set of flags: the share of the MACs unless one of the others is given.
@@ -99,7 +99,7 @@ def chosen_target(
     Raises:
         PruningError: more than one of the others is given, or a value is outside its range.
 
-    >>> str(chosen_target(0.25)), str(chosen_target(0.25, gmacs=1.5))
+    >>> str(choose_target(0.25)), str(choose_target(0.25, gmacs=1.5))
     ('0.250 of the MACs', '1.5 GMACs')
     """
     others: dict[Unit, float | None] = {"params": params, "gmacs": gmacs, "ms": ms}
