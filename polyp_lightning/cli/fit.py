@@ -251,7 +251,9 @@ def _describe(logger: Any, config: Any, verb: str) -> None:
     """Group, job type and tags by which a dashboard sorts runs, unless the user or the environment has named them."""
     net = f"{config.model.arch}-{config.model.encoder}"
     flags = config.pruning
-    target = choose_target(flags.target, flags.target_params, flags.target_gmacs, flags.target_ms)
+    target = choose_target(
+        flags.target, **{name: value for name, value in vars(flags).items() if name.startswith("target_")}
+    )
     method = "dense" if target.is_everything else flags.criterion
     found = {
         "group": f"{config.data.name}-{config.data.image_size}-{net}",
