@@ -25,8 +25,15 @@ from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.common.errors import ANOTHER_CHECKPOINT, ConfigError
 from polyp_lightning.deploy.timer_by_name import build_timer
 from polyp_lightning.networks.complexity import measure
-from polyp_lightning.pruning.budget import Allocation, Dense, Limits, check_reachable, chosen_target
-from polyp_lightning.pruning.budget.recipe import Clock, Recipe
+from polyp_lightning.pruning.budget import (
+    Allocation,
+    Dense,
+    FrameTimer,
+    Limits,
+    Recipe,
+    check_reachable,
+    choose_target,
+)
 from polyp_lightning.pruning.compiled import forget_compiled
 from polyp_lightning.pruning.criteria import build_criterion
 from polyp_lightning.pruning.exactness import assert_exact
@@ -97,11 +104,11 @@ class TaylorFOPruning(Callback):
         check: Check = "first",
     ) -> None:
         _check_options(scoring_batches, recalibration_batches, check)
-        self.target = chosen_target(target, target_params, target_gmacs, target_ms)
+        self.target = choose_target(target, target_params=target_params, target_gmacs=target_gmacs, target_ms=target_ms)
         self.method = "dense" if self.target.is_everything else criterion
         self.schedule = Schedule(start, end, every, schedule)
         table = Path(latency_table) if latency_table else None
-        self.recipe = Recipe(self.target, limits, allocation, lambda: Clock(build_timer(backend, threads), table))
+        self.recipe = Recipe(self.target, limits, allocation, lambda: FrameTimer(build_timer(backend, threads), table))
         self.scoring_batches = scoring_batches
         self.recalibration_batches = recalibration_batches
         self.check = check
@@ -159,7 +166,7 @@ class TaylorFOPruning(Callback):
             self._dense = self.recipe.dense(_net(pl_module), self._current_graph())
             self.history.append(self._record(pl_module, trainer.current_epoch))
             self._tell_reference(pl_module)
-            if not self.target.is_everything and self.target.unit != "ms":
+            if not self.target.is_everything and not self.target.is_measured:
                 check_reachable(self._current_graph(), self.target, limits=self.recipe.limits)
         if trainer.fit_loop.restarted_mid_epoch:
             # Lightning does not call on_train_epoch_start for an epoch that it resumes.
@@ -310,7 +317,7 @@ class TaylorFOPruning(Callback):
         cost = measure(_net(pl_module), _image_size(pl_module))
         graph = self._current_graph()
         layers = filters(_net(pl_module), graph.executed)
-        share = graph.total_macs() / (self._dense.macs if self._dense else graph.total_macs())
+        share = graph.total_macs() / (self._dense.cost("macs") if self._dense else graph.total_macs())
         number = self.stage + 1 if self.history else 0
         return StageRecord(number, epoch, cost.gmacs, share, cost.params_used, per_block(layers), layers)
 

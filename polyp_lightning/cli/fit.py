@@ -31,7 +31,7 @@ from polyp_lightning.common.files import without_home, written_beside
 from polyp_lightning.common.locks import alone_in
 from polyp_lightning.common.malloc import keep_freed_memory
 from polyp_lightning.data.datamodule import PolypDataModule
-from polyp_lightning.pruning.budget import chosen_target
+from polyp_lightning.pruning.budget import choose_target
 from polyp_lightning.tracking import ProgressBar, RunLogger, RunTracker, ScoreWriter, StageCheckpoint, StageSummary
 from polyp_lightning.training.module import PolypSegmenter
 
@@ -251,7 +251,9 @@ def _describe(logger: Any, config: Any, verb: str) -> None:
     """Group, job type and tags by which a dashboard sorts runs, unless the user or the environment has named them."""
     net = f"{config.model.arch}-{config.model.encoder}"
     flags = config.pruning
-    target = chosen_target(flags.target, flags.target_params, flags.target_gmacs, flags.target_ms)
+    target = choose_target(
+        flags.target, **{name: value for name, value in vars(flags).items() if name.startswith("target_")}
+    )
     method = "dense" if target.is_everything else flags.criterion
     found = {
         "group": f"{config.data.name}-{config.data.image_size}-{net}",

@@ -20,8 +20,7 @@ from polyp_lightning.common.terminal import show_text
 from polyp_lightning.deploy.timer_by_name import build_timer
 from polyp_lightning.networks.complexity import measure
 from polyp_lightning.pruning import ChannelGraph, assert_exact, drop_dead, remove, trace
-from polyp_lightning.pruning.budget import Allocation, Cost, Limits, chosen_target, preview
-from polyp_lightning.pruning.budget.recipe import Clock, Recipe
+from polyp_lightning.pruning.budget import Allocation, Cost, FrameTimer, Limits, Recipe, choose_target, preview
 from polyp_lightning.pruning.criteria import Importance, build_criterion
 from polyp_lightning.pruning.graph import Removed
 from polyp_lightning.training.loaded_run import LoadedRun, load_run
@@ -65,7 +64,7 @@ def prune(
         criterion: what is least important; taylor, taylor_weight, taylor_filter, bn_scale, magnitude_l1, magnitude_l2,
             fpgm, random, uniform or oracle.
         options: the criterion's own options by name.
-        allocation: how scores become widths: global, per_cost or optimal.
+        allocation: how importances become widths: global, per_cost or optimal.
         limits: floor, ceiling, rounding and protected layers.
         backend: where milliseconds are measured: torch, onnxruntime, openvino or openvino-bf16.
         threads: of the backend.
@@ -79,10 +78,10 @@ def prune(
         dry_run: show what would be cut, and write nothing.
     """
     _check(batches=(batches, 1), batch_size=(batch_size, 1), recalibration_batches=(recalibration_batches, 0))
-    wanted = chosen_target(target, target_params, target_gmacs, target_ms)
+    wanted = choose_target(target, target_params=target_params, target_gmacs=target_gmacs, target_ms=target_ms)
     table = Path(latency_table) if latency_table else None
-    recipe = Recipe(wanted, limits, allocation, lambda: Clock(build_timer(backend, threads), table))
-    judge = build_criterion(criterion, **(options or {}))
+    recipe = Recipe(wanted, limits, allocation, lambda: FrameTimer(build_timer(backend, threads), table))
+    chosen = build_criterion(criterion, **(options or {}))
     name = f"pruned-{criterion}-{wanted.unit}{wanted.value:g}.ckpt"
     goal = Path(output) if output else Path(ckpt_path).with_name(name)
     if goal.exists() and not (overwrite or dry_run):
@@ -91,12 +90,11 @@ def prune(
     run = load_run(Path(ckpt_path), data_root, batch_size)
     net = run.module.net
     graph = trace(net, (2, 3, run.module.image_size, run.module.image_size))
-    judge.gather(net, graph, run.scored(batches), run.module.loss)
-    scores = judge.importance(net, graph)
-    cut = _Cut(run, graph, scores, recipe.choose(net, graph, scores))
+    chosen.gather(net, graph, run.scored(batches), run.module.loss)
+    importance = chosen.importance(net, graph)
+    cut = _Cut(run, graph, importance, recipe.choose(net, graph, importance))
     if dry_run:
-        clock = recipe.clock() if recipe.clock and wanted.unit == "ms" else None
-        cut.show(clock.cost(net, graph) if clock else None)
+        cut.show(recipe.predicted_ms(net, graph))
         return
     facts = {"criterion": criterion, "target": str(wanted), "allocation": allocation, "from": Path(ckpt_path).name}
     cut.make(recalibration_batches, goal, facts)
@@ -131,15 +129,15 @@ class _Cut:
 
     run: LoadedRun
     graph: ChannelGraph
-    scores: Importance
+    importance: Importance
     removed: Removed
 
     def show(self, milliseconds: Cost | None) -> None:
         """Print what would be cut."""
         # A pipe has no width of its own; 80 columns would squeeze the names of layers.
         console = Console(width=None if sys.stdout.isatty() else 140)
-        console.print(preview_table(preview(self.graph, self.scores, self.removed, milliseconds)))
-        console.print("Predicted change: sum of the removed scores, in the criterion's own unit. Nothing was written.")
+        console.print(preview_table(preview(self.graph, self.importance, self.removed, milliseconds)))
+        console.print("Predicted change: sum of the removed importances, in the criterion's unit. Nothing was written.")
 
     def make(self, recalibration_batches: int, goal: Path, facts: dict[str, str]) -> None:
         """Remove, recalibrate, and write the checkpoint."""

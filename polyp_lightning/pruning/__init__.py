@@ -1,18 +1,23 @@
 """Exact removal of filters from segmentation networks, usable without Lightning.
 
-trace → choose → remove (or mask) → rebuild from a checkpoint's plan:
+trace → choose → remove (or mask) → rebuild from a checkpoint's architecture:
 
 >>> import torch, segmentation_models_pytorch as smp
 >>> from polyp_lightning import pruning
 >>> net = smp.Unet("resnet18", encoder_weights=None)
 >>> graph = pruning.trace(net, (2, 3, 64, 64))
->>> scores = torch.rand(graph.size).numpy()
->>> removed = pruning.select(graph, scores, target=0.5)
+>>> importance = torch.rand(graph.size).numpy()
+>>> removed = pruning.select(graph, importance, target=0.5)
 >>> _ = pruning.remove(net, graph, removed)
 >>> bool(abs(graph.total_macs(removed) / graph.total_macs() - 0.5) < 0.01)
 True
 >>> again = pruning.rebuild(smp.Unet("resnet18", encoder_weights=None), pruning.describe(net))
 >>> _ = again.load_state_dict(net.state_dict())
+
+How an importance becomes a cut, file by file: ``criteria/taylor_hooks`` (changes of the loss, by image) →
+``criteria/taylor`` (to one number per component) → ``criteria/base`` (mean over images and processes) →
+``callbacks/pruning`` (when) → ``budget/recipe`` → ``budget/selection`` (the target as a question) →
+``budget/allocation`` (the widths) → ``surgery`` (the cut).
 """
 
 from polyp_lightning.pruning.architecture import describe, rebuild

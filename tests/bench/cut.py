@@ -45,7 +45,7 @@ def _in_new_process() -> dict[str, float]:
 
 
 def once() -> dict[str, float]:
-    """Builds the net, then traces, chooses by random scores and cuts.
+    """Builds the net, then traces, chooses by random importance and cuts.
 
     Returns:
         ``seconds``, and ``gigabytes`` (10⁹ bytes): the process's peak less what it held before the trace. Building

@@ -44,8 +44,8 @@ def _pruned(encoder: str) -> nn.Module:
     """Cut at random: what is left has to be as fast as its MACs say, whatever was removed."""
     net = build_net("Unet", encoder, None).eval()
     graph = trace(net, (2, *_SHAPE[1:]))
-    scores = np.random.default_rng(0).random(graph.size)
-    remove(net, graph, select(graph, scores, TARGET, limits=Limits(round_to=16)))
+    importance = np.random.default_rng(0).random(graph.size)
+    remove(net, graph, select(graph, importance, TARGET, limits=Limits(round_to=16)))
     return net
 
 

@@ -17,16 +17,16 @@ TARGET = 0.5
 def measure(effort: Effort) -> list[Row]:
     """One row for each allocation; the trace is not part of it."""
     graph = pruning.trace(build_net("UnetPlusPlus", "inceptionv4", None), (2, 3, 256, 256))
-    scores = np.random.default_rng(0).random(graph.size)
-    return [_measure(graph, scores, way, effort) for way in get_args(Allocation)]
+    importance = np.random.default_rng(0).random(graph.size)
+    return [_measure(graph, importance, way, effort) for way in get_args(Allocation)]
 
 
-def _measure(graph: pruning.ChannelGraph, scores: np.ndarray, way: Allocation, effort: Effort) -> Row:
+def _measure(graph: pruning.ChannelGraph, importance: np.ndarray, way: Allocation, effort: Effort) -> Row:
     seconds: list[float] = []
     since = time.perf_counter()
     while effort.wants_more(len(seconds), since):
         start = time.perf_counter()
-        removed = pruning.select(graph, scores, TARGET, allocation=way)
+        removed = pruning.select(graph, importance, TARGET, allocation=way)
         seconds.append(time.perf_counter() - start)
     share = graph.total_macs(removed) / graph.total_macs()
     what = f"choose among {graph.size - 1} components, inceptionv4-UnetPlusPlus to {share:.2%} of its MACs, {way}"

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from polyp_lightning.pruning.graph import ChannelGraph, Removed
+from polyp_lightning.pruning.graph import Removed
 from polyp_lightning.pruning.labels import Atoms
 
 Floats = npt.NDArray[np.float64]
@@ -26,21 +26,21 @@ class Cost(Protocol):
     axes: tuple[Atoms, ...]
 
     def of_widths(self, widths: Floats) -> Floats:
-        """Cost per column of ``widths``, which has one row per axis: (A, C) → (C,)."""
+        """Returns the cost per column of ``widths``, which has one row per axis: (A, C) → (C,)."""
         ...
 
     def slopes(self, widths: Floats) -> Floats:
-        """What one more index along each axis costs, near ``widths``: (A,) → (A,)."""
+        """Returns what one more index along each axis costs, near ``widths``: (A,) → (A,)."""
         ...
 
 
 def full_widths(cost: Cost) -> Floats:
-    """The widths with nothing removed, (A,)."""
+    """Returns the widths with nothing removed, (A,)."""
     return np.array([len(axis) for axis in cost.axes], np.float64)
 
 
 def total(cost: Cost, removed: Removed) -> float:
-    """The cost once ``removed`` is gone."""
+    """Returns the cost once ``removed`` is gone."""
     widths = np.array([np.count_nonzero(~removed[axis]) for axis in cost.axes], np.float64)
     return float(cost.of_widths(widths[:, None])[0])
 
@@ -62,7 +62,8 @@ class ProductCost:
         self.axes = tuple(index.axes)
         depth = max((len(axes) for axes, _ in found), default=0)
         # Row −1 stands for a width of 1.
-        self._rows = np.array([axes + [-1] * (depth - len(axes)) for axes, _ in found], np.int64).reshape(-1, depth)
+        rows = [axes + [-1] * (depth - len(axes)) for axes, _ in found]
+        self._rows = np.array(rows, np.int64).reshape(len(found), depth)
         self._units = np.array([unit for _, unit in found], np.float64)
 
     def of_widths(self, widths: Floats) -> Floats:
@@ -91,19 +92,8 @@ class AxisIndex:
         self._known: dict[bytes, int] = {}
 
     def add(self, axis: Atoms) -> int:
-        """The number of an axis."""
+        """Returns the number of an axis."""
         number = self._known.setdefault(axis.tobytes(), len(self.axes))
         if number == len(self.axes):
             self.axes.append(axis)
         return number
-
-
-def macs(graph: ChannelGraph) -> ProductCost:
-    """Multiply-accumulates for one image of the traced size."""
-    return ProductCost(((term.axes, term.per_unit) for term in graph.macs), "MACs")
-
-
-def parameters(graph: ChannelGraph) -> ProductCost:
-    """Elements of the parameters that the forward pass reaches; those without dimensions are not counted."""
-    names = sorted(graph.executed - graph.buffers)
-    return ProductCost(((graph.axes[name], 1.0) for name in names), "parameters")

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from polyp_lightning.pruning.budget.cost import Cost, Floats, full_widths, macs, parameters, total
+from polyp_lightning.pruning.budget.cost import Cost, Floats, full_widths, total
+from polyp_lightning.pruning.budget.units import UNITS
+from polyp_lightning.pruning.criteria.base import Importance
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 
 
@@ -17,10 +18,10 @@ class PreviewRow:
         name: the layer; the first where several are coupled.
         before: its filters now.
         after: those that would be left.
-        loss: predicted change of the loss: the sum of the removed scores, in the criterion's unit.
+        loss: predicted change of the loss: the sum of the removed importances, in the criterion's unit.
         saved: per cost, what the cut saves through this layer. A saving in a product of widths is shared out among the
-            layers that cause it (the average over all proportional ways from here to there: Aumann and Shapley), so
-            that the column adds up to the whole.
+            layers that cause it (the average over all proportional ways from here to there: Aumann and Shapley); the
+            column adds up to the whole.
     """
 
     name: str
@@ -36,7 +37,7 @@ class Preview:
 
     Attributes:
         rows: one per coupled layer, in the order of the network.
-        units: what each entry of ``saved``, ``before`` and ``after`` counts: ``MACs``, ``parameters``, ``ms``.
+        units: what each entry of ``saved``, ``before`` and ``after`` counts: ``MACs``, ``parameters`` … ``ms``.
         before: per cost, what the network costs now.
         after: per cost, what it would cost.
     """
@@ -52,24 +53,23 @@ class Preview:
         return sum(row.loss for row in self.rows)
 
 
-def preview(
-    graph: ChannelGraph, scores: npt.NDArray[np.float64], removed: Removed, milliseconds: Cost | None = None
-) -> Preview:
-    """Describe a cut.
+def preview(graph: ChannelGraph, importance: Importance, removed: Removed, milliseconds: Cost | None = None) -> Preview:
+    """Describes a cut.
 
     Args:
         graph: coupled channels.
-        scores: importance per component.
+        importance: one number per component.
         removed: the choice to describe.
         milliseconds: a latency table's cost, where there is one.
     """
-    costs: list[Cost] = [macs(graph), parameters(graph)] + ([milliseconds] if milliseconds else [])
+    by_quantity = {unit.quantity: unit.cost for unit in UNITS.values() if unit.cost}
+    costs = [cost(graph) for cost in by_quantity.values()] + ([milliseconds] if milliseconds else [])
     saved = [_shares(graph, cost, removed) for cost in costs]
     rows = []
     for number, group in enumerate(graph.groups):
         gone = group.components[removed[group.components]]
         before = len(group.components)
-        loss, parts = float(scores[gone].sum()), tuple(float(column[number]) for column in saved)
+        loss, parts = float(importance[gone].sum()), tuple(float(column[number]) for column in saved)
         rows.append(PreviewRow(group.name, before, before - len(gone), loss, parts))
     return Preview(
         tuple(rows),
@@ -80,7 +80,7 @@ def preview(
 
 
 def _shares(graph: ChannelGraph, cost: Cost, removed: Removed, nodes: int = 8) -> Floats:
-    """Per group, its part of what the cut saves."""
+    """Returns per group its part of what the cut saves."""
     lost = np.zeros((len(cost.axes), len(graph.groups)))
     group_of = np.full(graph.size, -1)
     for number, group in enumerate(graph.groups):

@@ -57,7 +57,7 @@ def preferred_step(timer: Timer) -> int:
             above = -(-width // step) * step
             odd, even = (timer(*_eval(geometry, w, 64)) for w in (width, above))
             ratios.append(odd / even)
-        # The median, and two per cent for the clock: one interrupted measurement must not decide.
+        # The median, and two per cent for the timer: one interrupted measurement must not decide.
         if statistics.median(ratios) >= 0.98:
             return step
     return STEPS[-1]

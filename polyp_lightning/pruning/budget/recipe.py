@@ -1,83 +1,52 @@
-"""From scores to what is removed, whatever the target is measured in."""
+"""From importances to what is removed, whatever the target is measured in."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 from torch import nn
 
 from polyp_lightning.common.errors import PruningError
-from polyp_lightning.pruning.budget import Allocation, Cost, Dense, Limits, Target, Timer, select, select_for_time
-from polyp_lightning.pruning.budget.geometry import layer_calls
-from polyp_lightning.pruning.budget.latency import LatencyTable, TableCost
-from polyp_lightning.pruning.budget.profiling import cut_copy, measure_table
-from polyp_lightning.pruning.budget.selection import Scores
+from polyp_lightning.pruning.budget.allocation import Allocation
+from polyp_lightning.pruning.budget.cost import Cost
+from polyp_lightning.pruning.budget.limits import Limits
+from polyp_lightning.pruning.budget.selection import select
+from polyp_lightning.pruning.budget.target import Dense, Target
+from polyp_lightning.pruning.budget.timed import FrameTimer, frame_shape, select_for_time
+from polyp_lightning.pruning.criteria.base import Importance
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 
 
 @dataclass(frozen=True)
-class Clock:
-    """What milliseconds are measured with.
-
-    The time that counts is always that of a whole cut network. A table of layer times only makes the widths follow
-    what the backend is fast at; without one they follow the MACs.
-
-    Attributes:
-        timer: the backend.
-        table: file of a latency table, measured and written where there is none; None to do without.
-    """
-
-    timer: Timer
-    table: Path | None = None
-
-    def dense_ms(self, net: nn.Module, graph: ChannelGraph) -> float:
-        """Milliseconds per frame of a network as it is."""
-        return self.timer(cut_copy(net, graph, graph.nothing()), _frame(graph))
-
-    def cost(self, net: nn.Module, graph: ChannelGraph) -> Cost | None:
-        """The table's predicted milliseconds; None without a table.
-
-        Raises:
-            PruningError: the table was measured under other conditions, or is damaged.
-        """
-        if self.table is None:
-            return None
-        if not self.table.is_file():
-            measure_table(net, graph, _frame(graph), self.timer).save(self.table)
-        table = LatencyTable.load(self.table, self.timer.conditions)
-        return TableCost(table, layer_calls(net, graph, _frame(graph)), graph)
-
-
-@dataclass(frozen=True)
 class Recipe:
-    """How scores become a cut.
+    """How importances become a cut.
 
     Attributes:
         target: what is to be left.
         limits: what may be done to a single layer.
         allocation: how the widths are found.
-        clock: makes what measures milliseconds; only called for a target in milliseconds.
+        make_timer: makes what measures milliseconds; only called for a target that is measured.
     """
 
     target: Target
     limits: Limits
     allocation: Allocation
-    clock: Callable[[], Clock] | None = None
+    make_timer: Callable[[], FrameTimer] | None = None
 
     def dense(self, net: nn.Module, graph: ChannelGraph) -> Dense:
-        """The reference that shares are shares of, the time of a frame included where the target needs it."""
-        dense = Dense.of(graph)
-        return replace(dense, milliseconds=self._clock().dense_ms(net, graph)) if self.target.unit == "ms" else dense
+        """Returns the reference that shares are shares of, the time of a frame included where the target needs it."""
+        if not self.target.is_measured:
+            return Dense.of(graph)
+        return Dense.of(graph, milliseconds=self._frame_timer().dense_ms(net, graph))
 
     def choose(
-        self, net: nn.Module, graph: ChannelGraph, scores: Scores, dense: Dense | None = None, left: float = 0.0
+        self, net: nn.Module, graph: ChannelGraph, importance: Importance, dense: Dense | None = None, left: float = 0.0
     ) -> Removed:
-        """Which components go.
+        """Chooses which components go.
 
         Args:
             net: the network that was traced; it is not touched.
             graph: its graph.
-            scores: importance per component.
+            importance: one number per component.
             dense: the reference of shares; by default ``net`` itself.
             left: share of the way to the target that is still to go, for a schedule.
 
@@ -85,31 +54,21 @@ class Recipe:
             PruningError: the target cannot be met.
         """
         dense = dense or self.dense(net, graph)
-        if self.target.unit != "ms":
-            return select(
-                graph, scores, self.target, limits=self.limits, allocation=self.allocation, dense=dense, left=left
-            )
-        clock = self._clock()
+        limits, allocation = self.limits, self.allocation
+        if not self.target.is_measured:
+            return select(graph, importance, self.target, limits=limits, allocation=allocation, dense=dense, left=left)
+        frame_timer, ms = self._frame_timer(), self.target.budget(dense, left)
+        timer, shape, cost = frame_timer.timer, frame_shape(graph), frame_timer.cost(net, graph)
         return select_for_time(
-            net,
-            graph,
-            scores,
-            self.target.budget(dense, left),
-            clock.timer,
-            _frame(graph),
-            cost=clock.cost(net, graph),
-            limits=self.limits,
-            allocation=self.allocation,
-            dense=dense,
+            net, graph, importance, ms, timer, shape, cost=cost, limits=limits, allocation=allocation, dense=dense
         ).removed
 
-    def _clock(self) -> Clock:
-        if self.clock is None:
+    def predicted_ms(self, net: nn.Module, graph: ChannelGraph) -> Cost | None:
+        """Returns the cost by which widths follow a measured target; None where they follow the MACs."""
+        return self._frame_timer().cost(net, graph) if self.target.is_measured else None
+
+    def _frame_timer(self) -> FrameTimer:
+        if self.make_timer is None:
             msg = "a target in milliseconds needs a backend to measure with"
             raise PruningError(msg)
-        return self.clock()
-
-
-def _frame(graph: ChannelGraph) -> tuple[int, ...]:
-    """The shape of one image."""
-    return (1, *graph.input_shape[1:])
+        return self.make_timer()

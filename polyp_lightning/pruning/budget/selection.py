@@ -1,36 +1,35 @@
-"""Which components to remove so that a budget is met."""
+"""Which components to remove to meet a budget."""
 
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from polyp_lightning.common.errors import PruningError
-from polyp_lightning.pruning.budget import cost as costs
 from polyp_lightning.pruning.budget.allocation import (
     Allocation,
+    Chunks,
+    Ints,
+    Search,
     Window,
-    by_score,
-    by_score_per_cost,
-    give_back,
-    take_more,
+    bring_near,
+    by_importance,
+    by_importance_per_cost,
 )
-from polyp_lightning.pruning.budget.cost import Cost
+from polyp_lightning.pruning.budget.cost import Cost, total
 from polyp_lightning.pruning.budget.limits import Limits, bounds
 from polyp_lightning.pruning.budget.optimal import by_predicted_loss
-from polyp_lightning.pruning.budget.steps import Ints, Search, Steps
 from polyp_lightning.pruning.budget.target import Dense, Target
+from polyp_lightning.pruning.budget.units import UNITS
+from polyp_lightning.pruning.criteria.base import Importance
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 
 # Share of the dense network's cost by which a cut may miss its budget.
 TOLERANCE = 0.01
-Scores = npt.NDArray[np.float64]
 
 ALLOCATIONS: dict[Allocation, Callable[[Search, Window], Ints]] = {
-    "global": by_score,
-    "per_cost": by_score_per_cost,
+    "global": by_importance,
+    "per_cost": by_importance_per_cost,
     "optimal": by_predicted_loss,
 }
 _NO_LIMITS = Limits()
@@ -38,7 +37,7 @@ _NO_LIMITS = Limits()
 
 def select(
     graph: ChannelGraph,
-    scores: Scores,
+    importance: Importance,
     target: Target | float,
     *,
     limits: Limits = _NO_LIMITS,
@@ -47,14 +46,14 @@ def select(
     left: float = 0.0,
     cost: Cost | None = None,
 ) -> Removed:
-    """Choose the components whose removal meets the target.
+    """Chooses the components whose removal meets the target.
 
     A schedule passes the dense network's values as ``dense`` and the way that is left; it then gets to intermediate
     budgets between the dense network and the target.
 
     Args:
         graph: coupled channels and their cost.
-        scores: importance per component, shape ``(graph.size,)``; ``scores[0]`` is not used.
+        importance: one number per component, shape ``(graph.size,)``; ``importance[0]`` is not used.
         target: what is to be left; a number is a share of the dense MACs.
         limits: what may be done to a single layer.
         allocation: how the widths are found: ``global``, ``per_cost`` or ``optimal``.
@@ -67,22 +66,22 @@ def select(
         below it, or, where no choice does, as near to it as could be found, with a warning beyond 1 %.
 
     Raises:
-        PruningError: the target cannot be met, a limit makes no sense, or the scores are not finite.
+        PruningError: the target cannot be met, a limit makes no sense, or the importances are not finite.
     """
-    _check(graph, scores, allocation)
-    target, dense, search = _posed(graph, scores, target, limits, dense, left, cost)
+    _check(graph, importance, allocation)
+    target, dense, search = _pose(graph, importance, target, limits, dense, left, cost)
     budget, tolerance = target.budget(dense, left), TOLERANCE * dense.cost(target.unit)
-    forced = search.steps.forced
+    forced = search.chunks.forced
     if not forced.any() and search.total(forced) <= budget * (1 + 1e-12):
         return graph.nothing()
     if left == 0:
         _check_reachable(graph, search, target, limits, dense)
     window = Window(budget - tolerance, budget)
-    choice = _near(search, ALLOCATIONS[allocation](search, window), window)
+    choice = bring_near(search, ALLOCATIONS[allocation](search, window), window)
     # On the way, ceilings may be ahead of the schedule.
     if left == 0 or (choice != forced).any():
         _warn_of_a_miss(search.total(choice), budget, target, dense, limits)
-    return search.steps.removed(choice)
+    return search.chunks.removed(choice)
 
 
 def check_reachable(
@@ -93,66 +92,52 @@ def check_reachable(
     dense: Dense | None = None,
     cost: Cost | None = None,
 ) -> None:
-    """Refuse a target that cannot be met whatever the scores; arguments as for :func:`select`.
+    """Checks that a target can be met, whatever the importances; arguments as for :func:`select`.
 
     Raises:
         PruningError: nothing can be removed, the limits keep more than the target, or a limit makes no sense.
     """
-    target, dense, search = _posed(graph, np.zeros(graph.size), target, limits, dense, 0.0, cost)
+    target, dense, search = _pose(graph, np.zeros(graph.size), target, limits, dense, 0.0, cost)
     _check_reachable(graph, search, target, limits, dense)
 
 
-def extremes(graph: ChannelGraph, *, limits: Limits, dense: Dense, cost: Cost) -> tuple[float, float]:
-    """The least and the greatest cost that the limits allow."""
-    search = Search(Steps(graph, np.zeros(graph.size), bounds(graph, limits, dense.widths, step=cost.step)), cost)
-    return search.total(search.steps.length), search.total(search.steps.forced)
+def least_cost(graph: ChannelGraph, limits: Limits, dense: Dense, cost: Cost) -> float:
+    """Returns the least cost that the limits allow."""
+    chunks = Chunks(graph, np.zeros(graph.size), bounds(graph, limits, dense.widths, step=cost.step))
+    return Search(chunks, cost).total(chunks.length)
 
 
-def _warn_of_a_miss(got: float, budget: float, target: Target, dense: Dense, limits: Limits) -> None:
-    """Not worth a night's training: the table shows what was reached."""
-    if abs(got - budget) <= TOLERANCE * dense.cost(target.unit):
-        return
-    remedy = "; lower --pruning.limits.round_to" if limits.round_to > 1 else ""
-    warnings.warn(
-        f"the nearest to a budget of {target.value_of(budget, dense):.3f} (target {target}) that can be cut is "
-        f"{target.value_of(got, dense):.3f}: the layers are too narrow for steps of {limits.round_to} filters{remedy}",
-        stacklevel=3,
-    )
-
-
-def _check(graph: ChannelGraph, scores: Scores, allocation: str) -> None:
-    if scores.shape != (graph.size,) or not np.isfinite(scores[1:]).all():
-        msg = f"scores have shape {scores.shape} or are not finite; need one finite score for each of {graph.size}"
+def _check(graph: ChannelGraph, importance: Importance, allocation: str) -> None:
+    if importance.shape != (graph.size,) or not np.isfinite(importance[1:]).all():
+        msg = f"importance of shape {importance.shape} or not finite; need one finite number for each of {graph.size}"
         raise PruningError(msg)
     if allocation not in ALLOCATIONS:
         msg = f"--pruning.allocation is {allocation!r}; choose one of {', '.join(ALLOCATIONS)}"
         raise PruningError(msg)
 
 
-def _cost_of(graph: ChannelGraph, target: Target) -> Cost:
-    if target.unit == "ms":
-        msg = "a target in milliseconds needs a cost in milliseconds: that of a latency table"
-        raise PruningError(msg)
-    return costs.parameters(graph) if target.unit == "params" else costs.macs(graph)
-
-
-def _posed(
+def _pose(
     graph: ChannelGraph,
-    scores: Scores,
+    importance: Importance,
     target: Target | float,
     limits: Limits,
     dense: Dense | None,
     left: float,
     cost: Cost | None,
 ) -> tuple[Target, Dense, Search]:
-    """The question in full, with what was left to defaults."""
+    """Returns the question in full, with what was left to defaults."""
     target = target if isinstance(target, Target) else Target(target)
-    cost = _cost_of(graph, target) if cost is None else cost
-    dense = Dense.of(graph) if dense is None else dense
-    if target.unit == "ms" and dense.milliseconds is None:
-        dense = replace(dense, milliseconds=costs.total(cost, graph.nothing()))
-    steps = Steps(graph, scores, bounds(graph, limits, dense.widths, left, cost.step))
-    return target, dense, Search(steps, cost)
+    unit = UNITS[target.unit]
+    if cost is None:
+        if unit.cost is None:
+            msg = f"a target in {unit.quantity} needs a cost in {unit.quantity}: that of a latency table"
+            raise PruningError(msg)
+        cost = unit.cost(graph)
+    dense = dense or Dense.of(graph)
+    if unit.cost is None and unit.quantity not in dense.costs:
+        dense = Dense({**dense.costs, unit.quantity: total(cost, graph.nothing())}, dense.widths)
+    chunks = Chunks(graph, importance, bounds(graph, limits, dense.widths, left, cost.step))
+    return target, dense, Search(chunks, cost)
 
 
 def _check_reachable(graph: ChannelGraph, search: Search, target: Target, limits: Limits, dense: Dense) -> None:
@@ -163,7 +148,7 @@ def _check_reachable(graph: ChannelGraph, search: Search, target: Target, limits
         )
         raise PruningError(msg)
     budget, tolerance = target.budget(dense), TOLERANCE * dense.cost(target.unit)
-    least, most = search.total(search.steps.length), search.total(search.steps.forced)
+    least, most = search.total(search.chunks.length), search.total(search.chunks.forced)
     if least > budget + tolerance:
         steps = f" in multiples of {limits.round_to}" if limits.round_to > 1 else ""
         others = ", or protect less" if limits.protected or limits.floors else ""
@@ -181,25 +166,13 @@ def _check_reachable(graph: ChannelGraph, search: Search, target: Target, limits
         raise PruningError(msg)
 
 
-def _near(search: Search, choice: Ints, window: Window) -> Ints:
-    """The choice itself if it lies within the window, else the nearest to the budget that can be found."""
-    budget = window.most
-    if window.least <= search.total(choice) <= budget:
-        return choice
-    # From both sides: below the budget, and above it by as little as one chunk more makes.
-    above = give_back(search, choice, search.steps.mean, _above(search, choice, budget))
-    starts = [choice, take_more(search, above, budget)]
-    found = [other for start in starts for other in (start, *_one_back(search, start))]
-    return min(found, key=lambda other: abs(search.total(other) - budget))
-
-
-def _above(search: Search, choice: Ints, budget: float) -> float:
-    """The least cost above the budget that one chunk more would make."""
-    after = search.after(choice, search.last_chunks(choice), 1)
-    return float(after[after > budget].min(initial=np.inf))
-
-
-def _one_back(search: Search, choice: Ints) -> list[Ints]:
-    """The choice with one chunk back, for each group that may have one."""
-    groups = search.steps.group[search.last_chunks(choice)]
-    return [choice - (np.arange(len(choice)) == group) for group in groups]
+def _warn_of_a_miss(got: float, budget: float, target: Target, dense: Dense, limits: Limits) -> None:
+    """Warns only: a miss is not worth a night's training, and the table shows what was reached."""
+    if abs(got - budget) <= TOLERANCE * dense.cost(target.unit):
+        return
+    remedy = "; lower --pruning.limits.round_to" if limits.round_to > 1 else ""
+    warnings.warn(
+        f"the nearest to a budget of {target.value_of(budget, dense):.3f} (target {target}) that can be cut is "
+        f"{target.value_of(got, dense):.3f}: the layers are too narrow for steps of {limits.round_to} filters{remedy}",
+        stacklevel=3,
+    )

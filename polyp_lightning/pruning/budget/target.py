@@ -1,22 +1,16 @@
 """What is to be left of a network, and what the dense network had."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Any
 
 from polyp_lightning.common.errors import PruningError
 from polyp_lightning.common.plain import checked
+from polyp_lightning.pruning.budget.cost import total
+from polyp_lightning.pruning.budget.units import UNITS
 from polyp_lightning.pruning.graph import ChannelGraph
 
-Unit = Literal["macs", "params", "gmacs", "ms"]
-
-_RANGES = {
-    "macs": "the share of the dense MACs to keep, in (0, 1]",
-    "params": "the share of the dense parameters to keep, in (0, 1]",
-    "gmacs": "10⁹ MACs for one image at the traced size, more than 0",
-    "ms": "milliseconds per frame, more than 0",
-}
+_QUANTITIES = tuple(dict.fromkeys(unit.quantity for unit in UNITS.values()))
 
 
 @dataclass(frozen=True)
@@ -25,34 +19,39 @@ class Target:
 
     Attributes:
         value: the amount, in the unit's own scale.
-        unit: ``macs`` (share of the dense network's MACs), ``params`` (share of its executed parameters), ``gmacs``
-            (10⁹ MACs for one image of the traced size) or ``ms`` (milliseconds per frame).
+        unit: a key of :data:`~polyp_lightning.pruning.budget.units.UNITS`.
 
     Raises:
         PruningError: the unit is unknown or the value outside its range.
 
-    >>> Target(0.25).budget(Dense(macs=8e9, parameters=1e6))
+    >>> dense = Dense({"macs": 8e9})
+    >>> Target(0.25).budget(dense)
     2000000000.0
-    >>> Target(1.5, "gmacs").budget(Dense(macs=8e9, parameters=1e6), left=0.5)  # half-way from 8 to 1.5 GMACs
+    >>> Target(1.5, "gmacs").budget(dense, left=0.5)  # half-way from 8 to 1.5 GMACs
     4750000000.0
     """
 
     value: float
-    unit: Unit = "macs"
+    unit: str = "macs"
 
     def __post_init__(self) -> None:
-        """Refuse what can't be."""
-        if self.unit not in get_args(Unit):
-            msg = f"the target's unit is {self.unit!r}; choose one of {', '.join(get_args(Unit))}"
+        """Validates the fields."""
+        if self.unit not in UNITS:
+            msg = f"the target's unit is {self.unit!r}; choose one of {', '.join(UNITS)}"
             raise PruningError(msg)
         if not 0 < self.value <= (1 if self.is_share else float("inf")):
-            msg = f"target is {self.value}; it is {_RANGES[self.unit]}"
+            msg = f"target is {self.value}; it is {UNITS[self.unit].allowed}"
             raise PruningError(msg)
 
     @property
     def is_share(self) -> bool:
         """Whether the value is relative to the dense network."""
-        return self.unit in ("macs", "params")
+        return UNITS[self.unit].is_share
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether only measuring the cut network tells if the target is met."""
+        return UNITS[self.unit].cost is None
 
     @property
     def is_everything(self) -> bool:
@@ -60,54 +59,52 @@ class Target:
         return self.is_share and self.value == 1
 
     def budget(self, dense: "Dense", left: float = 0.0) -> float:
-        """The most that the network may cost, in the unit of its cost (MACs, parameters or milliseconds).
+        """Returns the most that the network may cost, in the unit's quantity and never above the dense network's cost.
 
         Args:
             dense: what the dense network costs.
             left: share of the way from the dense network to this target that is still to go, in [0, 1]: 0 for the
                 target itself.
-
-        Returns:
-            A budget that is never above the dense network's cost.
         """
         full = dense.cost(self.unit)
         final = min(self.value * self._scale(dense), full)
         return final + (full - final) * left
 
     def value_of(self, cost: float, dense: "Dense") -> float:
-        """A cost on the scale of :attr:`value`: a share, GMACs or milliseconds."""
+        """Returns a cost on the scale of :attr:`value`."""
         return cost / self._scale(dense)
 
     def _scale(self, dense: "Dense") -> float:
-        return dense.cost(self.unit) if self.is_share else 1e9 if self.unit == "gmacs" else 1.0
+        return dense.cost(self.unit) if self.is_share else UNITS[self.unit].scale
 
     def __str__(self) -> str:
-        """The target in words.
+        """Returns the target in words.
 
         >>> str(Target(0.25)), str(Target(12, "ms"))
         ('0.250 of the MACs', '12 ms')
         """
-        words = {"macs": "of the MACs", "params": "of the parameters", "gmacs": "GMACs", "ms": "ms"}[self.unit]
-        return f"{self.value:.3f} {words}" if self.is_share else f"{self.value:g} {words}"
+        return f"{self.value:{'.3f' if self.is_share else 'g'}} {UNITS[self.unit].words}"
 
 
-def chosen_target(
-    macs: float, params: float | None = None, gmacs: float | None = None, ms: float | None = None
-) -> Target:
-    """The target of a set of flags: the share of the MACs unless one of the others is given.
+def choose_target(target: float, **others: float | None) -> Target:
+    """Returns the target of a set of options: the share of the MACs unless one of the others is given.
+
+    Args:
+        target: share of the MACs.
+        others: values of the options ``target_<unit>``, None where an option is not given.
 
     Raises:
         PruningError: more than one of the others is given, or a value is outside its range.
 
-    >>> str(chosen_target(0.25)), str(chosen_target(0.25, gmacs=1.5))
+    >>> str(choose_target(0.25)), str(choose_target(0.25, target_params=None, target_gmacs=1.5))
     ('0.250 of the MACs', '1.5 GMACs')
     """
-    others: dict[Unit, float | None] = {"params": params, "gmacs": gmacs, "ms": ms}
-    given = [(unit, value) for unit, value in others.items() if value is not None]
+    given = {option: value for option, value in others.items() if value is not None}
     if len(given) > 1:
-        msg = f"give one target, not {len(given)}: {', '.join(f'target_{unit} {value:g}' for unit, value in given)}"
+        msg = f"give one target, not {len(given)}: {', '.join(f'{name} {value:g}' for name, value in given.items())}"
         raise PruningError(msg)
-    return Target(given[0][1], given[0][0]) if given else Target(macs)
+    option, value = next(iter(given.items()), ("target_macs", target))
+    return Target(value, option.removeprefix("target_"))
 
 
 @dataclass(frozen=True)
@@ -115,51 +112,56 @@ class Dense:
     """What shares are shares of: the network before its first cut. Plain numbers, so that a checkpoint can hold it.
 
     Attributes:
-        macs: multiply-accumulates for one image of the traced size.
-        parameters: elements of the parameters that the forward pass reaches.
+        costs: what it costs, by the quantities of :data:`~polyp_lightning.pruning.budget.units.UNITS`: ``macs`` for
+            one image of the traced size, ``parameters`` that the forward pass reaches …
         widths: components per coupled layer, by the layer's name.
-        milliseconds: time per frame according to the latency table in use; None without one.
     """
 
-    macs: float
-    parameters: float
+    costs: Mapping[str, float]
     widths: Mapping[str, int] = field(default_factory=dict)
-    milliseconds: float | None = None
 
     @classmethod
-    def of(cls, graph: ChannelGraph, milliseconds: float | None = None) -> "Dense":
-        """The reference values of the network that was traced."""
-        names = graph.executed - graph.buffers
-        elements = sum(math.prod(len(axis) for axis in graph.axes[name]) for name in sorted(names))
-        return cls(graph.total_macs(), float(elements), graph.widths(), milliseconds)
+    def of(cls, graph: ChannelGraph, **measured: float) -> "Dense":
+        """Returns the reference values of the network that was traced.
 
-    def cost(self, unit: Unit) -> float:
-        """The dense network's cost in MACs, parameters or milliseconds.
+        Args:
+            graph: its graph.
+            measured: what does not follow from the graph, by quantity: ``milliseconds``.
+        """
+        known = {unit.quantity: unit.cost for unit in UNITS.values() if unit.cost}
+        costs = {quantity: total(cost(graph), graph.nothing()) for quantity, cost in known.items()}
+        return cls({**costs, **measured}, graph.widths())
+
+    def cost(self, unit: str) -> float:
+        """Returns the dense network's cost in the quantity of a unit.
 
         Raises:
-            PruningError: milliseconds are asked for and unknown.
+            PruningError: it is unknown.
         """
-        if unit == "ms":
-            if self.milliseconds is None:
-                msg = "a target in milliseconds needs a latency table, or a timer that measures the network"
-                raise PruningError(msg)
-            return self.milliseconds
-        return self.parameters if unit == "params" else self.macs
+        quantity = UNITS[unit].quantity
+        if quantity not in self.costs:
+            needed = "a run that began with it: this one's checkpoint does not hold the dense network's"
+            if UNITS[unit].cost is None:
+                needed = "a latency table, or a timer that measures the network"
+            msg = f"a target in {quantity} needs {needed}"
+            raise PruningError(msg)
+        return self.costs[quantity]
 
     def as_dict(self) -> dict[str, Any]:
-        """These values as plain Python ones."""
-        return {**asdict(self), "widths": dict(self.widths)}
+        """Returns these values as plain Python ones."""
+        return {**{quantity: self.costs.get(quantity) for quantity in _QUANTITIES}, "widths": dict(self.widths)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Dense":
-        """The inverse of :meth:`as_dict`.
+        """Restores what :meth:`as_dict` returned.
 
         Raises:
-            TypeError: a value is missing or of another type.
-            ValueError: a network that costs nothing.
+            KeyError: the widths are missing.
+            TypeError: a value is of another type.
+            ValueError: the network costs nothing or something unknown, or its MACs are missing.
         """
-        found = checked(cls(**values))
-        if not (found.macs > 0 and found.parameters > 0):
-            msg = f"macs={found.macs}, parameters={found.parameters}"
-            raise ValueError(msg)
+        costs = {quantity: value for quantity, value in values.items() if quantity != "widths" and value is not None}
+        found = checked(cls(costs, values["widths"]))
+        if "macs" not in costs or not set(costs) <= {*_QUANTITIES} or not all(value > 0 for value in costs.values()):
+            raise ValueError(", ".join(f"{quantity}={value}" for quantity, value in costs.items()))
         return found

@@ -2,24 +2,67 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 
 from torch import nn
 
 from polyp_lightning.common.errors import PruningError
 from polyp_lightning.pruning.budget.allocation import Allocation
-from polyp_lightning.pruning.budget.cost import Cost, macs, total
+from polyp_lightning.pruning.budget.cost import Cost, total
+from polyp_lightning.pruning.budget.geometry import layer_calls
+from polyp_lightning.pruning.budget.latency import LatencyTable, TableCost
 from polyp_lightning.pruning.budget.limits import Limits
-from polyp_lightning.pruning.budget.profiling import cut_copy
-from polyp_lightning.pruning.budget.selection import Scores, extremes, select
+from polyp_lightning.pruning.budget.profiling import cut_copy, measure_table
+from polyp_lightning.pruning.budget.selection import least_cost, select
 from polyp_lightning.pruning.budget.target import Dense, Target
 from polyp_lightning.pruning.budget.timer import Timer
+from polyp_lightning.pruning.budget.units.macs import macs
+from polyp_lightning.pruning.criteria.base import Importance
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 
 # Share of the target by which the measured time may miss it.
 TOLERANCE = 0.05
 # The search goes on until it is this near, so that the next measurement is within the tolerance too.
 _CLOSE = 0.02
+
+
+@dataclass(frozen=True)
+class FrameTimer:
+    """What milliseconds per frame are measured with.
+
+    The time that counts is always that of a whole cut network. A table of layer times only makes the widths follow
+    what the backend is fast at; without one they follow the MACs.
+
+    Attributes:
+        timer: the backend.
+        table: file of a latency table, measured and written where there is none; None to do without.
+    """
+
+    timer: Timer
+    table: Path | None = None
+
+    def dense_ms(self, net: nn.Module, graph: ChannelGraph) -> float:
+        """Measures the milliseconds per frame of a network as it is."""
+        return self.timer(cut_copy(net, graph, graph.nothing()), frame_shape(graph))
+
+    def cost(self, net: nn.Module, graph: ChannelGraph) -> Cost | None:
+        """Returns the table's predicted milliseconds; None without a table.
+
+        Raises:
+            PruningError: the table was measured under other conditions, or is damaged.
+        """
+        if self.table is None:
+            return None
+        if not self.table.is_file():
+            measure_table(net, graph, frame_shape(graph), self.timer).save(self.table)
+        table = LatencyTable.load(self.table, self.timer.conditions)
+        return TableCost(table, layer_calls(net, graph, frame_shape(graph)), graph)
+
+
+def frame_shape(graph: ChannelGraph) -> tuple[int, ...]:
+    """Returns the shape of one image, (1, C, H, W)."""
+    return (1, *graph.input_shape[1:])
 
 
 @dataclass(frozen=True)
@@ -42,7 +85,7 @@ class Timed:
 def select_for_time(
     net: nn.Module,
     graph: ChannelGraph,
-    scores: Scores,
+    importance: Importance,
     ms: float,
     timer: Timer,
     input_shape: Sequence[int],
@@ -53,12 +96,12 @@ def select_for_time(
     dense: Dense | None = None,
     tries: int = 6,
 ) -> Timed:
-    """Choose what to remove so that a frame takes ``ms``, as measured on the cut network.
+    """Chooses what to remove for a frame to take ``ms``, as measured on the cut network.
 
     Args:
         net: the network that was traced; copies of it are cut and measured, it is not touched.
         graph: its graph.
-        scores: importance per component.
+        importance: one number per component.
         ms: milliseconds per frame.
         timer: the machine and backend that count.
         input_shape: (1, C, H, W): one frame.
@@ -76,31 +119,34 @@ def select_for_time(
         PruningError: ``ms`` cannot be met.
     """
     target = Target(ms, "ms")
-    dense_ms = _measured(net, graph, graph.nothing(), timer, input_shape)
+    dense_ms = _measure(net, graph, graph.nothing(), timer, input_shape)
     if dense_ms <= ms:
         return Timed(graph.nothing(), dense_ms, dense_ms, ())
     cost, limits = cost or macs(graph), limits or Limits()
-    here = replace(dense or Dense.of(graph), macs=total(cost, graph.nothing()))
-    least = extremes(graph, limits=limits, dense=here, cost=cost)[0] / here.macs
-    bracket = Bracket(least, ms, dense_ms)
+    now = total(cost, graph.nothing())
+    # In shares of whatever cost it is: only the time counts.
+    here = Dense({"macs": now}, dense.widths if dense else graph.widths())
+    bracket = Bracket(least_cost(graph, limits, here, cost) / now, ms, dense_ms)
     found: list[tuple[float, Removed]] = []
     for _ in range(tries):
         share = bracket.next()
         with warnings.catch_warnings():
             # What counts is the time, and that is looked at below.
             warnings.simplefilter("ignore", UserWarning)
-            removed = select(graph, scores, Target(share), limits=limits, allocation=allocation, dense=here, cost=cost)
-        found.append((_measured(net, graph, removed, timer, input_shape), removed))
+            removed = select(
+                graph, importance, Target(share), limits=limits, allocation=allocation, dense=here, cost=cost
+            )
+        found.append((_measure(net, graph, removed, timer, input_shape), removed))
         bracket.add(share, found[-1][0])
         if bracket.done:
             break
     best, removed = min(found, key=lambda pair: abs(pair[0] - ms))
-    _judge(best, target, limits, bracket)
+    _check_met(best, target, limits, bracket)
     return Timed(removed, best, dense_ms, tuple(bracket.tried))
 
 
-def _measured(net: nn.Module, graph: ChannelGraph, removed: Removed, timer: Timer, shape: Sequence[int]) -> float:
-    """The lesser of two measurements: what else a machine does can only slow it down, and would mislead the search."""
+def _measure(net: nn.Module, graph: ChannelGraph, removed: Removed, timer: Timer, shape: Sequence[int]) -> float:
+    """Returns the lesser of two measurements: whatever else the machine does can only slow it down."""
     twin = cut_copy(net, graph, removed)
     return min(timer(twin, shape) for _ in range(2))
 
@@ -127,17 +173,17 @@ class Bracket:
         return abs(ms / self.wanted - 1) <= _CLOSE or (share <= self.least and ms > self.wanted)
 
     def next(self) -> float:
-        """The share to measure next."""
+        """Returns the share to measure next."""
         (right, high_ms) = self.high
         # Below the first measurement, a time in proportion to the cost: cost 0 takes no time.
         left, low_ms = self.low or (0.0, 0.0)
         share = left + (right - left) * (self.wanted - low_ms) / max(high_ms - low_ms, 1e-9)
-        # Away from the ends, so that noise cannot stop the search.
+        # Away from the ends: noise must not stop the search.
         inside = min(max(share, left + 0.1 * (right - left)), right - 0.1 * (right - left))
         return min(max(inside, self.least), 1.0)
 
     def add(self, share: float, ms: float) -> None:
-        """Take note of a measurement."""
+        """Notes a measurement."""
         self.tried.append((share, ms))
         if ms <= self.wanted:
             self.low = (share, ms)
@@ -145,7 +191,7 @@ class Bracket:
             self.high = (share, ms)
 
 
-def _judge(ms: float, target: Target, limits: Limits, bracket: Bracket) -> None:
+def _check_met(ms: float, target: Target, limits: Limits, bracket: Bracket) -> None:
     if abs(ms / target.value - 1) <= TOLERANCE:
         return
     if ms > target.value and any(share <= bracket.least for share, _ in bracket.tried):

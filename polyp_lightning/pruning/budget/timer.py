@@ -75,7 +75,10 @@ class TorchTimer:
 
 @contextmanager
 def _threads(number: int) -> Iterator[None]:
+    """Sets PyTorch's threads inside, and afterwards back to what they were."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
-    yield
-    torch.set_num_threads(before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.pruning.criteria.base import Loss, WatchingCriterion
-from polyp_lightning.pruning.criteria.taylor_hooks import EPSILON, ConsumerScores
+from polyp_lightning.pruning.criteria.taylor_hooks import EPSILON, ConsumerChanges
 from polyp_lightning.pruning.graph import ChannelGraph
 
 Reduction = Literal["abs", "square", "signed"]
@@ -70,7 +70,7 @@ class TaylorFO(WatchingCriterion):
         return self.signal == "loss"
 
     def _watch(self, net: nn.Module, graph: ChannelGraph) -> Callable[[], None]:
-        scores = ConsumerScores(net, graph, self.update)
+        scores = ConsumerChanges(net, graph, self.update)
         scores.attach()
         return scores.detach
 

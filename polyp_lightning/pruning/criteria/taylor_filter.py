@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from polyp_lightning.pruning.criteria.base import Batches, Importance, Loss, WatchingCriterion
 from polyp_lightning.pruning.criteria.filters import made_along, makers, unseen_last
-from polyp_lightning.pruning.criteria.taylor_hooks import EPSILON, LayerScores, contract
+from polyp_lightning.pruning.criteria.taylor_hooks import EPSILON, LayerChanges, contract
 from polyp_lightning.pruning.graph import ChannelGraph
 
 
@@ -44,11 +44,11 @@ class TaylorFilter(WatchingCriterion):
         scores.attach()
         return scores.detach
 
-    def _scores(self, net: nn.Module, graph: ChannelGraph) -> LayerScores:
+    def _scores(self, net: nn.Module, graph: ChannelGraph) -> LayerChanges:
         def add(s: Tensor, norm: Tensor) -> None:
             self._add(s.sum(0, dtype=torch.float64) / self.loss_scale, len(s))
 
-        return FilterScores(net, graph, add, self._overwritten)
+        return FilterChanges(net, graph, add, self._overwritten)
 
     def gather(self, net: nn.Module, graph: ChannelGraph, batches: Batches, loss: Loss) -> None:
         """One forward and backward pass for each batch; one more forward pass shows which outputs are overwritten."""
@@ -74,8 +74,8 @@ def layer_l2(importance: Importance, graph: ChannelGraph) -> Importance:
     return result
 
 
-class FilterScores(LayerScores):
-    """:class:`LayerScores` of abs(mean over space of z · ∂L/∂z), summed over layers.
+class FilterChanges(LayerChanges):
+    """:class:`LayerChanges` of abs(mean over space of z · ∂L/∂z), summed over layers.
 
     An activation that works in place overwrites z. Batch norm keeps z as it is, so that it can be held without a copy;
     a layer whose output is seen to be overwritten gets one from the next forward pass on, and the pass in which that is
@@ -84,7 +84,7 @@ class FilterScores(LayerScores):
     Args:
         net: the network that was traced.
         graph: its graph.
-        on_scores: takes the scores.
+        on_changes: takes the scores.
         overwritten: layers whose outputs need a copy; grows.
     """
 
@@ -92,10 +92,10 @@ class FilterScores(LayerScores):
         self,
         net: nn.Module,
         graph: ChannelGraph,
-        on_scores: Callable[[Tensor, Tensor], None],
+        on_changes: Callable[[Tensor, Tensor], None],
         overwritten: WeakSet[nn.Module],
     ) -> None:
-        super().__init__(net, graph, on_scores)
+        super().__init__(net, graph, on_changes)
         self._overwritten = overwritten
         self._versions: list[tuple[nn.Module, Tensor, int]] = []
 

@@ -111,10 +111,10 @@ class ForwardPass:
         return values.new_zeros(self.images, size).index_add_(1, channels, values)
 
 
-class LayerScores:
+class LayerChanges:
     """Hooks on a network that hand over numbers per image and component after each backward pass.
 
-    Used as a context manager, or with :meth:`attach` and :meth:`detach`. ``on_scores(s, norm)`` is called at the end of
+    Used as a context manager, or with :meth:`attach` and :meth:`detach`. ``on_changes(s, norm)`` is called at the end of
     a backward pass, once for each forward pass that it goes back through, with ``s`` of shape (N, graph.size) and
     ``norm`` of shape (N,), the gradient's norm at the output, over all tensors where the output is several. Forward
     passes without gradients are not scored, nor is a second backward pass over the same graph.
@@ -123,15 +123,15 @@ class LayerScores:
     non-reentrant kind the layers' inputs stay in memory.
     """
 
-    def __init__(self, net: nn.Module, graph: ChannelGraph, on_scores: Callable[[Tensor, Tensor], None]) -> None:
+    def __init__(self, net: nn.Module, graph: ChannelGraph, on_changes: Callable[[Tensor, Tensor], None]) -> None:
         self._net = net
         self._graph = graph
-        self._on_scores = on_scores
+        self._on_scores = on_changes
         self._handles: list[RemovableHandle] = []
         self._forward: ForwardPass | None = None
         self._backward: ForwardPass | None = None
 
-    def __enter__(self) -> "LayerScores":
+    def __enter__(self) -> "LayerChanges":
         """Attach the hooks."""
         self.attach()
         return self
@@ -203,8 +203,8 @@ class LayerScores:
         done.parts, done.squared_norm, self._backward = [], None, None
 
 
-class ConsumerScores(LayerScores):
-    """:class:`LayerScores` of s[n, c], the first-order change of the loss as defined at the top of this module."""
+class ConsumerChanges(LayerChanges):
+    """:class:`LayerChanges` of s[n, c], the first-order change of the loss as defined at the top of this module."""
 
     def _watch_layers(self) -> list[RemovableHandle]:
         return [self._watch_consumer(consumer) for consumer in self._graph.consumers]
@@ -228,7 +228,7 @@ class ConsumerScores(LayerScores):
         # its own backward pass, so that no later in-place operation may overwrite it.
         # Behind frozen layers nothing requires a gradient, and yet their filters have to be scored.
         view = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
-        _score_at(view, view.detach(), now, channels, channel_dim)
+        _watch_change(view, view.detach(), now, channels, channel_dim)
         return ((view, *args[1:]), kwargs) if args else ((), {**kwargs, "input": view})
 
     def _see_output(
@@ -237,10 +237,10 @@ class ConsumerScores(LayerScores):
         now = self._current()
         if now is not None and out.requires_grad:
             # A copy: nothing keeps the next layer from overwriting an output.
-            _score_at(out, out.detach().clone(), now, channels, channel_dim)
+            _watch_change(out, out.detach().clone(), now, channels, channel_dim)
 
 
-def _score_at(tensor: Tensor, values: Tensor, now: ForwardPass, channels: Tensor, channel_dim: int) -> None:
+def _watch_change(tensor: Tensor, values: Tensor, now: ForwardPass, channels: Tensor, channel_dim: int) -> None:
     """Adds Σ values · gradient when the tensor's gradient arrives."""
     # Let go then, so that backward frees it as early as it would without the hook; a second backward pass over the same
     # graph is not scored again.

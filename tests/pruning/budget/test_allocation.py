@@ -9,14 +9,14 @@ from graphs import chain, large
 from polyp_lightning import pruning
 from polyp_lightning.pruning import Limits
 from polyp_lightning.pruning.budget import macs
-from polyp_lightning.pruning.budget.allocation import Window, by_score, by_score_per_cost
+from polyp_lightning.pruning.budget.allocation import Window, by_importance, by_importance_per_cost
 from polyp_lightning.pruning.budget.limits import bounds
 from polyp_lightning.pruning.budget.optimal import by_predicted_loss
-from polyp_lightning.pruning.budget.steps import Search, Steps
+from polyp_lightning.pruning.budget.allocation import Chunks, Search
 
 
-def search_of(graph: pruning.ChannelGraph, scores: np.ndarray, limits: Limits) -> Search:
-    return Search(Steps(graph, scores, bounds(graph, limits)), macs(graph))
+def search_of(graph: pruning.ChannelGraph, importance: np.ndarray, limits: Limits) -> Search:
+    return Search(Chunks(graph, importance, bounds(graph, limits)), macs(graph))
 
 
 def random_case(seed: int) -> tuple[pruning.ChannelGraph, np.ndarray, float]:
@@ -27,34 +27,34 @@ def random_case(seed: int) -> tuple[pruning.ChannelGraph, np.ndarray, float]:
     return graph, rng.random(graph.size) ** rng.choice([1, 3]), float(rng.uniform(0.25, 0.9))
 
 
-def least_loss(graph: pruning.ChannelGraph, scores: np.ndarray, budget: float) -> float:
+def least_loss(graph: pruning.ChannelGraph, importance: np.ndarray, budget: float) -> float:
     """By trying every combination of widths; within a layer the least important filters go."""
-    orders = [g.components[np.argsort(scores[g.components])] for g in graph.groups]
+    orders = [g.components[np.argsort(importance[g.components])] for g in graph.groups]
     best = np.inf
     for numbers in itertools.product(*(range(len(order)) for order in orders)):
         removed = graph.nothing()
         for order, number in zip(orders, numbers, strict=True):
             removed[order[:number]] = True
         if graph.total_macs(removed) <= budget:
-            best = min(best, scores[removed].sum())
+            best = min(best, importance[removed].sum())
     return float(best)
 
 
 def test_optimal__near_to_exhaustive_search_and_never_worse_than_a_ranking() -> None:
     ratios, rankings = [], []
     for seed in range(40):
-        graph, scores, target = random_case(seed)
-        search = search_of(graph, scores, Limits(floor=0.0))
+        graph, importance, target = random_case(seed)
+        search = search_of(graph, importance, Limits(floor=0.0))
         budget = target * graph.total_macs()
-        if search.total(search.steps.length) > budget:
+        if search.total(search.chunks.length) > budget:
             continue
-        choice, ranked = by_predicted_loss(search, Window(0, budget)), by_score(search, Window(0, budget))
-        assert graph.total_macs(search.steps.removed(choice)) <= budget
-        loss, best = search.steps.predicted_loss(choice), least_loss(graph, scores, budget)
-        assert loss == pytest.approx(scores[search.steps.removed(choice)].sum())
-        assert best - 1e-12 <= loss <= search.steps.predicted_loss(ranked) + 1e-12
+        choice, ranked = by_predicted_loss(search, Window(0, budget)), by_importance(search, Window(0, budget))
+        assert graph.total_macs(search.chunks.removed(choice)) <= budget
+        loss, best = search.chunks.predicted_loss(choice), least_loss(graph, importance, budget)
+        assert loss == pytest.approx(importance[search.chunks.removed(choice)].sum())
+        assert best - 1e-12 <= loss <= search.chunks.predicted_loss(ranked) + 1e-12
         ratios.append(loss / best)
-        rankings.append(search.steps.predicted_loss(ranked) / best)
+        rankings.append(search.chunks.predicted_loss(ranked) / best)
     assert len(ratios) > 30
     assert np.mean(ratios) < 1.002
     assert np.mean(rankings) > 1.03
@@ -63,10 +63,10 @@ def test_optimal__near_to_exhaustive_search_and_never_worse_than_a_ranking() -> 
 @pytest.mark.parametrize("target", [0.75, 0.5, 0.25])
 def test_optimal__is_never_worse_on_a_real_net(target: float) -> None:
     graph = pruning.trace(smp.Unet("resnet18", encoder_weights=None), (2, 3, 64, 64))
-    scores = np.random.default_rng(0).random(graph.size) ** 3
-    search, budget = search_of(graph, scores, Limits()), target * graph.total_macs()
-    ways = (by_predicted_loss, by_score_per_cost, by_score)
-    losses = [search.steps.predicted_loss(way(search, Window(0, budget))) for way in ways]
+    importance = np.random.default_rng(0).random(graph.size) ** 3
+    search, budget = search_of(graph, importance, Limits()), target * graph.total_macs()
+    ways = (by_predicted_loss, by_importance_per_cost, by_importance)
+    losses = [search.chunks.predicted_loss(way(search, Window(0, budget))) for way in ways]
     assert losses[0] <= min(losses[1:])
     assert losses[0] < 0.9 * losses[2]
 
@@ -75,29 +75,29 @@ def test_optimal__worked_by_hand() -> None:
     # Two layers of 2 filters: 3·2 + 2·2 + 2·1 = 12 in units of nine MACs. One filter less in the first: 3 + 2 + 2 = 7;
     # in the second: 6 + 2 + 1 = 9. Half of 12 needs one of each: 3 + 1 + 1 = 5.
     graph = chain([2, 2], [1, 1])
-    scores = np.array([0, 0.3, 0.9, 0.1, 0.2])
-    search = search_of(graph, scores, Limits(floor=0.0))
+    importance = np.array([0, 0.3, 0.9, 0.1, 0.2])
+    search = search_of(graph, importance, Limits(floor=0.0))
     assert by_predicted_loss(search, Window(0, 9 * 7.0)).tolist() == [1, 0]
-    assert by_score(search, Window(0, 9 * 7.0)).tolist() == [1, 0]  # 0.1 goes first, and comes back once 0.3 has gone
+    assert by_importance(search, Window(0, 9 * 7.0)).tolist() == [1, 0]  # 0.1 goes first, and comes back once 0.3 has gone
     assert by_predicted_loss(search, Window(0, 9 * 9.0)).tolist() == [0, 1]
     assert by_predicted_loss(search, Window(0, 9 * 6.0)).tolist() == [1, 1]
 
 
-def test_per_cost__ranks_by_score_divided_by_what_a_filter_costs() -> None:
+def test_per_cost__ranks_by_importance_divided_by_what_a_filter_costs() -> None:
     # A filter of the second layer costs 2 + 1 = 3 units, one of the first 3 + 2 = 5.
     graph = chain([2, 2], [1, 1])
     search = search_of(graph, np.array([0, 0.4, 9, 0.3, 9]), Limits(floor=0.0))
-    assert search.prices(search.steps.forced).tolist() == [9 * 5, 9 * 3]
-    assert by_score_per_cost(search, Window(0, 9 * 9.0)).tolist() == [1, 0]  # 0.08 against 0.1
-    assert by_score(search, Window(0, 9 * 9.0)).tolist() == [0, 1]
+    assert search.prices(search.chunks.forced).tolist() == [9 * 5, 9 * 3]
+    assert by_importance_per_cost(search, Window(0, 9 * 9.0)).tolist() == [1, 0]  # 0.08 against 0.1
+    assert by_importance(search, Window(0, 9 * 9.0)).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("allocation", ["global", "per_cost", "optimal"])
 def test_select__34_000_components_within_a_second(allocation: pruning.budget.Allocation) -> None:
     graph = large()
-    scores = np.random.default_rng(0).random(graph.size)
+    importance = np.random.default_rng(0).random(graph.size)
     start = time.process_time()
-    removed = pruning.select(graph, scores, 0.5, allocation=allocation)
+    removed = pruning.select(graph, importance, 0.5, allocation=allocation)
     seconds = time.process_time() - start
     assert graph.size > 34_000
     assert graph.total_macs(removed) / graph.total_macs() == pytest.approx(0.5, abs=0.01)

@@ -8,7 +8,7 @@ from polyp_lightning import pruning
 from polyp_lightning.pruning.budget import Cost, macs, parameters, total
 from polyp_lightning.pruning.budget.cost import full_widths
 from polyp_lightning.pruning.budget.limits import Limits, bounds
-from polyp_lightning.pruning.budget.steps import Search, Steps
+from polyp_lightning.pruning.budget.allocation import Chunks, Search
 
 CUTTABLE = [make for make in SMALL_NETS if make is not SigmoidFeature]
 
@@ -60,11 +60,11 @@ def test_search__costs_of_choices_are_those_of_components(make: type[nn.Module],
     graph = traced(make)[1]
     rng = np.random.default_rng(0)
     cost: Cost = cost_of(graph)  # type: ignore[operator]
-    steps = Steps(graph, rng.random(graph.size), bounds(graph, Limits(floor=0.0, round_to=2)))
-    search = Search(steps, cost)
-    choice = rng.integers(0, steps.length + 1)
-    assert search.total(choice) == total(cost, steps.removed(choice))
+    chunks = Chunks(graph, rng.random(graph.size), bounds(graph, Limits(floor=0.0, round_to=2)))
+    search = Search(chunks, cost)
+    choice = rng.integers(0, chunks.length + 1)
+    assert search.total(choice) == total(cost, chunks.removed(choice))
     one = np.arange(len(choice))
-    for chunks, sign in ((search.next_chunks(choice), 1), (search.last_chunks(choice), -1)):
-        neighbours = [choice + sign * (one == steps.group[chunk]) for chunk in chunks]
-        assert search.after(choice, chunks, -sign).tolist() == [total(cost, steps.removed(n)) for n in neighbours]
+    for numbers, sign in ((search.next_chunks(choice), 1), (search.last_chunks(choice), -1)):
+        neighbours = [choice + sign * (one == chunks.group[chunk]) for chunk in numbers]
+        assert search.after(choice, numbers, -sign).tolist() == [total(cost, chunks.removed(n)) for n in neighbours]

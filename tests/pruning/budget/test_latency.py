@@ -45,7 +45,7 @@ def cost(unet: nn.Module, graph: pruning.ChannelGraph, table: LatencyTable) -> T
     return TableCost.of(table, unet, graph, SHAPE)
 
 
-def scores_of(graph: pruning.ChannelGraph, seed: int = 0) -> np.ndarray:
+def importance_of(graph: pruning.ChannelGraph, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).random(graph.size) ** 2
 
 
@@ -58,7 +58,7 @@ def test_preferred_step__is_that_of_the_machine(step: int) -> None:
 def test_table__predicts_what_the_timer_measures(
     unet: nn.Module, graph: pruning.ChannelGraph, cost: TableCost, target: float
 ) -> None:
-    removed = pruning.select(graph, scores_of(graph), target)
+    removed = pruning.select(graph, importance_of(graph), target)
     measured = FakeTimer()(cut_copy(unet, graph, removed), SHAPE)
     assert total(cost, removed) == pytest.approx(measured, rel=0.03)
     assert total(cost, graph.nothing()) == pytest.approx(FakeTimer()(cut_copy(unet, graph, graph.nothing()), SHAPE))
@@ -70,7 +70,7 @@ def test_table__of_every_kind_of_coupling(make: type[nn.Module]) -> None:
     net = make()
     graph, shape = pruning.trace(net, (2, 3, 16, 16)), (1, 3, 16, 16)
     table = measure_table(net, graph, shape, FakeTimer(1), step=1)
-    removed = pruning.select(graph, scores_of(graph), 0.7, limits=pruning.Limits(floor=0.0))
+    removed = pruning.select(graph, importance_of(graph), 0.7, limits=pruning.Limits(floor=0.0))
     predicted = total(TableCost.of(table, net, graph, shape), removed)
     assert predicted == pytest.approx(FakeTimer(1)(cut_copy(net, graph, removed), shape), rel=0.03)
 
@@ -101,13 +101,13 @@ def test_select__meets_predicted_milliseconds(graph: pruning.ChannelGraph, cost:
     dense = total(cost, graph.nothing())
     target = pruning.Target(0.5 * dense, "ms")
     for allocation in ("global", "per_cost", "optimal"):
-        removed = pruning.select(graph, scores_of(graph), target, cost=cost, allocation=allocation)
+        removed = pruning.select(graph, importance_of(graph), target, cost=cost, allocation=allocation)
         assert 0.49 * dense <= total(cost, removed) <= 0.5 * dense
 
 
 def test_select__rounds_up_to_what_is_as_fast(graph: pruning.ChannelGraph, cost: TableCost) -> None:
     target = pruning.Target(0.5 * total(cost, graph.nothing()), "ms")
-    removed = pruning.select(graph, scores_of(graph), target, cost=cost)
+    removed = pruning.select(graph, importance_of(graph), target, cost=cost)
     kept = [(len(g.components), int((~removed[g.components]).sum())) for g in graph.groups]
     assert any(0 < after < before for before, after in kept)
     assert all(after % 8 == 0 or after == before for before, after in kept if before >= 16)
@@ -115,7 +115,7 @@ def test_select__rounds_up_to_what_is_as_fast(graph: pruning.ChannelGraph, cost:
 
 def test_select__milliseconds_need_a_table(graph: pruning.ChannelGraph) -> None:
     with pytest.raises(PruningError, match="latency table"):
-        pruning.select(graph, scores_of(graph), pruning.Target(1.0, "ms"))
+        pruning.select(graph, importance_of(graph), pruning.Target(1.0, "ms"))
 
 
 @pytest.mark.parametrize("with_table", [True, False])
@@ -126,7 +126,7 @@ def test_select_for_time__is_met_as_measured(
     before, timer = copy.deepcopy(unet.state_dict()), FakeTimer(spread=0.01)
     dense_ms = timer(cut_copy(unet, graph, graph.nothing()), SHAPE)
     chosen = select_for_time(
-        unet, graph, scores_of(graph), share * dense_ms, timer, SHAPE, cost=cost if with_table else None
+        unet, graph, importance_of(graph), share * dense_ms, timer, SHAPE, cost=cost if with_table else None
     )
     again = FakeTimer()(cut_copy(unet, graph, chosen.removed), SHAPE)
     assert again == pytest.approx(share * dense_ms, rel=0.05)
@@ -144,12 +144,12 @@ def test_select_for_time__one_slow_moment_does_not_mislead(
     timer = FakeTimer()
     timer.signs = itertools.cycle((1, 1, 1.6, 1))
     ms = 0.5 * FakeTimer()(cut_copy(unet, graph, graph.nothing()), SHAPE)
-    chosen = select_for_time(unet, graph, scores_of(graph), ms, timer, SHAPE, cost=cost)
+    chosen = select_for_time(unet, graph, importance_of(graph), ms, timer, SHAPE, cost=cost)
     assert FakeTimer()(cut_copy(unet, graph, chosen.removed), SHAPE) == pytest.approx(ms, rel=0.05)
 
 
 def test_select_for_time__nothing_to_do(unet: nn.Module, graph: pruning.ChannelGraph) -> None:
-    chosen = select_for_time(unet, graph, scores_of(graph), 1e6, FakeTimer(), SHAPE)
+    chosen = select_for_time(unet, graph, importance_of(graph), 1e6, FakeTimer(), SHAPE)
     assert not chosen.removed.any()
     assert chosen.tried == ()
 
@@ -160,7 +160,7 @@ def test_select_for_time__out_of_reach_is_explained(unet: nn.Module, graph: prun
     with pytest.raises(
         PruningError, match=r"cannot be met: with at least 80% .* a frame takes .* ms.*--pruning\.limits\.floor"
     ):
-        select_for_time(unet, graph, scores_of(graph), 0.1 * dense_ms, FakeTimer(), SHAPE, limits=limits)
+        select_for_time(unet, graph, importance_of(graph), 0.1 * dense_ms, FakeTimer(), SHAPE, limits=limits)
 
 
 @pytest.mark.parametrize("wanted", [20.0, 45.0, 80.0])

@@ -29,9 +29,9 @@ def test_preview__worked_by_hand() -> None:
     # In units of nine: 3·2 + 2·2 + 2·1 = 12 MACs. Without the first and the third filter 3 + 1 + 1 = 5: the first
     # layer's own 3, the head's 1, and of the 3 between them one half each, since they stand for the same.
     graph = chain([2, 2], [1, 1])
-    scores = np.array([0, 0.25, 9, 0.5, 9])
+    importance = np.array([0, 0.25, 9, 0.5, 9])
     removed = np.array([False, True, False, True, False])
-    of = preview(graph, scores, removed)
+    of = preview(graph, importance, removed)
     assert of.units == ("MACs", "parameters")
     assert (of.before[0], of.after[0]) == (9 * 12, 9 * 5)
     assert [(row.name, row.before, row.after, row.loss) for row in of.rows] == [
@@ -48,16 +48,16 @@ def test_preview__columns_add_up_to_what_is_saved(
 ) -> None:
     shape = (1, 3, 64, 64)
     cost = TableCost.of(measure_table(unet, graph, shape, FakeTimer()), unet, graph, shape)
-    scores = np.random.default_rng(0).random(graph.size)
-    removed = pruning.select(graph, scores, 0.4, allocation=allocation)
-    of = preview(graph, scores, removed, cost)
+    importance = np.random.default_rng(0).random(graph.size)
+    removed = pruning.select(graph, importance, 0.4, allocation=allocation)
+    of = preview(graph, importance, removed, cost)
     assert of.units == ("MACs", "parameters", "ms")
     for column, (before, after) in enumerate(zip(of.before, of.after, strict=True)):
         assert sum(row.saved[column] for row in of.rows) == pytest.approx(before - after)
         assert all(row.saved[column] >= 0 for row in of.rows)
         assert all(row.saved[column] == 0 for row in of.rows if row.after == row.before)
     assert of.after[2] == total(cost, removed)
-    assert of.loss == pytest.approx(scores[removed].sum())
+    assert of.loss == pytest.approx(importance[removed].sum())
     assert sum(row.before - row.after for row in of.rows) == removed.sum()
 
 
@@ -69,8 +69,8 @@ def test_preview__of_nothing(graph: pruning.ChannelGraph) -> None:
 
 
 def test_table__shows_layers_bars_and_sums(graph: pruning.ChannelGraph) -> None:
-    scores = np.random.default_rng(0).random(graph.size)
-    of = preview(graph, scores, pruning.select(graph, scores, 0.5))
+    importance = np.random.default_rng(0).random(graph.size)
+    of = preview(graph, importance, pruning.select(graph, importance, 0.5))
     console = Console(file=io.StringIO(), width=160)
     console.print(preview_table(of))
     text = console.file.getvalue()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What holds for every graph, score, target and limit."""
+"""What holds for every graph, importance, target and limit."""
 
 import warnings
 from typing import get_args
@@ -34,16 +34,16 @@ def limits(draw: st.DrawFn) -> Limits:
     return Limits(floor, draw(st.floats(floor, 1).filter(bool)), draw(st.sampled_from([1, 2, 8])), protected)
 
 
-def scores_of(graph: ChannelGraph, seed: int) -> np.ndarray:
-    """With ties, and sometimes below zero, as signed scores are."""
+def importance_of(graph: ChannelGraph, seed: int) -> np.ndarray:
+    """With ties, and sometimes below zero, as signed importances are."""
     return np.random.default_rng(seed).integers(-1, 5, graph.size).astype(np.float64) ** 3
 
 
-def chosen(graph: ChannelGraph, scores: np.ndarray, target: Target, **options: object) -> tuple[Removed, bool]:
+def chosen(graph: ChannelGraph, importance: np.ndarray, target: Target, **options: object) -> tuple[Removed, bool]:
     """The choice, and whether it came with a warning."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        removed = select(graph, scores, target, **options)  # type: ignore[arg-type]
+        removed = select(graph, importance, target, **options)  # type: ignore[arg-type]
     return removed, bool(caught)
 
 
@@ -59,18 +59,18 @@ def chosen(graph: ChannelGraph, scores: np.ndarray, target: Target, **options: o
 def test_select__keeps_to_its_limits_and_meets_its_target_or_says_so(
     graph: ChannelGraph, bound: Limits, share: float, unit: str, seed: int, way: Allocation
 ) -> None:
-    target, scores = Target(share, unit), scores_of(graph, seed)  # type: ignore[arg-type]
+    target, importance = Target(share, unit), importance_of(graph, seed)  # type: ignore[arg-type]
     cost = macs(graph) if unit == "macs" else parameters(graph)
     dense = total(cost, graph.nothing())
     try:
-        removed, warned = chosen(graph, scores, target, limits=bound, allocation=way)
+        removed, warned = chosen(graph, importance, target, limits=bound, allocation=way)
     except PruningError as error:
         assert "cannot be met" in str(error)  # noqa: PT017  either outcome is right
         return
     assert not removed[0]
     for group, allowed in zip(graph.groups, bounds(graph, bound), strict=True):
         flags = removed[group.components]
-        kept, gone = scores[group.components[~flags]], scores[group.components[flags]]
+        kept, gone = importance[group.components[~flags]], importance[group.components[flags]]
         assert allowed.least <= len(kept) <= allowed.most
         assert len(kept) == len(group.components) or len(kept) % bound.round_to == 0
         # Within a layer the least important filters go, whatever the allocation.
@@ -81,16 +81,16 @@ def test_select__keeps_to_its_limits_and_meets_its_target_or_says_so(
 
 @settings(max_examples=50, deadline=None)
 @given(graph=graphs(), share=st.floats(0.3, 1), seed=st.integers(0, 99), way=ALLOCATIONS)
-def test_select__is_deterministic_and_blind_to_a_scale_of_the_scores(
+def test_select__is_deterministic_and_blind_to_a_scale_of_the_importance(
     graph: ChannelGraph, share: float, seed: int, way: Allocation
 ) -> None:
-    scores, free = scores_of(graph, seed), Limits(floor=0.0)
+    importance, free = importance_of(graph, seed), Limits(floor=0.0)
     try:
-        first = chosen(graph, scores, Target(share), limits=free, allocation=way)[0]
+        first = chosen(graph, importance, Target(share), limits=free, allocation=way)[0]
     except PruningError:
         return
     # A power of two leaves every digit as it is.
-    for again in (scores, 4 * scores):
+    for again in (importance, 4 * importance):
         assert (chosen(graph, again, Target(share), limits=free, allocation=way)[0] == first).all()
 
 
@@ -104,11 +104,11 @@ def test_select__is_deterministic_and_blind_to_a_scale_of_the_scores(
 def test_select__less_is_left_for_a_smaller_target(
     graph: ChannelGraph, shares: tuple[float, float], seed: int, way: Allocation
 ) -> None:
-    scores = np.abs(scores_of(graph, seed))
+    importance = np.abs(importance_of(graph, seed))
     large, small = max(shares), min(shares)
     try:
         (more, warned), (less, also) = (
-            chosen(graph, scores, Target(s), limits=Limits(floor=0.0), allocation=way) for s in (large, small)
+            chosen(graph, importance, Target(s), limits=Limits(floor=0.0), allocation=way) for s in (large, small)
         )
     except PruningError:
         return
@@ -121,28 +121,28 @@ def test_select__less_is_left_for_a_smaller_target(
 def test_select__optimal_predicts_no_more_loss_than_a_ranking_at_the_same_budget(
     graph: ChannelGraph, share: float, seed: int
 ) -> None:
-    scores, budget = np.abs(scores_of(graph, seed)), share * graph.total_macs()
+    importance, budget = np.abs(importance_of(graph, seed)), share * graph.total_macs()
     try:
-        choices = {way: chosen(graph, scores, Target(share), allocation=way) for way in get_args(Allocation)}
+        choices = {way: chosen(graph, importance, Target(share), allocation=way) for way in get_args(Allocation)}
     except PruningError:
         return
     fits = [removed for removed, warned in choices.values() if graph.total_macs(removed) <= budget and not warned]
     best, warned = choices["optimal"]
     if fits and not warned:
-        assert scores[best].sum() <= min(scores[removed].sum() for removed in fits) + 1e-9
+        assert importance[best].sum() <= min(importance[removed].sum() for removed in fits) + 1e-9
 
 
 @settings(max_examples=50, deadline=None)
 @given(graph=graphs(least=12), share=st.floats(0.2, 0.8), cuts=st.integers(2, 5), seed=st.integers(0, 99))
 def test_select__a_schedule_comes_down_to_the_target(graph: ChannelGraph, share: float, cuts: int, seed: int) -> None:
-    target, dense, scores = Target(share), Dense.of(graph), scores_of(graph, seed)
+    target, dense, importance = Target(share), Dense.of(graph), importance_of(graph, seed)
     costs = []
     for cut in range(1, cuts + 1):
         try:
-            removed, warned = chosen(graph, scores, target, dense=dense, left=1 - cut / cuts)
+            removed, warned = chosen(graph, importance, target, dense=dense, left=1 - cut / cuts)
         except PruningError:
             return
         if warned:
             return
-        costs.append(graph.total_macs(removed) / dense.macs)
+        costs.append(graph.total_macs(removed) / dense.cost("macs"))
     assert costs == pytest.approx([1 + (share - 1) * cut / cuts for cut in range(1, cuts + 1)], abs=0.01)

@@ -15,7 +15,7 @@ def unet() -> pruning.ChannelGraph:
     return pruning.trace(smp.Unet("resnet18", encoder_weights=None), (2, 3, 64, 64))
 
 
-def random_scores(graph: pruning.ChannelGraph, seed: int) -> np.ndarray:
+def random_importance(graph: pruning.ChannelGraph, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).random(graph.size)
 
 
@@ -23,7 +23,7 @@ def random_scores(graph: pruning.ChannelGraph, seed: int) -> np.ndarray:
 @given(target=st.floats(0.15, 1.0), seed=st.integers(0, 9), round_to=st.sampled_from([1, 4, 8]))
 def test_select__target_is_met_within_one_percent(target: float, seed: int, round_to: int) -> None:
     graph = GRAPH
-    removed = pruning.select(graph, random_scores(graph, seed), target, limits=Limits(round_to=round_to))
+    removed = pruning.select(graph, random_importance(graph, seed), target, limits=Limits(round_to=round_to))
     assert abs(graph.total_macs(removed) / graph.total_macs() - target) <= 0.01
     for group in graph.groups:
         kept = int((~removed[group.components]).sum())
@@ -35,11 +35,11 @@ GRAPH = pruning.trace(smp.Unet("resnet18", encoder_weights=None), (2, 3, 64, 64)
 
 
 def test_select__least_important_goes_first(unet: pruning.ChannelGraph) -> None:
-    scores = random_scores(unet, 3)
-    removed = pruning.select(unet, scores, 0.5, limits=Limits(floor=0.0))
+    importance = random_importance(unet, 3)
+    removed = pruning.select(unet, importance, 0.5, limits=Limits(floor=0.0))
     # Only the few chunks that make the target exact may stand out of order.
-    threshold = np.sort(scores[1:])[int(removed.sum())]
-    assert ((scores < threshold)[1:] != removed[1:]).mean() < 0.01
+    threshold = np.sort(importance[1:])[int(removed.sum())]
+    assert ((importance < threshold)[1:] != removed[1:]).mean() < 0.01
 
 
 def test_select__ties_do_not_overshoot(unet: pruning.ChannelGraph) -> None:
@@ -48,34 +48,34 @@ def test_select__ties_do_not_overshoot(unet: pruning.ChannelGraph) -> None:
 
 
 def test_select__reference_is_the_dense_net(unet: pruning.ChannelGraph) -> None:
-    removed = pruning.select(unet, random_scores(unet, 0), 0.25, dense=Dense(2 * unet.total_macs(), 1.0))
+    removed = pruning.select(unet, random_importance(unet, 0), 0.25, dense=Dense({"macs": 2 * unet.total_macs()}))
     assert unet.total_macs(removed) / unet.total_macs() == pytest.approx(0.5, abs=0.02)
 
 
 def test_select__floor_is_a_share_of_the_dense_layer(unet: pruning.ChannelGraph) -> None:
     doubled = {name: 2 * width for name, width in unet.widths().items()}
     removed = pruning.select(
-        unet, random_scores(unet, 0), 0.5, dense=Dense(unet.total_macs(), 1.0, doubled), limits=Limits(floor=0.3)
+        unet, random_importance(unet, 0), 0.5, dense=Dense({"macs": unet.total_macs()}, doubled), limits=Limits(floor=0.3)
     )
     kept = [(~removed[g.components]).sum() / len(g.components) for g in unet.groups]
     assert 0.6 <= min(kept) < 0.65
 
 
 def test_select__nothing_to_do(unet: pruning.ChannelGraph) -> None:
-    assert not pruning.select(unet, random_scores(unet, 0), 1.0).any()
+    assert not pruning.select(unet, random_importance(unet, 0), 1.0).any()
 
 
 def test_select__target_below_the_floor_is_explained(unet: pruning.ChannelGraph) -> None:
     with pytest.raises(
         PruningError, match=r"target 0\.050 .* at least 50% .* the least is 0\.\d+; .*--pruning\.limits\.floor"
     ):
-        pruning.select(unet, random_scores(unet, 0), 0.05, limits=Limits(floor=0.5))
+        pruning.select(unet, random_importance(unet, 0), 0.05, limits=Limits(floor=0.5))
 
 
 def test_select__coarse_chunks_are_explained() -> None:
     graph = pruning.trace(Plain(), (2, 3, 16, 16))
     with pytest.warns(UserWarning, match=r"nearest to a budget of 0\.600 .*--pruning\.limits\.round_to"):
-        removed = pruning.select(graph, random_scores(graph, 0), 0.6, limits=Limits(round_to=4))
+        removed = pruning.select(graph, random_importance(graph, 0), 0.6, limits=Limits(round_to=4))
     reachable = [graph.total_macs(r) / graph.total_macs() for r in halves(graph)]
     assert graph.total_macs(removed) / graph.total_macs() in reachable
 
@@ -95,18 +95,18 @@ def halves(graph: pruning.ChannelGraph) -> list[np.ndarray]:
 @pytest.mark.parametrize("target", [0.0, -0.1, 1.5])
 def test_select__target_outside_its_range_is_refused(unet: pruning.ChannelGraph, target: float) -> None:
     with pytest.raises(PruningError, match="share of the dense MACs"):
-        pruning.select(unet, random_scores(unet, 0), target)
+        pruning.select(unet, random_importance(unet, 0), target)
 
 
-def test_select__scores_that_are_not_finite_are_refused(unet: pruning.ChannelGraph) -> None:
-    scores = random_scores(unet, 0)
-    scores[5] = np.nan
+def test_select__importance_that_are_not_finite_are_refused(unet: pruning.ChannelGraph) -> None:
+    importance = random_importance(unet, 0)
+    importance[5] = np.nan
     with pytest.raises(PruningError, match="not finite"):
-        pruning.select(unet, scores, 0.5)
+        pruning.select(unet, importance, 0.5)
 
 
 def test_select__net_with_nothing_to_prune_is_explained() -> None:
     assert SigmoidFeature in SMALL_NETS
     graph = pruning.trace(SigmoidFeature(), (2, 3, 16, 16))
     with pytest.raises(PruningError, match="nothing in this network can be removed"):
-        pruning.select(graph, random_scores(graph, 0), 0.5)
+        pruning.select(graph, random_importance(graph, 0), 0.5)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from polyp_lightning import pruning
-from polyp_lightning.pruning.criteria.taylor_hooks import ConsumerScores, contract
+from polyp_lightning.pruning.criteria.taylor_hooks import ConsumerChanges, contract
 from polyp_lightning.pruning.graph import Consumer
 
 SIZE = 12
@@ -37,7 +37,7 @@ def losses(net: nn.Module, x: Tensor) -> Tensor:
 
 def measured(net: nn.Module, graph: pruning.ChannelGraph, x: Tensor) -> tuple[Tensor, Tensor]:
     got: list[tuple[Tensor, Tensor]] = []
-    with ConsumerScores(net, graph, lambda s, norm: got.append((s, norm))):
+    with ConsumerChanges(net, graph, lambda s, norm: got.append((s, norm))):
         losses(net, x).sum().backward()
     assert len(got) == 1
     return got[0]
@@ -124,7 +124,7 @@ def test_scores__gradients_and_outputs_are_untouched() -> None:
 def test_scores__nothing_is_watched_without_gradients() -> None:
     net, graph, x = prepared(Plain)
     calls: list[Tensor] = []
-    with ConsumerScores(net, graph, lambda s, norm: calls.append(s)), torch.no_grad():
+    with ConsumerChanges(net, graph, lambda s, norm: calls.append(s)), torch.no_grad():
         net(x)
     assert calls == []
 
@@ -133,7 +133,7 @@ def test_scores__two_forward_passes_before_one_backward() -> None:
     net, graph, x = prepared(Concat)
     other = torch.randn(2, 3, SIZE, SIZE, dtype=torch.float64)
     got: list[tuple[Tensor, Tensor]] = []
-    with ConsumerScores(net, graph, lambda s, norm: got.append((s, norm))):
+    with ConsumerChanges(net, graph, lambda s, norm: got.append((s, norm))):
         (losses(net, x).sum() + losses(net, other).sum()).backward()
     got.sort(key=lambda scores: -len(scores[0]))
     for (s, norm), images in zip(got, (x, other), strict=True):
@@ -162,7 +162,7 @@ def test_scores__several_outputs(kind: type) -> None:
     net, x = TwoHeads(kind).double(), torch.randn(3, 3, SIZE, SIZE, dtype=torch.float64)
     graph = pruning.trace(net, (2, 3, SIZE, SIZE))
     got: list[tuple[Tensor, Tensor]] = []
-    with ConsumerScores(net, graph, lambda s, norm: got.append((s, norm))):
+    with ConsumerChanges(net, graph, lambda s, norm: got.append((s, norm))):
         out = net(x)
         coarse, fine = out.values() if kind is dict else out
         (coarse.square().sum() + 3 * fine.sum()).backward()
@@ -229,7 +229,7 @@ def test_scores__on_the_output_side(inplace: bool) -> None:
 def test_scores__a_second_backward_pass_is_not_scored_again() -> None:
     net, graph, x = prepared(Plain)
     calls: list[Tensor] = []
-    with ConsumerScores(net, graph, lambda s, norm: calls.append(s)):
+    with ConsumerChanges(net, graph, lambda s, norm: calls.append(s)):
         loss = losses(net, x).sum()
         loss.backward(retain_graph=True)
         loss.backward()
@@ -255,7 +255,7 @@ def test_contract__channels_at_the_end(shape: tuple[int, ...]) -> None:
 
 def test_scores__detach_leaves_no_hook() -> None:
     net, graph, _ = prepared(Plain)
-    with ConsumerScores(net, graph, lambda s, norm: None):
+    with ConsumerChanges(net, graph, lambda s, norm: None):
         assert count_hooks(net) == 2 + len(graph.consumers)
     assert count_hooks(net) == 0
 

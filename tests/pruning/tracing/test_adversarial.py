@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from polyp_lightning.pruning import Dense, Limits, mask, remove, select, trace
-from polyp_lightning.pruning.criteria.taylor_hooks import ConsumerScores
+from polyp_lightning.pruning.criteria.taylor_hooks import ConsumerChanges
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 
 SHAPE = (2, 3, 16, 16)
@@ -129,7 +129,7 @@ def test_remove__is_masking_in_hostile_nets(name: str, share: float) -> None:
 def score(net: nn.Module, graph: ChannelGraph) -> Tensor:
     got: list[Tensor] = []
     x = torch.randn(SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    with ConsumerScores(net, graph, lambda s, _: got.append(s)):
+    with ConsumerChanges(net, graph, lambda s, _: got.append(s)):
         net(x).square().sum().backward()
     return got[0].sum(0)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from polyp_lightning.common.errors import PruningError
 from polyp_lightning.pruning import mask, removal_error, remove, trace
-from polyp_lightning.pruning.criteria.taylor_hooks import ConsumerScores
+from polyp_lightning.pruning.criteria.taylor_hooks import ConsumerChanges
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 
 
@@ -53,7 +53,7 @@ def test_unread__is_what_no_layer_reads_and_scores_nothing() -> None:
     graph = trace(net, SHAPE)
     assert set(np.flatnonzero(graph.unread())) == set(graph.axes["last.0.weight"][0])
     got: list[Tensor] = []
-    with ConsumerScores(net, graph, lambda s, _: got.append(s)):
+    with ConsumerChanges(net, graph, lambda s, _: got.append(s)):
         net(images()).square().sum().backward()
     # What feeds it is read by a layer, from which no gradient comes back.
     idle = graph.unread()

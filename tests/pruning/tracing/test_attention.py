@@ -12,7 +12,7 @@ from timm.layers import Attention
 from torch import Tensor, nn
 
 from polyp_lightning import pruning
-from polyp_lightning.pruning.criteria.taylor_hooks import ConsumerScores
+from polyp_lightning.pruning.criteria.taylor_hooks import ConsumerChanges
 from polyp_lightning.pruning.graph import Consumer
 
 
@@ -94,7 +94,7 @@ def test_scores__of_attention_are_the_derivative_of_a_gate(name: str) -> None:
     net = randomise(NETS[name][0]()).double().eval()
     graph = pruning.trace(net, SHAPE)
     got: list[Tensor] = []
-    with ConsumerScores(net, graph, lambda scores, _: got.append(scores.sum(0))):
+    with ConsumerChanges(net, graph, lambda scores, _: got.append(scores.sum(0))):
         net(images()).square().sum().backward()
     gates = torch.ones(graph.size, dtype=torch.float64, requires_grad=True)
     handles = [
