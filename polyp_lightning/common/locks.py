@@ -52,9 +52,7 @@ def locked(path: Path, *, wait: bool = False, flag: str | None = None) -> Iterat
             taken = False
         except OSError as error:
             if flag:
-                msg = (
-                    f"{flag}: processes can't share {path.parent} ({error}); give a folder on another disk"
-                )
+                msg = f"{flag}: processes can't share {path.parent} ({error}); give a folder on another disk"
                 raise ConfigError(msg) from error
         yield descriptor if taken else None
     finally:

@@ -4,15 +4,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from leaks import clinicdb_sequences, group_pairs, near_duplicates
 
 from polyp_lightning.common.errors import DataError
 from polyp_lightning.data.splitting import (
     CARVE_SEED,
     carve_out,
     check_parts,
-    clinicdb_sequences,
-    grouped,
-    near_duplicates,
     read_list,
     shipped_list,
 )
@@ -41,7 +39,7 @@ def test_shipped_list__sizes_and_disjoint(stem: str) -> None:
 @pytest.mark.parametrize("stem", ["kvasir-880-120", "kvasir-880-120-final", "kvasir-pranet", "clinicdb-pranet"])
 def test_carve_out__makes_the_shipped_validation_lists(stem: str) -> None:
     parts = _parts(stem)
-    groups = grouped(near_duplicates(stem.partition("-")[0]))
+    groups = group_pairs(near_duplicates(stem.partition("-")[0]))
     made = carve_out([*parts["train"], *parts["val"]], len(parts["val"]), CARVE_SEED, groups)
     assert made == (parts["train"], parts["val"])
 
