@@ -54,7 +54,7 @@ class ImageStore:
         self.has_masks = source.has_masks
         index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
         self.sizes: list[tuple[int, int]] = [(height, width) for height, width in index["sizes"]]
-        self._offsets = np.cumsum([0, *(_packed_bytes(height, width) for height, width in self.sizes)]).tolist()
+        self._offsets = np.cumsum([0, *((height * width + 7) // 8 for height, width in self.sizes)]).tolist()
         self._arrays: dict[str, NDArray[np.uint8]] = {}
 
     def image(self, index: int) -> NDArray[np.uint8]:
@@ -129,12 +129,11 @@ def open_store(source: Source, size: int, cache_dir: Path) -> ImageStore:
 def forget_unused(cache_dir: Path, now: float | None = None) -> list[str]:
     """Deletes caches that no run has opened for :data:`UNUSED_DAYS`, and what killed processes left half built.
 
-    It happens when another cache is about to be built, the moment at which space is needed. Nothing else in the folder
-    is touched: only folders named as caches are.
+    Nothing else in the folder is touched: only folders named as caches are.
 
     Args:
         cache_dir: the folder of all caches.
-        now: seconds since the epoch; by default the present.
+        now: seconds since the epoch; None for the present.
 
     Returns:
         The names of what was deleted.
@@ -237,7 +236,3 @@ def _checksum(path: Path) -> list[int]:
         while chunk := file.read(_CHUNK):
             total = zlib.crc32(chunk, total)
     return [path.stat().st_size, total]
-
-
-def _packed_bytes(height: int, width: int) -> int:
-    return (height * width + 7) // 8

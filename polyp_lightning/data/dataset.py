@@ -111,18 +111,18 @@ class Split:
         Raises:
             DataError: files are missing, or the lists do not fit them.
         """
-        sources: dict[str, Source] = {}
-        chosen: dict[str, list[ImageId]] = {part: [] for part in PARTS}
-        tests: dict[str, list[ImageId]] = {}
+        data = Dataset(name, split, self.protocol, {}, [], [], {}, [])
         for images, stem in self.lists.items():
-            key = images.key
-            sources[key] = FileSource(key, images.find(root))
+            key, pairs = images.key, images.find(root)
             parts = {part: shipped_list(f"{stem}-{part}") for part in PARTS}
-            check_parts(parts, sources[key].names, str(Path(sources[key].paths[0]).parent), images.remedy)
-            for part in PARTS:
-                chosen[part] += [(key, image) for image in parts[part]]
-            tests[f"{key}-{len(parts['test'])}"] = [(key, image) for image in parts["test"]]
-        return Dataset(name, split, self.protocol, sources, chosen["train"], chosen["val"], tests, chosen["test"])
+            check_parts(parts, [pair.name for pair in pairs], str(pairs[0].image.parent), images.remedy)
+            train, val, test = ([(key, image) for image in parts[part]] for part in PARTS)
+            data.sources[key] = FileSource(key, pairs)
+            data.train.extend(train)
+            data.val.extend(val)
+            data.tests[f"{key}-{len(test)}"] = test
+            data.predict.extend(test)
+        return data
 
 
 def published(

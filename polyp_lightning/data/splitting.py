@@ -1,7 +1,7 @@
-"""Split lists: the shipped ones, those a user writes, and the seeded function that made the carve-outs.
+"""Split lists: the shipped ones, those a user writes, and those that are carved out.
 
 A carve-out orders names by a hash, not by a random generator: it is the same on every machine and under every version
-of every library. Names of one group (a sequence, a set of near-duplicates) always end up on one side.
+of every library.
 """
 
 import hashlib
@@ -16,35 +16,14 @@ CARVE_SEED = 0
 """Seed of every carve-out, shipped or made on the fly. It is not the run's seed: runs with different seeds compare."""
 
 
-def carve_out(
-    names: Collection[str], count: int, seed: int, groups: Mapping[str, str] | None = None
-) -> tuple[list[str], list[str]]:
-    """Sets some names aside, whole groups at a time.
-
-    Groups are visited in the order of a hash of the seed and the group's name; a group that would overshoot ``count``
-    is passed over.
-
-    Args:
-        names: what to divide, without repetition.
-        count: how many names to set aside at most; exactly so many if single names are left to fill up with.
-        seed: another seed gives another carve-out.
-        groups: name → group; a name that is not in it is a group of its own.
+def carve_out(names: Collection[str], count: int, seed: int) -> tuple[list[str], list[str]]:
+    """Sets ``count`` of the names aside: the first in the order of a hash of the seed and the name.
 
     Returns:
         The names that stay and those set aside, each sorted.
-
-    >>> stay, aside = carve_out(["a", "b", "c", "d"], count=2, seed=0, groups={"a": "ab", "b": "ab"})
-    >>> ("a" in aside) == ("b" in aside), len(stay), len(aside)
-    (True, 2, 2)
     """
-    members: dict[str, list[str]] = {}
-    for name in names:
-        members.setdefault((groups or {}).get(name, name), []).append(name)
-    aside: set[str] = set()
-    for group in sorted(members, key=lambda key: hashlib.sha256(f"{seed}/{key}".encode()).hexdigest()):
-        if len(aside) + len(members[group]) <= count:
-            aside.update(members[group])
-    return sorted(set(names) - aside), sorted(aside)
+    ordered = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).hexdigest())
+    return sorted(ordered[count:]), sorted(ordered[:count])
 
 
 def shipped_text(file: str) -> str:

@@ -46,12 +46,12 @@ def per_image_iou(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def pranet_dice(probability: Tensor, target: Tensor) -> Tensor:
-    """Dice averaged over 256 thresholds, as PraNet's published evaluation computes its mDice, of each image.
+    """Dice of each image averaged over 256 thresholds, as PraNet's published evaluation computes its mDice.
 
     Each map is stretched to span 0 to 255 and rounded, as it is when it is stored as an image; a constant map becomes 0
     everywhere. For each threshold j = 0 … 255 the pixels with a value ≥ j are the prediction, and the Dice is 0 where
-    it shares no pixel with the mask. So a frame without a polyp always scores 0, and the score is below
-    :func:`per_image_dice` even for a perfect mask, since at j = 0 the whole frame is predicted.
+    it shares no pixel with the mask. An image without a polyp therefore always scores 0, and the score is below
+    :func:`per_image_dice` even for a perfect mask, since at j = 0 the whole image is predicted.
     Fan et al., 2020 (doi 10.1007/978-3-030-59725-2_26), with its MATLAB evaluation code.
 
     Args:
@@ -91,8 +91,7 @@ def hd95(prediction: Tensor, target: Tensor) -> float:
 
 def _overlap(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """The pixels in both masks and those in either, per image, as float32."""
-    over = (1, 2)
-    return (prediction & target).sum(over).float(), (prediction | target).sum(over).float()
+    return (prediction & target).sum((1, 2)).float(), (prediction | target).sum((1, 2)).float()
 
 
 def _stretched(values: Tensor) -> Tensor:
