@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from polyp_lightning.cli.parsing import make_parser
-from polyp_lightning.data.fetch import fetch_kvasir, refuse_clinicdb
-from polyp_lightning.data.layouts import KVASIR_FOLDER
-from polyp_lightning.data.verification import verify_kvasir
+from polyp_lightning.data.sets import DATASETS
+
+_FETCH = {name: spec.fetch for name, spec in DATASETS.items() if spec.fetch}
+_VERIFY = {name: spec.verify for name, spec in DATASETS.items() if spec.verify}
 
 
 def main(args: Sequence[str]) -> int:
@@ -25,16 +26,21 @@ def main(args: Sequence[str]) -> int:
     """
     options = _parser().parse_args(args[1:])
     root = Path(options.root)
-    return _fetch(options.data_set, root) if options.verb == "fetch" else _verify(root)
+    if options.verb == "fetch":
+        print(_FETCH[options.data_set](root))
+        return 0
+    found = _VERIFY[options.data_set](root)
+    print(f"{found.folder}: {found}")
+    return 0 if found.official else 1
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("data", "Fetches and checks data sets.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     fetch = verbs.add_parser("fetch", help="download a data set, or say how to get it", allow_abbrev=False)
-    fetch.add_argument("data_set", choices=["kvasir", "clinicdb"], metavar="kvasir|clinicdb")
+    fetch.add_argument("data_set", choices=list(_FETCH), metavar="|".join(_FETCH))
     verify = verbs.add_parser("verify", help="compare every file with the published hashes", allow_abbrev=False)
-    verify.add_argument("data_set", choices=["kvasir"], metavar="kvasir")
+    verify.add_argument("data_set", choices=list(_VERIFY), metavar="|".join(_VERIFY))
     for verb in (fetch, verify):
         verb.add_argument(
             "--root",
@@ -42,18 +48,3 @@ def _parser() -> argparse.ArgumentParser:
             help="the folder of data sets (default: %(default)s)",
         )
     return parser
-
-
-def _fetch(data_set: str, root: Path) -> int:
-    if data_set == "clinicdb":
-        refuse_clinicdb(root)
-    home = fetch_kvasir(root)
-    print(f"{home}: the official Kvasir-SEG, every file checked. For research and education; cite Jha et al. 2020.")
-    print("CVC-ClinicDB has to be asked for: `python -m polyp_lightning data fetch clinicdb` says how.")
-    return 0
-
-
-def _verify(root: Path) -> int:
-    found = verify_kvasir(root / KVASIR_FOLDER)
-    print(f"{root / KVASIR_FOLDER}: {found}")
-    return 0 if found.official else 1

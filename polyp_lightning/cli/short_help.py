@@ -4,6 +4,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from polyp_lightning.data.sets import DATASETS
+
 ALL = "--help_all"
 
 
@@ -21,7 +23,7 @@ class Flag(NamedTuple):
     text: str
 
 
-_SETS = "phantom, kvasir, clinicdb, pranet or folder"
+_SETS = " or ".join(", ".join(DATASETS).rsplit(", ", 1))
 _READING = (
     Flag("--data.root", "", "folder of data sets ($POLYP_DATA, else datasets/); with folder, the folder itself"),
     Flag("--data.batch_size", "8", "frames in a batch"),

@@ -1,10 +1,10 @@
-"""One training at a time in a run's folder: two would write over each other's checkpoints."""
+"""Locks between processes, held by the system itself: it lets go of them when the processes that hold them die."""
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from polyp_lightning.common.errors import ConfigError
 
@@ -18,46 +18,79 @@ def _let_go() -> None:
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_let_go)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keeps other processes that ask for the same out of a folder, which is made where there is none.
+def locked(path: Path, *, wait: bool = False, flag: str | None = None) -> Iterator[int | None]:
+    """Locks a file, which is made where there is none, or a folder.
 
-    The folder itself is locked, so that no file is left behind; the system lets go of it when the process dies. Where
-    the file system knows no locks of folders (NFS), nobody is kept out.
+    A program that is started with the descriptor (``pass_fds``) keeps the lock even if this process is killed; forked
+    copies of this process don't.
+
+    Args:
+        path: what to lock. No file is left behind where it is a folder.
+        wait: whether to wait for another process that has the lock.
+        flag: the option that chose the place. Given, a file system without locks is refused; else nobody is kept out.
+
+    Yields:
+        The descriptor; None where another process has the lock.
 
     Raises:
-        ConfigError: another process has the folder.
+        ConfigError: the system, or the file system, knows no locks.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
+    # First: systems without locks can't open a folder either.
+    fcntl = _fcntl()
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
     _held.add(descriptor)
     try:
-        _lock(descriptor, folder)
-        yield
+        taken = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            taken = False
+        except OSError as error:
+            if flag:
+                msg = f"{flag}: processes can't share {path.parent} ({error}); give a folder on another disk"
+                raise ConfigError(msg) from error
+        yield descriptor if taken else None
     finally:
         _held.discard(descriptor)
         os.close(descriptor)
 
 
-def _lock(descriptor: int, folder: Path) -> None:
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keeps other trainings out of a run's folder, which is made where there is none.
+
+    Raises:
+        ConfigError: another process has the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # NFS knows no locks of folders.
+    with locked(folder) as descriptor:
+        if descriptor is None:
+            msg = (
+                f"another process{_holder(folder)} trains in {folder}, and two would overwrite each other's "
+                "checkpoints; wait for it or stop it, or give this run another folder with --trainer.default_root_dir"
+            )
+            raise ConfigError(msg)
+        yield
+
+
+def _fcntl() -> Any:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        msg = (
-            f"another process{_holder(descriptor)} trains in {folder}, and two would overwrite each other's "
-            "checkpoints; wait for it or stop it, or give this run another folder with --trainer.default_root_dir"
-        )
+        import fcntl
+    except ImportError as error:
+        msg = "this system has no file locks, which keep two runs apart; use Linux or macOS, or WSL on Windows"
         raise ConfigError(msg) from error
-    except OSError:
-        return
+    return fcntl
 
 
-def _holder(descriptor: int) -> str:
+def _holder(path: Path) -> str:
     """`` (3141)``, the process that has locked a file; empty where the system does not tell (Linux does)."""
-    inode = str(os.fstat(descriptor).st_ino)
+    inode = str(path.stat().st_ino)
     try:
         locks = [line.split() for line in Path("/proc/locks").read_text(encoding="ascii").splitlines()]
     except OSError:

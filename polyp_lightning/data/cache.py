@@ -1,8 +1,8 @@
-"""Decoded and resized frames in memory-mapped files, made once for each data set and size.
+"""Decoded and resized images in memory-mapped files, made once for each data set and size.
 
-A cache is a folder of three arrays and an index. It is written beside its place and renamed when whole, so that two
-processes that build it at once do not disturb each other; the one that comes second keeps the first one's. Before use
-it is checked against the checksums in its index, and built again where it fails.
+A cache is a folder of three arrays and an index. It is written beside its place and renamed when whole: of two
+processes that build it at once, the second keeps the first one's. Before use it is checked against the checksums in its
+index, and built again where it fails.
 """
 
 import json
@@ -33,18 +33,18 @@ _CHUNK = 1 << 22
 _CACHE_NAME = re.compile(r"[a-z]+-\d+-v\d+-[0-9a-f]{16}|\.[a-z]+-[a-z0-9_]{8}(-damaged)?")
 
 UNUSED_DAYS = 90
-"""After so many days without a run that opened it, a cache is deleted: longer than any run lasts, so that none loses
-the frames it trains on. It can be built again at any time."""
+"""After so many days without a run that opened it, a cache is deleted: longer than any run lasts, and none loses
+the images it trains on. It can be built again at any time."""
 
 
-class FrameStore:
-    """The frames of one data set at one size, read from memory-mapped files.
+class ImageStore:
+    """The images of one data set at one size, read from memory-mapped files.
 
     It can be sent to another process, which then opens the files itself.
 
     Args:
-        folder: A whole cache, as `open_store` returns it.
-        source: What it was built from.
+        folder: a whole cache, as `open_store` returns it.
+        source: what it was built from.
     """
 
     def __init__(self, folder: Path, source: Source) -> None:
@@ -54,13 +54,13 @@ class FrameStore:
         self.has_masks = source.has_masks
         index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
         self.sizes: list[tuple[int, int]] = [(height, width) for height, width in index["sizes"]]
-        self._offsets = np.cumsum([0, *(_packed_bytes(height, width) for height, width in self.sizes)]).tolist()
+        self._offsets = np.cumsum([0, *((height * width + 7) // 8 for height, width in self.sizes)]).tolist()
         self._arrays: dict[str, NDArray[np.uint8]] = {}
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """The resized image, a read-only view: RGB uint8 (S, S, 3)."""
-        frame: NDArray[np.uint8] = self._array("images")[index]
-        return frame
+        image: NDArray[np.uint8] = self._array("images")[index]
+        return image
 
     def mask(self, index: int) -> NDArray[np.uint8]:
         """The resized mask, a read-only view: uint8 (S, S) of 0 and 1."""
@@ -95,16 +95,16 @@ def cache_key(source: Source, size: int) -> str:
     return f"{source.key}-{size}-v{_VERSION}-{source.fingerprint()[:16]}"
 
 
-def open_store(source: Source, size: int, cache_dir: Path) -> FrameStore:
+def open_store(source: Source, size: int, cache_dir: Path) -> ImageStore:
     """Opens the cache of a source, after building it where it is missing or damaged.
 
     Args:
-        source: The frames.
-        size: Side in pixels of the square to which they are resized.
-        cache_dir: The folder of all caches.
+        source: the images.
+        size: side in pixels of the square to which they are resized.
+        cache_dir: the folder of all caches.
 
     Raises:
-        DataError: If a frame is unreadable, or the folder cannot be written.
+        DataError: an image is unreadable, or the folder cannot be written.
     """
     final = cache_dir / cache_key(source, size)
     if is_whole(final):
@@ -123,18 +123,17 @@ def open_store(source: Source, size: int, cache_dir: Path) -> FrameStore:
         except OSError as error:
             msg = f"cannot write the cache in {cache_dir}: {error}. Name another folder with --data.cache_dir."
             raise DataError(msg) from error
-    return FrameStore(final, source)
+    return ImageStore(final, source)
 
 
 def forget_unused(cache_dir: Path, now: float | None = None) -> list[str]:
     """Deletes caches that no run has opened for :data:`UNUSED_DAYS`, and what killed processes left half built.
 
-    It happens when another cache is about to be built, the moment at which space is needed. Nothing else in the folder
-    is touched: only folders named as caches are.
+    Nothing else in the folder is touched: only folders named as caches are.
 
     Args:
         cache_dir: the folder of all caches.
-        now: seconds since the epoch; by default the present.
+        now: seconds since the epoch; None for the present.
 
     Returns:
         The names of what was deleted.
@@ -164,7 +163,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def resize(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Resizes to a square: averaging areas where the frame shrinks, bilinear where it grows."""
+    """Resizes to a square: averaging areas where the image shrinks, bilinear where it grows."""
     shrinks = max(pixels.shape[:2]) > size
     return np.asarray(
         cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8
@@ -195,7 +194,7 @@ def _build(source: Source, size: int, folder: Path) -> None:
             pool.map(store, range(count)),
             total=count,
             desc=f"caching {source.key} at {size}²",
-            unit="frame",
+            unit="image",
             disable=None if count > 1 else True,
             file=sys.stderr,
         )
@@ -237,7 +236,3 @@ def _checksum(path: Path) -> list[int]:
         while chunk := file.read(_CHUNK):
             total = zlib.crc32(chunk, total)
     return [path.stat().st_size, total]
-
-
-def _packed_bytes(height: int, width: int) -> int:
-    return (height * width + 7) // 8

@@ -10,37 +10,36 @@ from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch.utils.data import DataLoader, Sampler
 
 from polyp_lightning.common.errors import ConfigError, DataError
-from polyp_lightning.data.cache import FrameStore, default_cache_dir, open_store
-from polyp_lightning.data.datasets import Dataset, DatasetName, FrameId, check_choice, load_dataset
-from polyp_lightning.data.loading import FrameDataset, SeededSampler, collate, start_worker
-from polyp_lightning.data.transforms import Augmentation, Strength
+from polyp_lightning.data.cache import ImageStore, default_cache_dir, open_store
+from polyp_lightning.data.dataset import Dataset, ImageId
+from polyp_lightning.data.loading import Augmentation, ImageDataset, SeededSampler, Strength, collate, start_worker
+from polyp_lightning.data.sets import DatasetName, check_choice, load_dataset
 
 
 class PolypDataModule(LightningDataModule):
-    """Frames and masks of one data set, cached at the network's resolution.
+    """Images and masks of one data set, cached at the network's resolution.
 
     A batch is a dict: ``image`` uint8 (N, 3, S, S), RGB, not normalised; ``mask`` uint8 (N, 1, S, S) of 0 and 1, absent
     where the data set has no masks; ``name``, ``path``: lists of str (no path for the phantom); ``size``: list of
     original (height, width); in test batches also ``original_mask``: list of uint8 (H, W).
 
     Args:
-        name: The data set: ``phantom`` is drawn and needs no files; ``folder`` is any pair of images/ and masks/.
-        root: The folder that holds Kvasir-SEG/, CVC-ClinicDB/, …; for ``folder`` the folder itself. Not given, it is
-            the environment's POLYP_DATA, or else ``datasets``.
-        split: The split by name; not given, the honest one of the data set: ``880-120`` (kvasir), ``sequence``
-            (clinicdb, which also has ``pranet``), ``900-550`` (pranet), ``lists`` or ``80-10-10`` (folder). Kvasir's
-            ``880-120-final`` trains on 80 of the 100 validation frames as well, by settings that were chosen before.
-        image_size: Side in pixels of the square frames.
-        batch_size: Frames in a batch.
-        num_workers: Processes that load batches; 0 loads in the main process.
-        augmentation: Of the training frames: ``light`` for short runs, ``strong`` for dozens of epochs.
-        seed: Decides the order and the augmentation of the training frames; never the split. Not given, it is the
+        name: the data set: ``phantom`` is drawn and needs no files; ``folder`` is any pair of images/ and masks/.
+        root: the folder of data sets; for ``folder`` the folder itself. Not given, it is the environment's POLYP_DATA,
+            or else ``datasets``.
+        split: the split by name; not given, the data set's first, the honest one. A wrong name is answered with the
+            right ones.
+        image_size: side in pixels of the square images.
+        batch_size: images in a batch.
+        num_workers: processes that load batches; 0 loads in the main process.
+        augmentation: of the training images: ``light`` for short runs, ``strong`` for dozens of epochs.
+        seed: decides the order and the augmentation of the training images; never the split. Not given, it is the
             run's: that of ``seed_everything``, or else 0.
-        cache_dir: The folder of the decoded frames; not given, the user's folder of caches.
-        phantom_frames: How many frames the phantom has; five sevenths of them train.
+        cache_dir: the folder of the decoded images; not given, the user's folder of caches.
+        phantom_frames: how many frames the phantom has; five sevenths of them train.
 
     Raises:
-        ConfigError: If a number is out of range, or the name or split is unknown.
+        ConfigError: a number is out of range, or the name or split is unknown.
     """
 
     def __init__(
@@ -78,25 +77,25 @@ class PolypDataModule(LightningDataModule):
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
         self.phantom_frames = phantom_frames
         self._dataset: Dataset | None = None
-        self._stores: dict[str, FrameStore] | None = None
+        self._stores: dict[str, ImageStore] | None = None
 
     @property
     def dataset(self) -> Dataset:
-        """The frames and their split; finds them on disk at first use.
+        """The images and their split; finds them on disk at first use.
 
         Raises:
-            DataError: If files are missing, or the split does not fit them.
+            DataError: files are missing, or the split does not fit them.
         """
         if self._dataset is None:
             self._dataset = load_dataset(str(self.name), self.root, self.split, self.phantom_frames)
         return self._dataset
 
     @property
-    def stores(self) -> dict[str, FrameStore]:
-        """The cached frames of each source; decodes them at first use where no cache holds them.
+    def stores(self) -> dict[str, ImageStore]:
+        """The cached images of each source; decodes them at first use where no cache holds them.
 
         Raises:
-            DataError: If a frame cannot be read.
+            DataError: an image cannot be read.
         """
         if self._stores is None:
             sources = self.dataset.sources.items()
@@ -112,7 +111,7 @@ class PolypDataModule(LightningDataModule):
         """What a result on this data set rests on, in plain values and without paths.
 
         Returns:
-            ``data``, ``split``, ``protocol`` (a sentence), ``train``, ``val``, ``test`` (numbers of frames),
+            ``data``, ``split``, ``protocol`` (a sentence), ``train``, ``val``, ``test`` (numbers of images),
             ``test_sets``, ``image_size`` and ``cache_key`` (which changes with any byte of the data).
         """
         dataset = self.dataset
@@ -140,52 +139,52 @@ class PolypDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Shuffled, augmented batches; a last batch that is not full is dropped unless it is the only one."""
-        frames = self._frames(self.dataset.train, "train", Augmentation(self.augmentation))
-        drop_last = len(frames) > self.batch_size
-        return self._loader(frames, sampler=SeededSampler(frames, self.seed), drop_last=drop_last)
+        images = self._images(self.dataset.train, "train", Augmentation(self.augmentation))
+        drop_last = len(images) > self.batch_size
+        return self._loader(images, sampler=SeededSampler(images, self.seed), drop_last=drop_last)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """The validation frames, in order; of several processes each has its share, and every frame counts once.
+        """The validation images, in order; of several processes each has its share, and every image counts once.
 
         Raises:
-            DataError: there are more processes than frames.
+            DataError: there are more processes than images.
         """
-        frames = self._frames(self.dataset.val, "val")
+        images = self._images(self.dataset.val, "val")
         trainer = self.trainer
         processes = 1 if trainer is None else trainer.world_size
         if trainer is None or processes == 1:
-            return self._loader(frames)
-        if len(frames) < processes:
-            msg = f"{processes} processes share {len(frames)} validation frames; lower --trainer.devices"
+            return self._loader(images)
+        if len(images) < processes:
+            msg = f"{processes} processes share {len(images)} validation images; lower --trainer.devices"
             raise DataError(msg)
-        # Lightning's own sampler for this would repeat frames until all processes have as many.
-        share = UnrepeatedDistributedSampler(frames, processes, trainer.global_rank, shuffle=False)
-        return self._loader(frames, sampler=share)
+        # Lightning's own sampler for this would repeat images until all processes have as many.
+        share = UnrepeatedDistributedSampler(images, processes, trainer.global_rank, shuffle=False)
+        return self._loader(images, sampler=share)
 
     def test_dataloader(self) -> list[DataLoader[dict[str, Any]]]:
         """One loader for each of `test_names`, in order, with masks at the original resolution."""
         tests = self.dataset.tests.values()
-        return [self._loader(self._frames(frames, "test", originals=True)) for frames in tests]
+        return [self._loader(self._images(images, "test", originals=True)) for images in tests]
 
     def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """The test frames of all test sets; all frames of a folder without masks or without a test part."""
-        return self._loader(self._frames(self.dataset.predict, "test"))
+        """The test images of all test sets; all images of a folder without masks or without a test part."""
+        return self._loader(self._images(self.dataset.predict, "test"))
 
-    def _frames(
-        self, ids: list[FrameId], part: str, augment: Augmentation | None = None, originals: bool = False
-    ) -> FrameDataset:
+    def _images(
+        self, ids: list[ImageId], part: str, augment: Augmentation | None = None, originals: bool = False
+    ) -> ImageDataset:
         if not ids:
             msg = f"the {part} part of {self.root} is empty: write image names into {self.root / part}.txt."
             raise DataError(msg)
         numbers = {key: {name: i for i, name in enumerate(store.names)} for key, store in self.stores.items()}
-        return FrameDataset([(self.stores[key], numbers[key][name]) for key, name in ids], augment, originals)
+        return ImageDataset([(self.stores[key], numbers[key][name]) for key, name in ids], augment, originals)
 
     def _loader(
-        self, frames: FrameDataset, sampler: Sampler[Any] | None = None, drop_last: bool = False
+        self, images: ImageDataset, sampler: Sampler[Any] | None = None, drop_last: bool = False
     ) -> DataLoader[dict[str, Any]]:
-        workers = min(self.num_workers, len(frames))
+        workers = min(self.num_workers, len(images))
         return DataLoader(
-            frames,
+            images,
             batch_size=self.batch_size,
             sampler=sampler,
             drop_last=drop_last,

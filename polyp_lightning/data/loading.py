@@ -1,50 +1,119 @@
-"""From the cache to batches: items, their order, and how they are put together."""
+"""From the cache to batches: images are augmented, ordered and put together.
+
+Augmentation happens on the uint8 image of the network's resolution, before normalisation.
+"""
 
 import math
+import os
+import random
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, get_worker_info
 
-from polyp_lightning.data.cache import FrameStore
-from polyp_lightning.data.transforms import Augmentation
+from polyp_lightning.data.cache import ImageStore
+
+# Before the import: it would ask the network for a newer version otherwise.
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+import albumentations as A
 
 Item = dict[str, Any]
 Batch = dict[str, Any]
+Strength = Literal["light", "strong"]
 
 
-class FrameDataset(Dataset[Item]):
-    """Frames of one or more stores.
+class _Ranges(NamedTuple):
+    quarter_turns: bool
+    scale: tuple[float, float]
+    shift: float  # share of the side, either way
+    angle: float  # degrees, either way
+    mapped: float  # share of the images
+    colour: tuple[float, float]
+
+
+_RANGES: dict[Strength, _Ranges] = {
+    "light": _Ranges(False, (0.85, 1.2), 0.08, 30, 0.7, (0.8, 1.2)),
+    "strong": _Ranges(True, (0.7, 1.4), 0.12, 45, 0.9, (0.65, 1.35)),
+}
+
+
+class Augmentation:
+    """Symmetries of the square, an affine map, and a change of colour; the mask follows the geometry.
+
+    Endoscopes have no upright, so flips and rotations give plausible images; what the affine map brings in from outside
+    is black, like the border that recorders leave.
 
     Args:
-        frames: Store and number of each frame.
-        augment: What to do to each frame; None for nothing.
-        originals: Whether items hold the mask at the original resolution too.
+        strength: ``light``, for runs of a few epochs: flips, and small maps and changes of colour; ``strong``, for runs
+            of dozens: quarter turns too, and about twice the range of scale, angle and colour.
+    """
+
+    def __init__(self, strength: Strength = "light") -> None:
+        ranges = _RANGES[strength]
+        symmetries = [A.D4(p=1)] if ranges.quarter_turns else [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
+        affine = A.Affine(
+            scale=ranges.scale,
+            translate_percent=(-ranges.shift, ranges.shift),
+            rotate=(-ranges.angle, ranges.angle),
+            interpolation=cv2.INTER_LINEAR,
+            mask_interpolation=cv2.INTER_NEAREST,
+            p=ranges.mapped,
+        )
+        # No hue: the few degrees that mucosa allows are hardly visible and take longer than all else here.
+        colour = A.ColorJitter(
+            brightness=ranges.colour, contrast=ranges.colour, saturation=ranges.colour, hue=(0, 0), p=0.7
+        )
+        self._compose = A.Compose([*symmetries, affine, colour])
+
+    def __call__(
+        self, image: NDArray[np.uint8], mask: NDArray[np.uint8], seed: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Augments one image.
+
+        Args:
+            image: RGB, uint8 (S, S, 3).
+            mask: uint8 (S, S) of 0 and 1.
+            seed: decides everything: the same image and seed give the same result, in any process.
+
+        Returns:
+            New arrays of the same shapes and ranges.
+        """
+        # One state shared by all steps: `set_random_seed` would give each step the same one, and flips, maps and
+        # colours would always come together.
+        self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))  # noqa: S311
+        augmented = self._compose(image=image, mask=mask)
+        return augmented["image"], augmented["mask"]
+
+
+class ImageDataset(Dataset[Item]):
+    """Images of one or more stores.
+
+    Args:
+        images: store and number of each image.
+        augment: what to do to each image; None for nothing.
+        originals: whether items hold the mask at the original resolution too.
     """
 
     def __init__(
-        self, frames: Sequence[tuple[FrameStore, int]], augment: Augmentation | None = None, originals: bool = False
+        self, images: Sequence[tuple[ImageStore, int]], augment: Augmentation | None = None, originals: bool = False
     ) -> None:
-        self.frames = list(frames)
+        self.images = list(images)
         self.augment = augment
         self.originals = originals
 
     def __len__(self) -> int:
-        """How many frames there are."""
-        return len(self.frames)
+        """The number of images."""
+        return len(self.images)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Item:
-        """One frame, for `collate`.
-
-        Args:
-            key: The frame's position, with the augmentation's seed where the frames are augmented.
-        """
+        """One image, for `collate`; the key is its position, with a seed where images are augmented."""
         position, seed = key if isinstance(key, tuple) else (key, 0)
-        store, index = self.frames[position]
+        store, index = self.images[position]
         item: Item = {
             "image": store.image(index),
             "name": store.names[index],
@@ -68,11 +137,11 @@ class SeededSampler(DistributedSampler[Item]):
     distributed sampler, Lightning leaves it in place on several devices.
 
     Args:
-        dataset: The frames.
-        seed: The run's seed.
+        dataset: the images.
+        seed: the run's seed.
     """
 
-    def __init__(self, dataset: FrameDataset, seed: int) -> None:
+    def __init__(self, dataset: ImageDataset, seed: int) -> None:
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         super().__init__(
             dataset,
@@ -105,7 +174,7 @@ def collate(items: Sequence[Item]) -> Batch:
         rest["original_mask"] = [torch.from_numpy(item["original_mask"]) for item in items]
     shape = (len(items), *items[0]["image"].shape[:2])
     area, has_mask = math.prod(shape), "mask" in items[0]
-    pixels = _memory(4 * area if has_mask else 3 * area)
+    pixels = _allocate(4 * area if has_mask else 3 * area)
     np.stack([item["image"] for item in items], out=pixels[: 3 * area].numpy().reshape(*shape, 3))
     if has_mask:
         np.stack([item["mask"] for item in items], out=pixels[3 * area :].numpy().reshape(shape))
@@ -120,17 +189,17 @@ class _OneTensorBatch(Batch):
     """
 
     def pack(self, pixels: Tensor, shape: tuple[int, ...], rest: Batch) -> "_OneTensorBatch":
-        """Take the content of `_unpacked`. Not a constructor: Lightning and torch copy batches as they copy dicts."""
-        self.update(_unpacked(pixels, shape, rest))
+        """Takes the content of `_unpack`. Not a constructor: Lightning and torch copy batches as they copy dicts."""
+        self.update(_unpack(pixels, shape, rest))
         self._parts = (pixels, shape, rest)
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         parts = getattr(self, "_parts", None)
-        return (_unpacked, parts) if parts else (dict, (dict(self),))
+        return (_unpack, parts) if parts else (dict, (dict(self),))
 
 
-def _unpacked(pixels: Tensor, shape: tuple[int, ...], rest: Batch) -> Batch:
+def _unpack(pixels: Tensor, shape: tuple[int, ...], rest: Batch) -> Batch:
     """The batch with image and mask as views of ``pixels``: N·S·S·3 bytes of images, then N·S·S of masks or none."""
     area = math.prod(shape)
     batch = rest | {"image": pixels[: 3 * area].view(*shape, 3).permute(0, 3, 1, 2)}
@@ -139,7 +208,7 @@ def _unpacked(pixels: Tensor, shape: tuple[int, ...], rest: Batch) -> Batch:
     return batch
 
 
-def _memory(size: int) -> Tensor:
+def _allocate(size: int) -> Tensor:
     """Room for uint8 values; in a worker process in shared memory, where they would have to be copied otherwise."""
     if get_worker_info() is None:
         return torch.empty(size, dtype=torch.uint8)

@@ -19,8 +19,8 @@ class Canvas:
         bumps: float32 (H, W), how far the surface bulges towards the lens; highlights sit on bulges.
         x: float32 (H, W), the column of each pixel.
         y: float32 (H, W), the row of each pixel.
-        centre: Column and row of the lumen, in pixels; may lie outside the frame.
-        light: Unit vector (x, y) in the image plane that points away from the lamp.
+        centre: column and row of the lumen, in pixels; may lie outside the frame.
+        light: unit vector (x, y) in the image plane that points away from the lamp.
     """
 
     rgb: Float

@@ -1,4 +1,4 @@
-"""Decoding of images and masks, the same way for both, so that they cannot disagree.
+"""Decodes images and masks, both in the same way, so that they cannot disagree.
 
 Pillow decodes everything but TIFF. It refuses truncated files, which OpenCV fills up with grey, and it leaves the
 EXIF orientation alone: pixels are taken as they are stored, in images as in masks. TIFF is left to tifffile, because
@@ -21,11 +21,30 @@ THRESHOLD = 127
 """A mask's pixel belongs to a polyp if it is brighter than this: masks hold values between 0 and 255."""
 
 
+def read_pair(image: Path, mask: Path | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """Reads an image and its mask as `read_image` and `read_mask` do; None for no mask.
+
+    Raises:
+        DataError: a file is unreadable, or the mask has another size than the image; it names the files.
+    """
+    pixels = read_image(image)
+    if mask is None:
+        return pixels, None
+    polyps = read_mask(mask)
+    if polyps.shape != pixels.shape[:2]:
+        msg = (
+            f"{image} is {_size(pixels)} pixels (width×height), but its mask {mask} is {_size(polyps)}. "
+            "Both must have one size: replace the one that is wrong, or remove both."
+        )
+        raise DataError(msg)
+    return pixels, polyps
+
+
 def read_image(path: Path) -> NDArray[np.uint8]:
     """Reads an image as RGB, uint8 (H, W, 3).
 
     Raises:
-        DataError: If the file cannot be read, is cut short, or has no 8-bit pixels; it names the file.
+        DataError: the file cannot be read, is cut short, or has no 8-bit pixels; it names the file.
     """
     pixels = _decode(path, "RGB")
     if pixels.ndim == 2:
@@ -37,8 +56,8 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     """Reads a mask, uint8 (H, W) of 0 and 1: 1 where the file is brighter than 127.
 
     Raises:
-        DataError: If the file cannot be read, or if it is neither black nor has a pixel brighter than 127, as masks
-            have that store 1 for a polyp; it names the file.
+        DataError: the file cannot be read, or it is neither black nor has a pixel brighter than 127, as masks have
+            that store 1 for a polyp; it names the file.
     """
     pixels = _decode(path, "L")
     if pixels.ndim == 3:
@@ -78,3 +97,7 @@ def _decode_other(path: Path, mode: str) -> NDArray[np.uint8]:
         if picture.mode.startswith(("I", "F")):
             return np.asarray(picture)  # more than 8 bits: a conversion would clip, so let the caller refuse
         return np.asarray(picture.convert(mode))
+
+
+def _size(pixels: NDArray[np.uint8]) -> str:
+    return f"{pixels.shape[1]}×{pixels.shape[0]}"

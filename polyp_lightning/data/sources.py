@@ -1,28 +1,28 @@
-"""Where frames come from, behind one interface: files on disk, or the phantom."""
+"""Where images come from: pairs of files in two folders, or anything else that can be read by number."""
 
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polyp_lightning.common.errors import DataError
-from polyp_lightning.data import phantom
-from polyp_lightning.data.layouts import Frame
-from polyp_lightning.data.reading import read_image, read_mask
+from polyp_lightning.common.errors import DataError, listed
+from polyp_lightning.common.files import sha256
+from polyp_lightning.data.reading import SUFFIXES, read_pair
 
 
 class Source(Protocol):
-    """Numbered frames with names, to be read once into the cache.
+    """Numbered images with names, to be read once into the cache.
 
     Attributes:
-        key: A short name for files and messages, such as ``kvasir``.
-        names: The frames' names, in the order of their numbers.
-        paths: Each frame's image file; empty strings where there is none.
-        has_masks: Whether the frames have masks.
+        key: a short name for files and messages, such as ``kvasir``.
+        names: the images' names, in the order of their numbers.
+        paths: each image's file; empty strings where there is none.
+        has_masks: whether the images have masks.
     """
 
     key: str
@@ -35,24 +35,39 @@ class Source(Protocol):
         ...
 
     def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        """Reads a frame: RGB uint8 (H, W, 3), and the mask uint8 (H, W) of 0 and 1, or None without masks."""
+        """Reads an image: RGB uint8 (H, W, 3), and the mask uint8 (H, W) of 0 and 1, or None without masks."""
         ...
 
 
-class FileSource:
-    """Frames in files; the attributes are those of `Source`.
+@dataclass(frozen=True)
+class ImagePair:
+    """An image file and its mask's.
 
-    Args:
-        key: A short name for files and messages.
-        frames: The image and mask pairs.
+    Attributes:
+        name: the image file's name without suffix.
+        image: the image file.
+        mask: the mask file; None where there are no masks.
     """
 
-    def __init__(self, key: str, frames: Sequence[Frame]) -> None:
+    name: str
+    image: Path
+    mask: Path | None
+
+
+class FileSource:
+    """Images in files; the attributes are those of `Source`.
+
+    Args:
+        key: a short name for files and messages.
+        pairs: the image and mask files.
+    """
+
+    def __init__(self, key: str, pairs: Sequence[ImagePair]) -> None:
         self.key = key
-        self.frames = list(frames)
-        self.names = [frame.name for frame in frames]
-        self.paths = [str(frame.image) for frame in frames]
-        self.has_masks = frames[0].mask is not None
+        self.pairs = list(pairs)
+        self.names = [pair.name for pair in pairs]
+        self.paths = [str(pair.image) for pair in pairs]
+        self.has_masks = pairs[0].mask is not None
 
     def fingerprint(self) -> str:
         """Digest over the names and the SHA-256 of every file.
@@ -61,9 +76,9 @@ class FileSource:
         sizes can then be out of date.
 
         Raises:
-            DataError: If a file cannot be read.
+            DataError: a file cannot be read.
         """
-        files = [path for frame in self.frames for path in (frame.image, frame.mask) if path is not None]
+        files = [path for pair in self.pairs for path in (pair.image, pair.mask) if path is not None]
         with ThreadPoolExecutor() as pool:
             digests = pool.map(file_digest, files)
         total = hashlib.sha256()
@@ -72,62 +87,55 @@ class FileSource:
         return total.hexdigest()
 
     def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        """Decodes a pair.
+        """Decodes a pair, see `read_pair`."""
+        return read_pair(self.pairs[index].image, self.pairs[index].mask)
 
-        Raises:
-            DataError: If a file is unreadable, or the mask has another size than the image; it names the files.
-        """
-        frame = self.frames[index]
-        image = read_image(frame.image)
-        if frame.mask is None:
-            return image, None
-        mask = read_mask(frame.mask)
-        if mask.shape != image.shape[:2]:
+
+def find_pairs(images: Path, masks: Path | None) -> list[ImagePair]:
+    """Pairs the files of two folders by name, whatever their suffixes; sorted by name.
+
+    Raises:
+        DataError: there are no images, two files of a folder share a name, or a file has no partner.
+    """
+    by_name = _find_files(images)
+    if not by_name:
+        msg = f"{images} holds no images. Files that end in {', '.join(SUFFIXES)} are read: put them there."
+        raise DataError(msg)
+    if masks is None:
+        return [ImagePair(name, path, None) for name, path in by_name.items()]
+    partners = _find_files(masks)
+    for have, lack, folder in ((by_name, partners, masks), (partners, by_name, images)):
+        alone = [have[name].name for name in have if name not in lack]
+        if alone:
             msg = (
-                f"{frame.image} is {_size(image)} pixels (width×height), but its mask {frame.mask} is {_size(mask)}. "
-                "Both must have one size: replace the one that is wrong, or remove both."
+                f"no file in {folder} is called like {listed(alone)}, apart from the suffix. "
+                "Each image needs one mask of its name: add the missing files, or remove these."
             )
             raise DataError(msg)
-        return image, mask
-
-
-class PhantomSource:
-    """Frames drawn procedurally (see `polyp_lightning.data.phantom`); the attributes are those of `Source`.
-
-    Args:
-        frames: How many frames there are.
-        seed: Seed of the drawing.
-    """
-
-    def __init__(self, frames: int, seed: int) -> None:
-        self.key = "phantom"
-        self.seed = seed
-        self.names = [phantom.frame_name(index) for index in range(frames)]
-        self.paths = [""] * frames
-        self.has_masks = True
-
-    def fingerprint(self) -> str:
-        """Digest over the drawing's version, the seed and the number of frames."""
-        return hashlib.sha256(f"{phantom.VERSION} {self.seed} {len(self.names)}".encode()).hexdigest()
-
-    def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        """Draws a frame and its mask."""
-        return phantom.draw_frame(self.seed, index)
+    return [ImagePair(name, path, partners[name]) for name, path in by_name.items()]
 
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal.
 
     Raises:
-        DataError: If the file cannot be read.
+        DataError: the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError as error:
         msg = f"cannot read {path}: {error}. Make it readable, or remove it and its partner."
         raise DataError(msg) from error
 
 
-def _size(pixels: NDArray[np.uint8]) -> str:
-    return f"{pixels.shape[1]}×{pixels.shape[0]}"
+def _find_files(folder: Path) -> dict[str, Path]:
+    """Name → file of every image in a folder, sorted; hidden files and other kinds are passed over."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
+            continue
+        if path.stem in found:
+            msg = f"{folder} holds both {found[path.stem].name} and {path.name}. Names must differ: remove one of them."
+            raise DataError(msg)
+        found[path.stem] = path
+    return found

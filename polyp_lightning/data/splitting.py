@@ -1,12 +1,10 @@
-"""Split lists: the shipped ones, those a user writes, and the seeded function that made the carve-outs.
+"""Split lists: the shipped ones, those a user writes, and those that are carved out.
 
-A carve-out orders names by a hash, not by a random generator, so that it is the same on every machine and under every
-version of every library. Names of one group (a sequence, a set of near-duplicates) always end up on one side.
+A carve-out orders names by a hash, not by a random generator: it is the same on every machine and under every version
+of every library.
 """
 
-import csv
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from importlib import resources
@@ -18,54 +16,14 @@ CARVE_SEED = 0
 """Seed of every carve-out, shipped or made on the fly. It is not the run's seed: runs with different seeds compare."""
 
 
-def carve_out(
-    names: Collection[str], count: int, seed: int, groups: Mapping[str, str] | None = None
-) -> tuple[list[str], list[str]]:
-    """Sets some names aside, whole groups at a time.
-
-    Groups are visited in the order of a hash of the seed and the group's name; a group that would overshoot ``count``
-    is passed over.
-
-    Args:
-        names: What to divide, without repetition.
-        count: How many names to set aside at most; exactly so many if single names are left to fill up with.
-        seed: Another seed gives another carve-out.
-        groups: Name → group; a name that is not in it is a group of its own.
+def carve_out(names: Collection[str], count: int, seed: int) -> tuple[list[str], list[str]]:
+    """Sets ``count`` of the names aside: the first in the order of a hash of the seed and the name.
 
     Returns:
         The names that stay and those set aside, each sorted.
-
-    >>> stay, aside = carve_out(["a", "b", "c", "d"], count=2, seed=0, groups={"a": "ab", "b": "ab"})
-    >>> ("a" in aside) == ("b" in aside), len(stay), len(aside)
-    (True, 2, 2)
     """
-    members: dict[str, list[str]] = {}
-    for name in names:
-        members.setdefault((groups or {}).get(name, name), []).append(name)
-    aside: set[str] = set()
-    for group in sorted(members, key=lambda key: hashlib.sha256(f"{seed}/{key}".encode()).hexdigest()):
-        if len(aside) + len(members[group]) <= count:
-            aside.update(members[group])
-    return sorted(set(names) - aside), sorted(aside)
-
-
-def grouped(pairs: Collection[tuple[str, str]]) -> dict[str, str]:
-    """Joins pairs into groups, transitively; a group is called after its first name.
-
-    >>> grouped([("b", "a"), ("b", "c"), ("x", "y")])
-    {'a': 'a', 'b': 'a', 'c': 'a', 'x': 'x', 'y': 'x'}
-    """
-    leader: dict[str, str] = {}
-
-    def find(name: str) -> str:
-        while leader.setdefault(name, name) != name:
-            name = leader[name]
-        return name
-
-    for first, second in pairs:
-        low, high = sorted((find(first), find(second)))
-        leader[high] = low
-    return {name: find(name) for name in sorted(leader)}
+    ordered = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).hexdigest())
+    return sorted(ordered[count:]), sorted(ordered[:count])
 
 
 def shipped_text(file: str) -> str:
@@ -78,23 +36,11 @@ def shipped_list(stem: str) -> list[str]:
     return shipped_text(f"{stem}.txt").split()
 
 
-def near_duplicates(dataset: str) -> list[tuple[str, str]]:
-    """The published pairs of near-identical frames of ``kvasir`` or ``clinicdb``, as names without suffix."""
-    rows = csv.DictReader(io.StringIO(shipped_text("near-duplicates.csv")))
-    return [(row["a"], row["b"]) for row in rows if row["dataset"] == dataset]
-
-
-def clinicdb_sequences() -> dict[str, str]:
-    """CVC-ClinicDB's frame → sequence table: 612 frames of 29 sequences."""
-    rows = csv.DictReader(io.StringIO(shipped_text("clinicdb-sequences.csv")))
-    return {row["frame"]: row["sequence"] for row in rows}
-
-
 def read_list(path: Path) -> list[str]:
     """Reads a user's split list: one name a line, with or without suffix; blank lines and ``#`` comments are skipped.
 
     Raises:
-        DataError: If the file is no text, or a name points out of the data set's folder.
+        DataError: the file is no text, or a name points out of the data set's folder.
     """
     try:
         # Windows' editors begin a file with a byte order mark.
@@ -117,13 +63,13 @@ def check_parts(parts: Mapping[str, Sequence[str]], known: Collection[str], wher
     """Refuses a split that names what is not there, or one image twice.
 
     Args:
-        parts: Part (``train``, ``val``, …) → names.
-        known: The names of the images on disk.
-        where: What the split divides, for the message.
-        remedy: What to do about a missing image, for the message.
+        parts: part (``train``, ``val``, …) → names.
+        known: the names of the images on disk.
+        where: what the split divides, for the message.
+        remedy: what to do about a missing image, for the message.
 
     Raises:
-        DataError: Naming the first few images and their count.
+        DataError: it names the first few images and their number.
     """
     there = set(known)
     for part, names in parts.items():

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.common.machine import busy
 from polyp_lightning.data.cache import resize
-from polyp_lightning.data.phantom import draw_frame
+from polyp_lightning.data.sets.phantom import draw_frame
 from polyp_lightning.deploy.bundle import THRESHOLD, read_bundle
 from polyp_lightning.deploy.overlay import mask_at
 from polyp_lightning.deploy.peak import peak_memory

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.data.cache import resize
-from polyp_lightning.data.datasets import FrameId, dataset_of
-from polyp_lightning.data.phantom import draw_frame
+from polyp_lightning.data.dataset import ImageId
+from polyp_lightning.data.sets import dataset_of
+from polyp_lightning.data.sets.phantom import draw_frame
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def dataset_samples(
         DataError: the data are not there.
     """
     dataset = dataset_of(facts, root)
-    parts: dict[str, list[FrameId]] = {"train": dataset.train, "val": dataset.val}
+    parts: dict[str, list[ImageId]] = {"train": dataset.train, "val": dataset.val}
     ids = parts.get(part) or [frame for frames in dataset.tests.values() for frame in frames]
     numbers = {key: {name: i for i, name in enumerate(source.names)} for key, source in dataset.sources.items()}
     samples = []
@@ -69,7 +70,7 @@ def parity_samples(facts: Mapping[str, Any], root: Path, size: int, count: int) 
     return samples, f"{len(samples)} validation frames of {facts['data']}"
 
 
-def _spread(ids: list[FrameId], count: int | None) -> list[FrameId]:
+def _spread(ids: list[ImageId], count: int | None) -> list[ImageId]:
     if count is None or count >= len(ids):
         return ids
     return [ids[i] for i in np.linspace(0, len(ids) - 1, count).round().astype(int)]

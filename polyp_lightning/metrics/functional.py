@@ -1,8 +1,8 @@
 """The metrics' definitions, as functions of one stack of images of equal size."""
 
-import warnings
-
+import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 LEVELS = 256
@@ -46,12 +46,12 @@ def per_image_iou(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def pranet_dice(probability: Tensor, target: Tensor) -> Tensor:
-    """Dice averaged over 256 thresholds, as PraNet's published evaluation computes its mDice, of each image.
+    """Dice of each image averaged over 256 thresholds, as PraNet's published evaluation computes its mDice.
 
     Each map is stretched to span 0 to 255 and rounded, as it is when it is stored as an image; a constant map becomes 0
     everywhere. For each threshold j = 0 … 255 the pixels with a value ≥ j are the prediction, and the Dice is 0 where
-    it shares no pixel with the mask. So a frame without a polyp always scores 0, and the score is below
-    :func:`per_image_dice` even for a perfect mask, since at j = 0 the whole frame is predicted.
+    it shares no pixel with the mask. An image without a polyp therefore always scores 0, and the score is below
+    :func:`per_image_dice` even for a perfect mask, since at j = 0 the whole image is predicted.
     Fan et al., 2020 (doi 10.1007/978-3-030-59725-2_26), with its MATLAB evaluation code.
 
     Args:
@@ -79,21 +79,19 @@ def hd95(prediction: Tensor, target: Tensor) -> float:
         prediction: predicted mask (H, W), bool, not empty.
         target: true mask (H, W), bool, not empty.
     """
-    # Imported here because it takes long and only `test` needs it.
-    from monai.metrics.hausdorff_distance import compute_hausdorff_distance
-
-    # On the CPU, whatever the device: MONAI extracts the borders there anyway.
-    found, truth = prediction.cpu()[None, None], target.cpu()[None, None]
-    with warnings.catch_warnings():
-        # MONAI calls its own function with an argument that it deprecates.
-        warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
-        return float(compute_hausdorff_distance(found, truth, include_background=True, percentile=95))
+    found, truth = (mask.cpu().numpy() for mask in (prediction, target))
+    # Only the rectangle around both masks counts: the distance transform would visit every pixel.
+    rows, columns = np.nonzero(found | truth)
+    near = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    borders = [mask[near] & ~ndimage.binary_erosion(mask[near]) for mask in (found, truth)]
+    distances = [ndimage.distance_transform_edt(~border) for border in borders]
+    ways = [distance[border] for distance, border in zip(distances, reversed(borders), strict=True)]
+    return max(float(torch.from_numpy(way).float().quantile(0.95)) for way in ways)
 
 
 def _overlap(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """The pixels in both masks and those in either, per image, as float32."""
-    over = (1, 2)
-    return (prediction & target).sum(over).float(), (prediction | target).sum(over).float()
+    return (prediction & target).sum((1, 2)).float(), (prediction | target).sum((1, 2)).float()
 
 
 def _stretched(values: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 All take predictions and masks in pairs: a batch (N, 1, H, W) or (N, H, W) of each, or a list of (H, W) images of
 different sizes. Predictions are probabilities in [0, 1] or masks; targets are masks with values 0 and 1. Results are
-weighted by image, never by pixel or batch. Their states are sums, so that they reduce across processes exactly.
+weighted by image, never by pixel or batch. States are sums, which reduce across processes exactly.
 """
 
 from collections.abc import Iterator, Sequence
@@ -51,9 +51,7 @@ class MeanOverImages(Metric):
 
 
 class PerImageDice(MeanOverImages):
-    """Foreground Dice at threshold 0.5 of each image, averaged over images; an empty prediction of an empty mask is 1.
-
-    See :func:`~polyp_lightning.metrics.functional.per_image_dice`.
+    """Each image's :func:`~polyp_lightning.metrics.functional.per_image_dice` at threshold 0.5.
 
     >>> metric = PerImageDice()
     >>> metric.update(torch.tensor([[[0.9, 0.9], [0.1, 0.1]]]), torch.tensor([[[1, 0], [0, 0]]]))
@@ -69,10 +67,7 @@ class PerImageDice(MeanOverImages):
 
 
 class PerImageIoU(MeanOverImages):
-    """Foreground IoU at threshold 0.5 of each image, averaged over images; an empty prediction of an empty mask is 1.
-
-    See :func:`~polyp_lightning.metrics.functional.per_image_iou`.
-    """
+    """Each image's :func:`~polyp_lightning.metrics.functional.per_image_iou` at threshold 0.5."""
 
     higher_is_better = True
 
@@ -82,9 +77,9 @@ class PerImageIoU(MeanOverImages):
 
 
 class PraNetDice(MeanOverImages):
-    """PraNet's mDice: averaged over 256 thresholds and over images; a frame without a polyp is 0. Needs probabilities.
+    """Each image's :func:`~polyp_lightning.metrics.functional.pranet_dice`, from probabilities.
 
-    See :func:`~polyp_lightning.metrics.functional.pranet_dice`. Only for comparison with the literature that uses it.
+    Only for comparison with the literature that uses it.
     """
 
     higher_is_better = True
@@ -95,10 +90,9 @@ class PraNetDice(MeanOverImages):
 
 
 class HD95(MeanOverImages):
-    """HD95 in pixels at threshold 0.5, averaged over the images where neither prediction nor mask is empty.
+    """The :func:`~polyp_lightning.metrics.functional.hd95` of images with a polyp and a prediction, in pixels.
 
     It is undefined for the others, which :class:`HD95LeftOut` counts: read the two together.
-    See :func:`~polyp_lightning.metrics.functional.hd95`.
     """
 
     higher_is_better = False

@@ -16,7 +16,8 @@ from PIL import Image
 from polyp_lightning.callbacks.mask_writer import draw_contour
 from polyp_lightning.checkpoints.trained import TrainedNet, load_net
 from polyp_lightning.data.cache import resize
-from polyp_lightning.data.datasets import Dataset, FrameId, dataset_of
+from polyp_lightning.data.dataset import Dataset, ImageId
+from polyp_lightning.data.sets import dataset_of
 from polyp_lightning.metrics import per_image_dice
 from polyp_lightning.networks.build import normalised, per_channel
 from polyp_lightning.report.document import Picture
@@ -69,13 +70,13 @@ class Frames:
     def __init__(self, facts: Mapping[str, Any], root: Path) -> None:
         self.dataset: Dataset = dataset_of(facts, root)
 
-    def read(self, frame: FrameId) -> tuple[Mask, Mask]:
+    def read(self, frame: ImageId) -> tuple[Mask, Mask]:
         """RGB, uint8 (H, W, 3), and its mask (H, W) of 0 and 1."""
         source = self.dataset.sources[frame[0]]
         image, mask = source.read(source.names.index(frame[1]))
         return image, np.zeros(image.shape[:2], np.uint8) if mask is None else mask
 
-    def of_test(self, test_set: str, name: str) -> FrameId | None:
+    def of_test(self, test_set: str, name: str) -> ImageId | None:
         """A test frame by name; None where the data set has no such test set or frame."""
         return next((frame for frame in self.dataset.tests.get(test_set, []) if frame[1] == name), None)
 
@@ -117,7 +118,7 @@ def side_by_side(image: Mask, masks: Sequence[Mask]) -> bytes:
     return buffer.getvalue()
 
 
-def drawn(drop: Drop, frame: FrameId, frames: Frames, nets: tuple[TrainedNet, TrainedNet], name: str) -> Picture:
+def drawn(drop: Drop, frame: ImageId, frames: Frames, nets: tuple[TrainedNet, TrainedNet], name: str) -> Picture:
     """One frame: truth, dense and pruned from left to right."""
     image, mask = frames.read(frame)
     data = side_by_side(image, [mask, *(mask_of(net, image) for net in nets)])

@@ -1,6 +1,5 @@
 """What is known of a run of a study while it is made: which steps are over, who works on it, whether it failed."""
 
-import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.common.files import written_beside
+from polyp_lightning.common.locks import locked
 
 _FILE = "progress.json"
 
@@ -63,8 +63,8 @@ def load_progress(folder: Path, settings: list[str]) -> Progress:
 def claimed(path: Path) -> Iterator[int | None]:
     """Takes a run for this process, if no other has it.
 
-    The system itself holds the claim and lets go of it when the last process that has the file open dies, so that none
-    is ever stale. A command that is started with the descriptor keeps the claim even if its runner is killed.
+    The claim ends with the last process that has its descriptor. A command that is started with the descriptor keeps
+    the claim even if its runner is killed.
 
     Args:
         path: the claim's file.
@@ -76,13 +76,5 @@ def claimed(path: Path) -> Iterator[int | None]:
         ConfigError: the file system knows no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        except OSError as error:
-            msg = f"--out: {path.parent} can't be shared between processes ({error}); give a folder on another disk"
-            raise ConfigError(msg) from error
-        yield file.fileno()
+    with locked(path, flag="--out") as claim:
+        yield claim

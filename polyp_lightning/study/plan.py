@@ -4,12 +4,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
 from polyp_lightning.common.errors import ConfigError, listed, nearest
-from polyp_lightning.data.datasets import DatasetName, check_choice
+from polyp_lightning.data.sets import DATASETS, check_choice
 from polyp_lightning.networks.build import check_names
 from polyp_lightning.pruning.criteria import build_criterion
 from polyp_lightning.study.results import Kind
@@ -219,7 +219,7 @@ def _data(key: str, values: Any) -> Data:
     name = options.setdefault("name", key)
     cross = tuple(options.pop("cross", None) or ())
     for one in (name, *cross):
-        _known(where, str(one), get_args(DatasetName))
+        _known(where, str(one), DATASETS)
     check_choice(name, options.get("split"))
     return Data(_key("data", key), options, cross)
 

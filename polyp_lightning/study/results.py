@@ -1,6 +1,5 @@
 """What a study leaves on disk: ``results.csv``, one row for each run and test set, and the values of single images."""
 
-import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from polyp_lightning.checkpoints.test_scores import IMAGES, ImageScore, read_images, write_images
+from polyp_lightning.common.locks import locked
 from polyp_lightning.common.tables import read_rows, write_rows
 
 __all__ = [
@@ -157,6 +157,5 @@ def change_results(path: Path, change: Callable[[Result], Result]) -> None:
 def exclusively(path: Path) -> Iterator[None]:
     """Waits until no other process holds ``path``; the system lets go of it when a process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(path.with_name(f".{path.name}.lock"), wait=True, flag="--out"):
         yield

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning
 import torch
@@ -16,7 +16,6 @@ from tqdm import tqdm
 from polyp_lightning.checkpoints.record import KEY, as_flags, read
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.data.datamodule import PolypDataModule
-from polyp_lightning.data.datasets import DatasetName
 from polyp_lightning.metrics import PerImageDice
 from polyp_lightning.training.module import PolypSegmenter
 
@@ -96,7 +95,7 @@ def load_run(path: Path, root: str | None, batch_size: int) -> LoadedRun:
         init_from=str(path),
         arch_options=json.loads(named.get("model.arch_options", "null")),
     )
-    name = cast("DatasetName", named["data.name"])
+    name = named["data.name"]
     data = PolypDataModule(name, root, named.get("data.split"), size, batch_size)
     if name == "phantom":
         # Drawn as large as it was.

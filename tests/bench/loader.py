@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from polyp_lightning.data.cache import FrameStore, resize, resize_mask
+from polyp_lightning.data.cache import ImageStore, resize, resize_mask
 from polyp_lightning.data.datamodule import PolypDataModule
-from polyp_lightning.data.datasets import PHANTOM_SEED
-from polyp_lightning.data.layouts import KVASIR_FOLDER, find_kvasir
-from polyp_lightning.data.loading import FrameDataset
-from polyp_lightning.data.phantom import draw_frame, frame_name
+from polyp_lightning.data.loading import ImageDataset
 from polyp_lightning.data.reading import read_image, read_mask
+from polyp_lightning.data.sets import kvasir
+from polyp_lightning.data.sets.phantom import SEED, draw_frame, frame_name
 
 LIMIT = 5.0
 SIDE = 256
@@ -58,7 +57,7 @@ class DecodingStore:
 
     has_masks = True
 
-    def __init__(self, store: FrameStore) -> None:
+    def __init__(self, store: ImageStore) -> None:
         self.names, self.paths, self.sizes = store.names, store.paths, store.sizes
 
     def image(self, index: int) -> NDArray[np.uint8]:
@@ -75,10 +74,10 @@ def _loaders(module: PolypDataModule, *, bare: bool = False) -> tuple[Loader, Lo
     """The train loader on the cache, and one on the files; ``bare`` of augmentation or not."""
     cached, decoding = module.train_dataloader(), module.train_dataloader()
     for loader in (cached, decoding):
-        frames = cast("FrameDataset", loader.dataset)
-        frames.augment = None if bare else frames.augment
-    frames = cast("FrameDataset", decoding.dataset)
-    frames.frames = [(cast("FrameStore", DecodingStore(store)), index) for store, index in frames.frames]
+        images = cast("ImageDataset", loader.dataset)
+        images.augment = None if bare else images.augment
+    files = cast("ImageDataset", decoding.dataset)
+    files.images = [(cast("ImageStore", DecodingStore(store)), index) for store, index in files.images]
     return cached, decoding
 
 
@@ -117,21 +116,21 @@ def _fill(home: Path) -> str:
     for part in ("images", "masks"):
         (home / part).mkdir()
     root = Path(os.environ.get("POLYP_DATA", ""))
-    if os.environ.get("POLYP_DATA") and (root / KVASIR_FOLDER).is_dir():
+    if os.environ.get("POLYP_DATA") and (root / kvasir.ARCHIVE.folder).is_dir():
         return _link_kvasir(root.absolute(), home)
     return _draw_phantoms(home)
 
 
 def _link_kvasir(root: Path, home: Path) -> str:
-    for frame in find_kvasir(root)[:FRAMES]:
-        (home / "images" / frame.image.name).symlink_to(frame.image)
-        (home / "masks" / frame.image.name).symlink_to(cast("Path", frame.mask))
+    for pair in kvasir.IMAGES.find(root)[:FRAMES]:
+        (home / "images" / pair.image.name).symlink_to(pair.image)
+        (home / "masks" / pair.image.name).symlink_to(cast("Path", pair.mask))
     return f"{FRAMES} Kvasir-SEG frames"
 
 
 def _draw_phantoms(home: Path) -> str:
     # Drawing takes longer than decoding: a few frames are drawn and written several times.
-    drawn = [draw_frame(PHANTOM_SEED, number) for number in range(FRAMES // 8)]
+    drawn = [draw_frame(SEED, number) for number in range(FRAMES // 8)]
     for number in range(FRAMES):
         image, mask = drawn[number % len(drawn)]
         for part, pixels in (("images", image), ("masks", mask * np.uint8(255))):

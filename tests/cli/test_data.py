@@ -9,8 +9,9 @@ import pytest
 from fake_data import write_pairs
 
 from polyp_lightning.cli import main
-from polyp_lightning.data import fetch, verification
-from polyp_lightning.data.verification import compare, kvasir_hashes
+from polyp_lightning.data import fetching
+from polyp_lightning.data.fetching import compare, read_hashes
+from polyp_lightning.data.sets import clinicdb, kvasir
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     hashes = {
         path.relative_to(home).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in home.rglob("*.jpg")
     }
-    monkeypatch.setattr(verification, "kvasir_hashes", lambda: hashes)
+    monkeypatch.setattr(fetching, "read_hashes", lambda file: hashes)
     return Path(shutil.make_archive(str(tmp_path / "kvasir-seg"), "zip", tmp_path / "made"))
 
 
@@ -47,7 +48,7 @@ def test_fetch__puts_the_checked_folder_in_place(
     assert [path.name for path in root.iterdir()] == ["Kvasir-SEG"]
     assert sorted(path.name for path in (root / "Kvasir-SEG/masks").iterdir()) == ["a.jpg", "b.jpg", "c.jpg"]
     assert "every file checked" in capsys.readouterr().out
-    assert asked == [fetch.KVASIR_URL]
+    assert asked == [kvasir.ARCHIVE.url]
     assert main(["data", "verify", "kvasir", "--root", str(root)]) == 0
     assert main(["data", "fetch", "kvasir", "--root", str(root)]) == 0
     assert len(asked) == 1, "what is there already is not fetched again"
@@ -114,7 +115,7 @@ def test_fetch__leaves_another_folder_alone(
 def test_fetch__clinicdb_needs_a_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "fetch", "clinicdb", "--root", str(tmp_path)]) == 2
     told = capsys.readouterr().err
-    assert fetch.CLINICDB_PAGE in told
+    assert clinicdb.PAGE in told
     assert "PNG/Original" in told
 
 
@@ -148,7 +149,7 @@ def test_verify__names_a_few_of_many(kvasir_root: Path, capsys: pytest.CaptureFi
 
 
 def test_kvasir_hashes__cover_both_folders() -> None:
-    hashes = kvasir_hashes()
+    hashes = read_hashes(kvasir.ARCHIVE.hashes)
     assert (
         sum(name.startswith("images/") for name in hashes) == sum(name.startswith("masks/") for name in hashes) == 1000
     )

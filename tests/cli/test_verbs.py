@@ -18,7 +18,7 @@ from polyp_lightning.cli import main
 from polyp_lightning.common.files import sha256
 from polyp_lightning.data import datamodule
 from polyp_lightning.data.datamodule import PolypDataModule
-from polyp_lightning.data.loading import FrameDataset, SeededSampler
+from polyp_lightning.data.loading import ImageDataset, SeededSampler
 from polyp_lightning.tracking.dashboard import COLUMNS, SECTIONS
 
 DATA = ["--data.phantom_frames", "56", "--data.image_size", "64", "--data.batch_size", "8", "--data.num_workers", "0"]
@@ -188,7 +188,7 @@ def test_fit__one_seed_decides_the_order_of_the_frames_too(
     seeds = set()
 
     class Noted(SeededSampler):
-        def __init__(self, dataset: FrameDataset, seed: int) -> None:
+        def __init__(self, dataset: ImageDataset, seed: int) -> None:
             seeds.add(seed)
             super().__init__(dataset, seed)
 

@@ -11,9 +11,10 @@ from fake_data import write
 from polyp_lightning.common.errors import DataError
 from polyp_lightning.data import cache, sources
 from polyp_lightning.data.cache import cache_key, is_whole, open_store, resize, resize_mask
-from polyp_lightning.data.layouts import find_folder
 from polyp_lightning.data.reading import read_image, read_mask
-from polyp_lightning.data.sources import FileSource, PhantomSource
+from polyp_lightning.data.sets.folder import find_folder
+from polyp_lightning.data.sets.phantom import PhantomSource
+from polyp_lightning.data.sources import FileSource
 
 
 @pytest.fixture
@@ -22,17 +23,16 @@ def source(folder: Path) -> FileSource:
 
 
 def _forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    def decode(path: Path) -> None:
-        raise AssertionError(f"decoded {path}")
+    def decode(image: Path, mask: Path | None) -> None:
+        raise AssertionError(f"decoded {image}")
 
-    monkeypatch.setattr(sources, "read_image", decode)
-    monkeypatch.setattr(sources, "read_mask", decode)
+    monkeypatch.setattr(sources, "read_pair", decode)
 
 
 def test_open_store__holds_what_the_files_hold(source: FileSource, tmp_path: Path) -> None:
     store = open_store(source, 32, tmp_path / "cache")
-    for index, frame in enumerate(source.frames):
-        image, mask = read_image(frame.image), read_mask(frame.mask or frame.image)
+    for index, pair in enumerate(source.pairs):
+        image, mask = read_image(pair.image), read_mask(pair.mask or pair.image)
         assert np.array_equal(store.image(index), resize(image, 32))
         assert np.array_equal(store.mask(index), resize_mask(mask, 32))
         assert np.array_equal(store.original_mask(index), mask)
@@ -100,11 +100,11 @@ def test_cache_key__changes_with_any_byte(folder: Path, kind: str) -> None:
 
 
 def test_cache_key__changes_with_size_name_seed_and_number(folder: Path) -> None:
-    frames = find_folder(folder)
+    pairs = find_folder(folder)
     keys = [
-        cache_key(FileSource("folder", frames), 32),
-        cache_key(FileSource("folder", frames), 64),
-        cache_key(FileSource("folder", frames[1:]), 32),
+        cache_key(FileSource("folder", pairs), 32),
+        cache_key(FileSource("folder", pairs), 64),
+        cache_key(FileSource("folder", pairs[1:]), 32),
         *(cache_key(PhantomSource(count, seed), 32) for count, seed in ((7, 0), (8, 0), (7, 1))),
     ]
     assert len(set(keys)) == len(keys)
@@ -168,7 +168,7 @@ def test_open_store__folder_that_cannot_be_written(source: FileSource, tmp_path:
         open_store(source, 32, tmp_path / "file")
 
 
-def test_frame_store__pickles_without_its_pixels(source: FileSource, tmp_path: Path) -> None:
+def test_image_store__pickles_without_its_pixels(source: FileSource, tmp_path: Path) -> None:
     store = open_store(source, 128, tmp_path / "cache")
     expected = store.image(2).copy()
     sent = pickle.dumps(store)

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from fake_data import write, write_pairs
+from leaks import clinicdb_sequences
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 
 from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.data import sources
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.data.reading import read_mask
-from polyp_lightning.data.splitting import clinicdb_sequences
+from polyp_lightning.data.sets import DATASETS
 
 Make = Callable[..., PolypDataModule]
 
@@ -263,7 +264,7 @@ def test_seed__flag_then_the_runs_then_zero(make: Make, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "kvasr"}, r"--data\.name=kvasr .*allowed: phantom, kvasir, clinicdb, pranet, folder"),
+        ({"name": "kvasr"}, rf"--data\.name=kvasr .*allowed: {', '.join(DATASETS)}"),
         ({"name": "clinicdb", "split": "random"}, r"--data\.split=random .*allowed: sequence, pranet"),
         ({"image_size": 0}, r"--data\.image_size=0 is too small: at least 32"),
         ({"batch_size": 0}, r"--data\.batch_size=0 "),
@@ -294,11 +295,10 @@ def test_describe__holds_plain_values_without_paths(make: Make, folder: Path) ->
 def test_epoch__reads_no_file_once_cached(make: Make, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(name="folder", root=str(folder)).prepare_data()
 
-    def decode(path: Path) -> None:
-        raise AssertionError(f"decoded {path}")
+    def decode(image: Path, mask: Path | None) -> None:
+        raise AssertionError(f"decoded {image}")
 
-    monkeypatch.setattr(sources, "read_image", decode)
-    monkeypatch.setattr(sources, "read_mask", decode)
+    monkeypatch.setattr(sources, "read_pair", decode)
     data = make(name="folder", root=str(folder))
     for loader in (data.train_dataloader(), data.val_dataloader(), *data.test_dataloader(), data.predict_dataloader()):
         assert _names(loader)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from polyp_lightning.data.phantom import HEIGHT, WIDTH, draw_frame, frame_name
+from polyp_lightning.data.sets.phantom import HEIGHT, WIDTH, draw_frame, frame_name
 
 Frames = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 

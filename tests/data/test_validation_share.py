@@ -25,5 +25,5 @@ def test_val_dataloader__processes_share_the_frames_without_repeating_any(tmp_pa
 
 
 def test_val_dataloader__refuses_more_processes_than_frames(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"6 processes share 5 validation frames; lower --trainer.devices"):
+    with pytest.raises(DataError, match=r"6 processes share 5 validation images; lower --trainer.devices"):
         names(tmp_path, 0, 6)

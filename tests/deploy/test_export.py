@@ -17,7 +17,7 @@ from polyp_lightning.checkpoints.trained import load_net
 from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.common.files import sha256
 from polyp_lightning.data.cache import resize
-from polyp_lightning.data.phantom import draw_frame
+from polyp_lightning.data.sets.phantom import draw_frame
 from polyp_lightning.deploy import export as module
 from polyp_lightning.deploy.bundle import read_bundle, sidecar
 from polyp_lightning.deploy.export import ExportOptions, export

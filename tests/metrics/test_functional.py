@@ -148,6 +148,14 @@ def test_hd95__equals_a_loop_over_borders() -> None:
             assert hd95(torch.from_numpy(p), torch.from_numpy(t)) == pytest.approx(loop_hd95(p, t), abs=1e-4)
 
 
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(shape=st.tuples(*[st.integers(1, 9)] * 2), seed=st.integers(0, 2**32), density=st.floats(0.05, 1))
+def test_hd95__equals_a_loop_for_any_masks(shape: tuple[int, int], seed: int, density: float) -> None:
+    p, t = np.random.default_rng(seed).random((2, *shape)) < density
+    p[-1, 0] = t[0, -1] = True
+    assert hd95(torch.from_numpy(p), torch.from_numpy(t)) == pytest.approx(loop_hd95(p, t), abs=1e-4)
+
+
 def test_hd95__degenerate_pairs() -> None:
     p, t = np.zeros((2, 9, 12), dtype=bool)
     p[0, 0] = t[3, 4] = True

@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 
 from polyp_lightning.common.errors import DataError
-from polyp_lightning.data.layouts import find_clinicdb, find_folder, find_kvasir, find_pairs
+from polyp_lightning.data.sets import clinicdb, kvasir
+from polyp_lightning.data.sets.folder import find_folder
+from polyp_lightning.data.sources import find_pairs
 
 
 def _touch(*paths: Path) -> None:
@@ -13,44 +15,44 @@ def _touch(*paths: Path) -> None:
 
 
 def test_find_kvasir__finds_all_pairs(kvasir_root: Path) -> None:
-    frames = find_kvasir(kvasir_root)
-    assert len(frames) == 1000
-    assert all(frame.mask is not None and frame.image.stem == frame.mask.stem == frame.name for frame in frames)
-    assert {frame.image.parent.name for frame in frames} == {"images"}
+    pairs = kvasir.IMAGES.find(kvasir_root)
+    assert len(pairs) == 1000
+    assert all(pair.mask is not None and pair.image.stem == pair.mask.stem == pair.name for pair in pairs)
+    assert {pair.image.parent.name for pair in pairs} == {"images"}
 
 
 def test_find_clinicdb__finds_every_layout(clinicdb_root: Path) -> None:
-    frames = find_clinicdb(clinicdb_root)
-    assert {int(frame.name) for frame in frames} == set(range(1, 613))
-    assert all(frame.mask is not None and frame.mask.is_file() for frame in frames)
+    pairs = clinicdb.IMAGES.find(clinicdb_root)
+    assert {int(pair.name) for pair in pairs} == set(range(1, 613))
+    assert all(pair.mask is not None and pair.mask.is_file() for pair in pairs)
 
 
 def test_find_folder__pairs_across_suffixes_and_passes_over_other_files(folder: Path) -> None:
     _touch(folder / "images/Thumbs.db", folder / "images/.hidden.jpg", folder / "masks/notes.txt")
-    frames = find_folder(folder)
-    assert len(frames) == 12
-    assert (frames[0].image.suffix, frames[0].mask and frames[0].mask.suffix) == (".jpg", ".png")
+    pairs = find_folder(folder)
+    assert len(pairs) == 12
+    assert (pairs[0].image.suffix, pairs[0].mask and pairs[0].mask.suffix) == (".jpg", ".png")
 
 
 def test_find_folder__without_masks(tmp_path: Path) -> None:
     _touch(tmp_path / "images/a.JPG")
-    assert [(frame.name, frame.mask) for frame in find_folder(tmp_path)] == [("a", None)]
+    assert [(pair.name, pair.mask) for pair in find_folder(tmp_path)] == [("a", None)]
 
 
 def test_find_kvasir__missing_folder_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Kvasir-SEG/images.*make data.*--data\.root"):
-        find_kvasir(tmp_path)
+        kvasir.IMAGES.find(tmp_path)
 
 
 def test_find_clinicdb__missing_folder_names_every_layout(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"PNG/Original.*CVC-ClinicDB/Original.*CVC-ClinicDB/images.*grand-challenge"):
-        find_clinicdb(tmp_path)
+        clinicdb.IMAGES.find(tmp_path)
 
 
 def test_find_kvasir__one_folder_of_two(tmp_path: Path) -> None:
     _touch(tmp_path / "Kvasir-SEG/images/a.jpg")
     with pytest.raises(DataError, match=r"no folder .*masks, only its partner"):
-        find_kvasir(tmp_path)
+        kvasir.IMAGES.find(tmp_path)
 
 
 def test_find_folder__without_images(tmp_path: Path) -> None:

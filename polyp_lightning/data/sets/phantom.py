@@ -6,20 +6,27 @@ shows no polyp. The drawing imitates what makes real frames hard (low contrast, 
 no model of anatomy: results on it say nothing about patients.
 """
 
+import hashlib
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.data.dataset import Dataset, DatasetSpec
 from polyp_lightning.data.mucosa import Canvas, Float, draw_folds, draw_vessels, finish, mucosa, noise
 
 HEIGHT, WIDTH = 288, 384
 """Size in pixels of every frame: that of CVC-ClinicDB."""
 
 VERSION = 1
-"""Raised whenever the same seed and number give other pixels, so that cached frames are drawn again."""
+"""Raised whenever the same seed and number give other pixels: cached frames are then drawn again."""
+
+SEED = 0
+"""Seed of the drawing. It is not the run's seed: runs with different seeds see the same frames."""
 
 # How many polyps a frame shows, and how often.
 _COUNTS, _SHARES = (0, 1, 2, 3), (0.1, 0.72, 0.14, 0.04)
@@ -28,17 +35,52 @@ _COUNTS, _SHARES = (0, 1, 2, 3), (0.1, 0.72, 0.14, 0.04)
 _ANGLES = 2048
 
 
-@dataclass(frozen=True)
-class Blob:
-    """A star-shaped region with a smooth, irregular contour.
+class PhantomSource:
+    """Drawn frames; the attributes are those of `polyp_lightning.data.sources.Source`.
 
-    Attributes:
-        depth: float32 (H, W); 0 at the centre, 1 on the contour, growing outwards.
-        radius: Mean radius in pixels.
+    Args:
+        frames: how many frames there are.
+        seed: seed of the drawing.
     """
 
-    depth: Float
-    radius: float
+    def __init__(self, frames: int, seed: int) -> None:
+        self.key = "phantom"
+        self.seed = seed
+        self.names = [frame_name(index) for index in range(frames)]
+        self.paths = [""] * frames
+        self.has_masks = True
+
+    def fingerprint(self) -> str:
+        """Digest over the drawing's version, the seed and the number of frames."""
+        return hashlib.sha256(f"{VERSION} {self.seed} {len(self.names)}".encode()).hexdigest()
+
+    def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Draws a frame and its mask."""
+        return draw_frame(self.seed, index)
+
+
+def load(_root: Path, _split: str | None, frames: int) -> Dataset:
+    """Numbers the frames and divides them.
+
+    Raises:
+        ConfigError: there are too few.
+    """
+    if frames < 7:
+        msg = f"--data.phantom_frames={frames} is too few: at least 7, of which 5 train, 1 validates and 1 tests."
+        raise ConfigError(msg)
+    source = PhantomSource(frames, SEED)
+    held_out = frames // 7
+    names = [("phantom", name) for name in source.names]
+    val, test = names[-2 * held_out : -held_out], names[-held_out:]
+    protocol = (
+        f"{frames} frames drawn with seed {SEED}: the last seventh tests, the one before validates; "
+        "says nothing about patients"
+    )
+    tests = {f"phantom-{held_out}": test}
+    return Dataset("phantom", "by-number", protocol, {"phantom": source}, names[: -2 * held_out], val, tests, test)
+
+
+SPEC = DatasetSpec("phantom", ("by-number",), load)
 
 
 def frame_name(index: int) -> str:
@@ -54,8 +96,8 @@ def draw_frame(seed: int, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uin
     """Draws one frame and its mask.
 
     Args:
-        seed: Seed of the data set.
-        index: The frame's number, ≥ 0. The same seed and number always give the same frame.
+        seed: seed of the data set.
+        index: the frame's number, ≥ 0. The same seed and number always give the same frame.
 
     Returns:
         The RGB frame, uint8 (288, 384, 3), and the mask of all polyps in it, uint8 (288, 384) of 0 and 1.
@@ -77,7 +119,20 @@ def draw_frame(seed: int, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uin
     return frame, (mask & visible).astype(np.uint8)
 
 
-def _blob(canvas: Canvas, rng: np.random.Generator, radius: float, stretch: float, roughness: float) -> Blob:
+@dataclass(frozen=True)
+class _Blob:
+    """A star-shaped region with a smooth, irregular contour.
+
+    Attributes:
+        depth: float32 (H, W); 0 at the centre, 1 on the contour, growing outwards.
+        radius: mean radius in pixels.
+    """
+
+    depth: Float
+    radius: float
+
+
+def _blob(canvas: Canvas, rng: np.random.Generator, radius: float, stretch: float, roughness: float) -> _Blob:
     """Places a blob where its centre is well inside what the lens shows."""
     dx = canvas.x - rng.uniform(0.22, 0.78) * WIDTH
     dy = canvas.y - rng.uniform(0.22, 0.78) * HEIGHT
@@ -88,7 +143,7 @@ def _blob(canvas: Canvas, rng: np.random.Generator, radius: float, stretch: floa
     contour = _contour(rng, roughness)
     angle = (np.arctan2(across, along) + math.pi) * (_ANGLES / (2 * math.pi))
     reach = radius * contour[angle.astype(np.int32) % _ANGLES]
-    return Blob(np.hypot(along, across) / reach, radius)
+    return _Blob(np.hypot(along, across) / reach, radius)
 
 
 def _contour(rng: np.random.Generator, roughness: float) -> Float:
@@ -100,7 +155,7 @@ def _contour(rng: np.random.Generator, roughness: float) -> Float:
     return np.maximum(contour, 0.5).astype(np.float32)
 
 
-def _dome(blob: Blob, steepness: float) -> Float:
+def _dome(blob: _Blob, steepness: float) -> Float:
     """Height above the wall in units of the radius: a cap that meets the wall at the contour."""
     return np.asarray(np.maximum(0, 1 - blob.depth**2) ** steepness, np.float32)
 
