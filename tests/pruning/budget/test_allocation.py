@@ -9,10 +9,9 @@ from graphs import chain, large
 from polyp_lightning import pruning
 from polyp_lightning.pruning import Limits
 from polyp_lightning.pruning.budget import macs
-from polyp_lightning.pruning.budget.allocation import Window, by_importance, by_importance_per_cost
+from polyp_lightning.pruning.budget.allocation import Chunks, Search, Window, by_importance, by_importance_per_cost
 from polyp_lightning.pruning.budget.limits import bounds
 from polyp_lightning.pruning.budget.optimal import by_predicted_loss
-from polyp_lightning.pruning.budget.allocation import Chunks, Search
 
 
 def search_of(graph: pruning.ChannelGraph, importance: np.ndarray, limits: Limits) -> Search:
@@ -78,7 +77,10 @@ def test_optimal__worked_by_hand() -> None:
     importance = np.array([0, 0.3, 0.9, 0.1, 0.2])
     search = search_of(graph, importance, Limits(floor=0.0))
     assert by_predicted_loss(search, Window(0, 9 * 7.0)).tolist() == [1, 0]
-    assert by_importance(search, Window(0, 9 * 7.0)).tolist() == [1, 0]  # 0.1 goes first, and comes back once 0.3 has gone
+    assert by_importance(search, Window(0, 9 * 7.0)).tolist() == [
+        1,
+        0,
+    ]  # 0.1 goes first, and comes back once 0.3 has gone
     assert by_predicted_loss(search, Window(0, 9 * 9.0)).tolist() == [0, 1]
     assert by_predicted_loss(search, Window(0, 9 * 6.0)).tolist() == [1, 1]
 

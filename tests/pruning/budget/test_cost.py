@@ -6,9 +6,9 @@ from torch import nn
 
 from polyp_lightning import pruning
 from polyp_lightning.pruning.budget import Cost, macs, parameters, total
+from polyp_lightning.pruning.budget.allocation import Chunks, Search
 from polyp_lightning.pruning.budget.cost import full_widths
 from polyp_lightning.pruning.budget.limits import Limits, bounds
-from polyp_lightning.pruning.budget.allocation import Chunks, Search
 
 CUTTABLE = [make for make in SMALL_NETS if make is not SigmoidFeature]
 

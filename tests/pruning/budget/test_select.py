@@ -55,7 +55,11 @@ def test_select__reference_is_the_dense_net(unet: pruning.ChannelGraph) -> None:
 def test_select__floor_is_a_share_of_the_dense_layer(unet: pruning.ChannelGraph) -> None:
     doubled = {name: 2 * width for name, width in unet.widths().items()}
     removed = pruning.select(
-        unet, random_importance(unet, 0), 0.5, dense=Dense({"macs": unet.total_macs()}, doubled), limits=Limits(floor=0.3)
+        unet,
+        random_importance(unet, 0),
+        0.5,
+        dense=Dense({"macs": unet.total_macs()}, doubled),
+        limits=Limits(floor=0.3),
     )
     kept = [(~removed[g.components]).sum() / len(g.components) for g in unet.groups]
     assert 0.6 <= min(kept) < 0.65
