@@ -18,7 +18,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from polyp_lightning.checkpoints.record import as_flags, read
-from polyp_lightning.common.errors import ConfigError, listed
+from polyp_lightning.common.errors import ConfigError, join_names
 
 CONFIG_FILE = "config.yaml"
 LAST = "last"
@@ -72,7 +72,7 @@ class Start:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def started(arguments: Sequence[str]) -> Start:
+def complete_command(arguments: Sequence[str]) -> Start:
     """Completes a command line with the settings of the checkpoint that it names.
 
     Args:
@@ -97,7 +97,7 @@ def started(arguments: Sequence[str]) -> Start:
     arguments += ["--ckpt_path", str(path)] if checkpoint == LAST else []
     config = path.parent.parent / CONFIG_FILE
     if arguments[0] == "fit" and config.is_file() and option(arguments, "--config") is None:
-        settings = flat(trusted(config))
+        settings = flatten(read_trusted(config))
         # Going on needs all of them, schedule and optimizer too; the weights come from the checkpoint.
         inherited = ["--config", str(config), *(f"{flag}=null" for flag in ("--model.encoder_weights", *_NEW_FROM))]
         return Start([arguments[0], *inherited, *arguments[1:]], settings)
@@ -146,7 +146,7 @@ def last_checkpoint(folder: str | None) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime_ns)
 
 
-def trusted(config: Path) -> dict[str, Any]:
+def read_trusted(config: Path) -> dict[str, Any]:
     """A configuration that lies beside a checkpoint, if using it can't run a stranger's code.
 
     Raises:
@@ -164,22 +164,22 @@ def trusted(config: Path) -> dict[str, Any]:
     strange = sorted({name for name in _classes(content) if not _is_known(name)})
     if strange:
         msg = (
-            f"{config} lies beside the checkpoint and would import {listed(strange)}, which is neither of this project "
-            f"nor of torch.optim; if you trust it, say so with --config {config}"
+            f"{config} lies beside the checkpoint and would import {join_names(strange)}, which is neither of this "
+            f"project nor of torch.optim; if you trust it, say so with --config {config}"
         )
         raise ConfigError(msg)
     return content
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested keys joined by a dot, as options are written.
 
-    >>> flat({"data": {"name": "kvasir"}, "seed_everything": 0})
+    >>> flatten({"data": {"name": "kvasir"}, "seed_everything": 0})
     {'data.name': 'kvasir', 'seed_everything': 0}
     """
     found: dict[str, Any] = {}
     for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        found |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
 
 

@@ -23,11 +23,11 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from polyp_lightning.callbacks.distributed import check_strategy
 from polyp_lightning.callbacks.mask_writer import MaskWriter
 from polyp_lightning.callbacks.pruning import TaylorFOPruning
-from polyp_lightning.cli.ckpt_path import CONFIG_FILE, Start, disagreements, flat, started
-from polyp_lightning.cli.parser_errors import explained
+from polyp_lightning.cli.ckpt_path import CONFIG_FILE, Start, complete_command, disagreements, flatten
+from polyp_lightning.cli.parser_errors import explain
 from polyp_lightning.cli.short_help import ALL
 from polyp_lightning.common.errors import ConfigError
-from polyp_lightning.common.files import without_home, written_beside
+from polyp_lightning.common.files import hide_home, write_beside
 from polyp_lightning.common.locks import alone_in
 from polyp_lightning.common.malloc import keep_freed_memory
 from polyp_lightning.data.datamodule import PolypDataModule
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     keep_freed_memory()
     _silence()
     arguments = ["--help" if argument == ALL else argument for argument in arguments]
-    start = started(arguments)
+    start = complete_command(arguments)
     try:
         _run(start)
     except MisconfigurationException as error:
@@ -125,8 +125,8 @@ class RunConfig(SaveConfigCallback):
         if stage != "fit" or (self.config.ckpt_path and target.is_file()):
             return
         # The folders are needed to go on with the run, the user's name in them is not.
-        text = without_home(self.parser.dump(self.config, skip_none=False))
-        with written_beside(target) as path:
+        text = hide_home(self.parser.dump(self.config, skip_none=False))
+        with write_beside(target) as path:
             path.write_text(text, encoding="utf-8")
 
 
@@ -152,7 +152,7 @@ class PolypCLI(LightningCLI):
             super().parse_arguments(parser, args)
         except ArgumentError as error:
             known = {name for parser in self._subcommand_parsers.values() for name, _ in parser.get_defaults().items()}
-            raise ConfigError(explained(str(error), known)) from error
+            raise ConfigError(explain(str(error), known)) from error
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Flags of the pruning callback and the mask writer; one image size for all."""
@@ -193,7 +193,7 @@ class PolypCLI(LightningCLI):
             )
             raise ConfigError(msg)
         options = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False))
-        for line in disagreements(self._settings, flat(options), resumes=self.subcommand == "fit"):
+        for line in disagreements(self._settings, flatten(options), resumes=self.subcommand == "fit"):
             rank_zero_info(line)
         config.weights_only = True
         if config.trainer.default_root_dir is None:

@@ -15,14 +15,14 @@ _PLAIN = {
 }
 
 
-def explained(complaint: str, options: Collection[str]) -> str:
+def explain(complaint: str, options: Collection[str]) -> str:
     """A parser's complaint in one line.
 
     Args:
         complaint: its text.
         options: the names of all options, without dashes.
 
-    >>> explained("unrecognized arguments: --data.nmae kvasir", ["data.name", "seed_everything"])
+    >>> explain("unrecognized arguments: --data.nmae kvasir", ["data.name", "seed_everything"])
     '--data.nmae is no option. Did you mean --data.name?'
     """
     if unknown := _UNKNOWN.search(complaint):

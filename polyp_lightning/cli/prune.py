@@ -12,7 +12,7 @@ from rich.console import Console
 from torch.optim.swa_utils import update_bn
 
 from polyp_lightning.checkpoints.file import write
-from polyp_lightning.cli.parser_errors import explained
+from polyp_lightning.cli.parser_errors import explain
 from polyp_lightning.cli.preview_table import preview_table
 from polyp_lightning.cli.short_help import ALL
 from polyp_lightning.common.errors import ConfigError
@@ -118,7 +118,7 @@ def main(args: Sequence[str]) -> int:
             parser.parse_args(["--help" if argument == ALL else argument for argument in args[1:]])
         )
     except ArgumentError as error:
-        raise ConfigError(explained(str(error), set(vars(parser.get_defaults())))) from error
+        raise ConfigError(explain(str(error), set(vars(parser.get_defaults())))) from error
     prune(**vars(options))
     return 0
 

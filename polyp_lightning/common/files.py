@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def written_beside(target: Path) -> Iterator[Path]:
+def write_beside(target: Path) -> Iterator[Path]:
     """A path beside ``target`` to write to; it takes the target's name when the block ends without an error.
 
     Creates missing parent folders. After an error nothing is left and an older target is as it was.
@@ -29,7 +29,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def without_home(text: str) -> str:
+def hide_home(text: str) -> str:
     """A text in which the home folder is ``~``, as a path below it may be typed too; strangers learn no user's name."""
     home = str(Path.home())
     if home == Path(home).anchor:

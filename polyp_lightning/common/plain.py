@@ -6,7 +6,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 T = TypeVar("T")
 
 
-def checked(record: T) -> T:
+def check_fields(record: T) -> T:
     """The record itself, a dataclass of quantities.
 
     Raises:

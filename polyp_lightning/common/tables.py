@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from polyp_lightning.common.errors import DataError
-from polyp_lightning.common.files import written_beside
+from polyp_lightning.common.files import write_beside
 
 Row = TypeVar("Row")
 
@@ -45,7 +45,7 @@ def write_rows(path: Path, kind: type[Any], rows: Iterable[Any]) -> None:
     writer = csv.writer(content, lineterminator="\n")
     writer.writerow([field.name for field in fields(kind)])
     writer.writerows([["" if value != value else value for value in astuple(row)] for row in rows])
-    with written_beside(path) as beside:
+    with write_beside(path) as beside:
         beside.write_text(content.getvalue(), encoding="utf-8", newline="")
 
 

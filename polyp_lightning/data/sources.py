@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from polyp_lightning.common.errors import DataError, listed
+from polyp_lightning.common.errors import DataError, join_names
 from polyp_lightning.common.files import sha256
 from polyp_lightning.data.reading import SUFFIXES, read_pair
 
@@ -108,7 +108,7 @@ def find_pairs(images: Path, masks: Path | None) -> list[ImagePair]:
         alone = [have[name].name for name in have if name not in lack]
         if alone:
             msg = (
-                f"no file in {folder} is called like {listed(alone)}, apart from the suffix. "
+                f"no file in {folder} is called like {join_names(alone)}, apart from the suffix. "
                 "Each image needs one mask of its name: add the missing files, or remove these."
             )
             raise DataError(msg)

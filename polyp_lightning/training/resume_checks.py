@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from polyp_lightning.common.errors import ANOTHER_CHECKPOINT, ConfigError, listed
+from polyp_lightning.common.errors import ANOTHER_CHECKPOINT, ConfigError, join_names
 
 # Of no run: a count of epochs or steps that is larger would never be reached again.
 _HUGE = 2**40
@@ -76,9 +76,9 @@ def check_same_optimizer(trainer: Trainer, stored: Any, states: Sequence[Any]) -
     sizes, wanted = _sizes(states), _sizes([optimizer.state_dict() for optimizer in trainer.optimizers])
     if (names and names != own) or (sizes and sizes != wanted):
         msg = (
-            f"the checkpoint's optimizer is {listed(names) or 'unknown'} over {sizes} parameters, but this run has "
-            f"{listed(own)} over {wanted}; keep --model.optimizer, or start it afresh with --model.resume_optimizer "
-            "false"
+            f"the checkpoint's optimizer is {join_names(names) or 'unknown'} over {sizes} parameters, but this run has "
+            f"{join_names(own)} over {wanted}; keep --model.optimizer, or start it afresh with "
+            "--model.resume_optimizer false"
         )
         raise ConfigError(msg)
 

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from polyp_lightning.cli import main
-from polyp_lightning.cli.ckpt_path import flat
+from polyp_lightning.cli.ckpt_path import flatten
 from polyp_lightning.cli.short_help import VERBS, flags, short_help
 from polyp_lightning.cli.verbs import usage
 from polyp_lightning.data.sets import DATASETS
@@ -52,14 +52,14 @@ def defaults(verb: str) -> dict[str, Any]:
 
         parser = ArgumentParser()
         parser.add_function_arguments(prune)
-        return flat(parser.get_defaults().as_dict())
+        return flatten(parser.get_defaults().as_dict())
     from polyp_lightning.cli import fit as training_cli
 
     seen: list[dict[str, Any]] = []
 
     class Asked(training_cli.PolypCLI):
         def parse_arguments(self, parser: Any, args: Any) -> None:
-            seen.append(flat(self._subcommand_parsers[verb].get_defaults().as_dict()))
+            seen.append(flatten(self._subcommand_parsers[verb].get_defaults().as_dict()))
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from polyp_lightning.common.errors import DataError, listed
+from polyp_lightning.common.errors import DataError, join_names
 from polyp_lightning.data.dataset import PARTS, Dataset, DatasetSpec
 from polyp_lightning.data.sources import FileSource, ImagePair, find_pairs
 from polyp_lightning.data.splitting import CARVE_SEED, carve_out, check_parts, read_list
@@ -77,7 +77,7 @@ def _check_inside(parts: Mapping[str, Sequence[str]], pairs: Sequence[ImagePair]
         if outside:
             msg = (
                 f"the {part} list of {root} names images or masks that are links to files outside of it: "
-                f"{listed(outside)}. Put copies of the files there."
+                f"{join_names(outside)}. Put copies of the files there."
             )
             raise DataError(msg)
 
