@@ -10,7 +10,8 @@ import yaml
 
 from polyp_lightning.checkpoints import record as checkpoint
 from polyp_lightning.checkpoints.file import write
-from polyp_lightning.cli.ckpt_path import complete_command, disagreements, flatten, read_trusted
+from polyp_lightning.cli.ckpt_path import complete_command, flatten, list_disagreements
+from polyp_lightning.cli.trusted_config import read_trusted
 from polyp_lightning.common.errors import ConfigError
 
 RECORD: dict[str, Any] = {
@@ -156,15 +157,15 @@ def test_read_trusted__no_configuration(tmp_path: Path, text: str) -> None:
 def test_disagreements__say_who_wins() -> None:
     settings = flatten({"model": {"lr": 0.1, "encoder_weights": "imagenet"}, "pruning": {"target": 0.2, "end": 4}})
     config = flatten({"model": {"lr": 0.2, "encoder_weights": None}, "pruning": {"target": 0.3, "end": 4}})
-    lines = disagreements(settings, config, resumes=True)
+    lines = list_disagreements(settings, config, resumes=True)
     assert lines == [
         "--model.lr: 0.1 in the checkpoint, 0.2 on the command line; the checkpoint wins, its optimizer goes on "
         "(--model.resume_optimizer false starts it afresh)",
         "--pruning.target: 0.2 in the checkpoint, 0.3 on the command line; the flag wins",
     ]
-    afresh = disagreements(settings, config | {"model.resume_optimizer": False}, resumes=True)
+    afresh = list_disagreements(settings, config | {"model.resume_optimizer": False}, resumes=True)
     assert all(line.endswith("; the flag wins") for line in afresh)
-    assert disagreements(settings, config, resumes=False)[0].endswith("; the flag wins")
+    assert list_disagreements(settings, config, resumes=False)[0].endswith("; the flag wins")
 
 
 def test_init_from__dense_or_pruned_brings_weights_and_widths(tmp_path: Path) -> None:
