@@ -1,11 +1,11 @@
-"""What the parser of the command line complains of, as one line that names the option and the nearest right one."""
+"""Explains a parser's complaint in one line that names the option and the nearest right one."""
 
 import re
 from collections.abc import Collection
 
 from polyp_lightning.common.errors import nearest
 
-_UNKNOWN = re.compile(r"unrecognized arguments: (?:--)?([^\s=]+)|does not accept option '([^']+)'")
+_UNKNOWN = re.compile(r"unrecognized arguments: --([^\s=]+)|does not accept option '([^']+)'")
 _TYPE = re.compile(r"Parser key \"([^\"]+)\":\s*(.*)", re.DOTALL)
 _PLAIN = {
     "<class 'int'>": "whole number",
@@ -16,7 +16,7 @@ _PLAIN = {
 
 
 def explain(complaint: str, options: Collection[str]) -> str:
-    """A parser's complaint in one line.
+    """Explains a parser's complaint in one line.
 
     Args:
         complaint: its text.
@@ -38,7 +38,7 @@ def explain(complaint: str, options: Collection[str]) -> str:
 
 
 def _nearest(name: str, options: Collection[str]) -> str:
-    """Options that end alike come first: ``--target`` means ``--pruning.target``."""
+    """Names the nearest option; those that end alike come first: ``--target`` means ``--pruning.target``."""
     alike = [option for option in options if option.rpartition(".")[2] == name.rpartition(".")[2]]
     return nearest(f"--{name}", [f"--{option}" for option in alike or options])
 
