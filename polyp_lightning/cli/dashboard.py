@@ -10,19 +10,9 @@ from polyp_lightning.tracking.dashboard import save, spec, workspace
 from polyp_lightning.tracking.logger import logged_in
 
 
-def main(args: Sequence[str]) -> int:
-    """Runs the verb.
-
-    Args:
-        args: the verb and its options.
-
-    Returns:
-        0.
-
-    Raises:
-        ConfigError: the package is missing, nobody is logged in, or W&B can't be reached.
-    """
-    options = _parser().parse_args(args[1:])
+def main(arguments: Sequence[str]) -> int:
+    """Runs the verb; see :func:`polyp_lightning.cli.verbs.main`."""
+    options = _make_parser().parse_args(arguments[1:])
     made = workspace(options.entity, options.project)
     if options.dry_run:
         sys.stdout.write(spec(made) + "\n")
@@ -34,7 +24,7 @@ def main(args: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "dashboard", "Builds a W&B workspace: Dice against GMACs and ms by criterion, stages, widths, overlays, runs."
     )

@@ -24,13 +24,7 @@ _STRICT = {"exit_on_error": False, "allow_abbrev": False}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs one of these verbs.
-
-    Args:
-        arguments: the verb and its options.
-
-    Raises:
-        PolypError: a mistake in options, data or checkpoint.
+    """Runs one of these verbs; see :func:`polyp_lightning.cli.verbs.main`.
 
     Returns:
         The exit status: 0, or 128 and the number of the signal that has stopped it.

@@ -27,21 +27,21 @@ def explain(complaint: str, options: Collection[str]) -> str:
     """
     if unknown := _UNKNOWN.search(complaint):
         name = unknown[1] or unknown[2]
-        return f"--{name} is no option. {_nearest(name, options)}"
+        return f"--{name} is no option. {_suggest(name, options)}"
     if typed := _TYPE.search(complaint):
         reason = typed[2]
         for name, word in _PLAIN.items():
             reason = reason.replace(f"a {name}", f"a {word}")
         reason = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", reason)
-        return f"--{typed[1]}: {_one_line(reason)}"
-    return _one_line(complaint)
+        return f"--{typed[1]}: {_join_lines(reason)}"
+    return _join_lines(complaint)
 
 
-def _nearest(name: str, options: Collection[str]) -> str:
+def _suggest(name: str, options: Collection[str]) -> str:
     """Names the nearest option; those that end alike come first: ``--target`` means ``--pruning.target``."""
     alike = [option for option in options if option.rpartition(".")[2] == name.rpartition(".")[2]]
     return nearest(f"--{name}", [f"--{option}" for option in alike or options])
 
 
-def _one_line(text: str) -> str:
+def _join_lines(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()

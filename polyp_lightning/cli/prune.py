@@ -13,7 +13,7 @@ from torch.optim.swa_utils import update_bn
 
 from polyp_lightning.checkpoints.file import write
 from polyp_lightning.cli.parser_errors import explain
-from polyp_lightning.cli.preview_table import preview_table
+from polyp_lightning.cli.preview_table import build_preview_table
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.terminal import show_text
 from polyp_lightning.deploy.timer_by_name import build_timer
@@ -50,9 +50,9 @@ def prune(
 ) -> None:
     """Cuts a trained network in one step, without training it.
 
-    Scores are gathered in evaluation mode over a few training batches of the data that the checkpoint was trained on;
-    then the least important filters are removed for good, batch norm is recalibrated, and a checkpoint is written that
-    test, predict, export and ``fit --model.init_from`` take.
+    Importance is gathered in evaluation mode over a few training batches of the data that the checkpoint was trained
+    on. Then the least important filters are removed for good, batch norm is recalibrated, and a checkpoint is written
+    that test, predict, export and ``fit --model.init_from`` take.
 
     Args:
         ckpt_path: a checkpoint of fit or prune.
@@ -98,21 +98,11 @@ def prune(
     cut.make(recalibration_batches, goal, facts)
 
 
-def main(args: Sequence[str]) -> int:
-    """Runs the verb.
-
-    Args:
-        args: the verb and its options.
-
-    Returns:
-        0.
-
-    Raises:
-        PolypError: a mistake in options, data or checkpoint.
-    """
+def main(arguments: Sequence[str]) -> int:
+    """Runs the verb; see :func:`polyp_lightning.cli.verbs.main`."""
     parser = make_parser()
     try:
-        options = parser.instantiate_classes(parser.parse_args(args[1:]))
+        options = parser.instantiate_classes(parser.parse_args(arguments[1:]))
     except ArgumentError as error:
         raise ConfigError(explain(str(error), set(vars(parser.get_defaults())))) from error
     prune(**vars(options))
@@ -146,7 +136,7 @@ class _Cut:
         """Prints what would be cut."""
         # A pipe has no width of its own; 80 columns would squeeze the names of layers.
         console = Console(width=None if sys.stdout.isatty() else 140)
-        console.print(preview_table(preview(self.graph, self.importance, self.removed, milliseconds)))
+        console.print(build_preview_table(preview(self.graph, self.importance, self.removed, milliseconds)))
         console.print("Predicted change: sum of the removed importances, in the criterion's unit. Nothing was written.")
 
     def make(self, recalibration_batches: int, goal: Path, facts: dict[str, str]) -> None:

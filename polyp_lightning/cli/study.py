@@ -13,19 +13,13 @@ from polyp_lightning.study.runner import Runner
 from polyp_lightning.study.timing import retime
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the verb.
-
-    Args:
-        args: the verb and its options.
+def main(arguments: Sequence[str]) -> int:
+    """Runs the verb; see :func:`polyp_lightning.cli.verbs.main`.
 
     Returns:
-        The exit status: 0 if all runs are done, 1 if some failed.
-
-    Raises:
-        PolypError: a mistake in options or configuration.
+        0, or 1 where runs have failed.
     """
-    options = _parser().parse_args(args[1:])
+    options = _make_parser().parse_args(arguments[1:])
     study = read_study(options.config, dict(options.weights))
     runner, cells = Runner(study, options.out), study.only(options.only)
     if options.retime:
@@ -52,7 +46,7 @@ def _ask_for_times(out: Path) -> None:
         )
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "study",
         "Runs what a configuration lists; skips what is done, goes on with what was interrupted. May be "

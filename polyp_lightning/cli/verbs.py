@@ -46,16 +46,17 @@ _HELP = ("-h", "--help")
 _STORAGE = {ENOSPC, EROFS, EDQUOT, EFBIG, EACCES, EPERM, ENOTDIR, EEXIST}
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Runs one verb.
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb: the function ``main`` of its file, which gets the verb and its options.
 
     Args:
-        args: the command line without the program's name; by default that of the process.
+        arguments: the command line without the program's name; by default that of the process.
 
     Returns:
-        The exit status: 0, 1 where a frame budget was missed, or 2 for a mistake that is explained on standard error.
+        The exit status: 0, 1 where what was measured is not good enough, or 2 for a mistake, which is explained on
+        standard error. A verb raises a :class:`PolypError` for it.
     """
-    arguments = list(sys.argv[1:] if args is None else args)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in _HELP:
         sys.stdout.write(usage())
         return 0

@@ -1,4 +1,4 @@
-"""The errors a user can cause, apart from bugs.
+"""Errors that a user can cause.
 
 Every message says what was got, what is allowed, and which flag or file to change.
 """
@@ -32,7 +32,7 @@ ANOTHER_CHECKPOINT = "take another one, or start a new run from its weights with
 
 
 def join_names(names: Sequence[str], limit: int = 5) -> str:
-    """Names the first few of many: ``'a, b, c (3 of 17)'``.
+    """Joins the first few of many names.
 
     >>> join_names(["a", "b", "c"], limit=2)
     'a, b (2 of 3)'
@@ -42,7 +42,7 @@ def join_names(names: Sequence[str], limit: int = 5) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known names closest to a misspelt one, as a phrase for an error message.
+    """Suggests the known names closest to a misspelt one, as a sentence for an error message.
 
     >>> nearest("resnet81", ["resnet18", "vgg11"])
     'Did you mean resnet18?'

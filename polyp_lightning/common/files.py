@@ -1,4 +1,4 @@
-"""Writing files so that none is ever half there."""
+"""Writes files beside their targets and renames them, hashes them, and keeps the user's name out of them."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def write_beside(target: Path) -> Iterator[Path]:
-    """A path beside ``target`` to write to; it takes the target's name when the block ends without an error.
+    """Yields a path beside ``target`` to write to; it takes the target's name when the block ends without an error.
 
     Creates missing parent folders. After an error nothing is left and an older target is as it was.
     """
@@ -24,13 +24,13 @@ def write_beside(target: Path) -> Iterator[Path]:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Returns the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hide_home(text: str) -> str:
-    """A text in which the home folder is ``~``, as a path below it may be typed too; strangers learn no user's name."""
+    """Writes the home folder as ``~``, which hides the user's name; such a path can still be typed."""
     home = str(Path.home())
     if home == Path(home).anchor:
         return text

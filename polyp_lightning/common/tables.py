@@ -1,4 +1,4 @@
-"""Tables on disk: a CSV file whose columns are the fields of a dataclass."""
+"""Reads and writes CSV files whose columns are the fields of a dataclass."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ Row = TypeVar("Row")
 
 
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:
-    """The rows of a table; an empty number is NaN.
+    """Reads the rows of a table; an empty number is NaN.
 
     Args:
         path: the file.
@@ -36,7 +36,7 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
     if missing:
         msg = f"{path} has no column {', '.join(missing)}; give a file that `study` or `test` has written"
         raise DataError(msg)
-    return [_row(path, line, kind, row) for line, row in enumerate(rows, 2)]
+    return [_build_row(path, line, kind, row) for line, row in enumerate(rows, 2)]
 
 
 def write_rows(path: Path, kind: type[Any], rows: Iterable[Any]) -> None:
@@ -49,19 +49,19 @@ def write_rows(path: Path, kind: type[Any], rows: Iterable[Any]) -> None:
         beside.write_text(content.getvalue(), encoding="utf-8", newline="")
 
 
-def _row(path: Path, line: int, kind: type[Row], texts: dict[str, Any]) -> Row:
+def _build_row(path: Path, line: int, kind: type[Row], texts: dict[str, Any]) -> Row:
     values: dict[str, Any] = {}
     for field in fields(kind):  # type: ignore[arg-type]
         text = texts[field.name]
         try:
-            values[field.name] = _parsed(field.type, text)
+            values[field.name] = _parse(field.type, text)
         except (TypeError, ValueError) as error:
             msg = f"{path}, line {line}: {field.name} is {text!r}, not a number; remove the line and run it again"
             raise DataError(msg) from error
     return kind(**values)
 
 
-def _parsed(kind: Any, text: str | None) -> str | int | float:
+def _parse(kind: Any, text: str | None) -> str | int | float:
     if text is None:
         raise ValueError
     if kind is int:
