@@ -13,14 +13,14 @@ from polyp_lightning.tracking.logger import logged_in
 def main(arguments: Sequence[str]) -> int:
     """Runs the verb; see :func:`polyp_lightning.cli.verbs.main`."""
     options = _make_parser().parse_args(arguments[1:])
-    made = workspace(options.entity, options.project)
+    board = workspace(options.entity, options.project)
     if options.dry_run:
-        sys.stdout.write(spec(made) + "\n")
+        sys.stdout.write(spec(board) + "\n")
         return 0
     if not logged_in():
         msg = "dashboard needs a W&B account: run `wandb login` or set WANDB_API_KEY, or look at it with --dry_run"
         raise ConfigError(msg)
-    print(save(made))
+    print(save(board))
     return 0
 
 

@@ -1,6 +1,6 @@
 """The pages of the options that most people need; the whole list, of hundreds of lines, is ``--help_all``.
 
-The pages are files, written by :mod:`polyp_lightning.cli.help_pages`: the parsers that know the options take ten
+The pages are files, written by :mod:`polyp_lightning.cli.help_pages`: the parsers that know the options take many
 seconds to import.
 """
 

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _ask_for_times(out: Path) -> None:
-    """Runs side by side leave no time that could be trusted."""
+    """Asks for --retime where runs side by side left no time that could be trusted."""
     path = out / RESULTS
     untimed = {row.run for row in read_results(path) if math.isnan(row.ms)} if path.is_file() else ()
     if untimed:
@@ -64,7 +64,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         *("--weights", "-w"),
         action="append",
-        type=_weights,
+        type=_parse_weights,
         default=[],
         metavar="ENCODER=FILE",
         help="a local file in place of an encoder's published imagenet weights",
@@ -72,7 +72,7 @@ def _make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _weights(text: str) -> tuple[str, str]:
+def _parse_weights(text: str) -> tuple[str, str]:
     encoder, _, path = text.partition("=")
     if not Path(path).is_file():
         msg = f"{text!r}: give ENCODER=FILE, with a file that exists"

@@ -35,7 +35,7 @@ VERBS = {
     "stream": Verb("stream", "segment a video, camera or stream", "--model FILE --source VIDEO"),
     "study": Verb("study", "run a list of trainings and tests", "--config FILE.yaml"),
     "report": Verb("report", "one page about runs or a study", "RUNS… -o report.html"),
-    "taylor-check": Verb("taylor_check", "is the score what removal does?", "[--ckpt_path FILE]"),
+    "taylor-check": Verb("taylor_check", "does importance predict removal?", "[--ckpt_path FILE]"),
     "dashboard": Verb("dashboard", "build a W&B workspace", "--entity E --project P"),
     "data": Verb("data", "fetch or verify a data set", "fetch kvasir | verify kvasir"),
 }
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(usage())
         return 0
     verb, options = arguments[0], arguments[1:]
-    if len(options) == 1 and options[0] in _HELP and (page := read_page(verb)):
+    if verb in VERBS and len(options) == 1 and options[0] in _HELP and (page := read_page(verb)):
         sys.stdout.write(page)
         return 0
     try:
