@@ -19,7 +19,7 @@ from polyp_lightning.common.terminal import show_text
 from polyp_lightning.deploy.timer_by_name import build_timer
 from polyp_lightning.networks.complexity import measure
 from polyp_lightning.pruning import ChannelGraph, assert_exact, drop_dead, remove, trace
-from polyp_lightning.pruning.budget import Allocation, Cost, FrameTimer, Limits, Recipe, choose_target, preview
+from polyp_lightning.pruning.budget import Allocation, Cost, Limits, build_recipe, preview
 from polyp_lightning.pruning.criteria import CRITERIA, Importance, build_criterion
 from polyp_lightning.pruning.graph import Removed
 from polyp_lightning.training.loaded_run import LoadedRun, load_run
@@ -76,9 +76,17 @@ def prune(
         dry_run: show what would be cut, and write nothing.
     """
     _check_counts(batches=(batches, 1), batch_size=(batch_size, 1), recalibration_batches=(recalibration_batches, 0))
-    wanted = choose_target(target, target_params=target_params, target_gmacs=target_gmacs, target_ms=target_ms)
-    table = Path(latency_table) if latency_table else None
-    recipe = Recipe(wanted, limits, allocation, lambda: FrameTimer(build_timer(backend, threads), table))
+    recipe = build_recipe(
+        target,
+        target_params=target_params,
+        target_gmacs=target_gmacs,
+        target_ms=target_ms,
+        limits=limits,
+        allocation=allocation,
+        make_timer=lambda: build_timer(backend, threads),
+        latency_table=latency_table,
+    )
+    wanted = recipe.target
     chosen = build_criterion(criterion, **(options or {}))
     name = f"pruned-{criterion}-{wanted.unit}{wanted.value:g}.ckpt"
     goal = Path(output) if output else Path(ckpt_path).with_name(name)
