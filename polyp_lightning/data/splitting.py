@@ -71,14 +71,12 @@ def check_parts(parts: Mapping[str, Sequence[str]], known: Collection[str], wher
     Raises:
         DataError: it names the first few images and their number.
     """
-    there = set(known)
+    there, owner = set(known), dict[str, str]()
     for part, names in parts.items():
         absent = [name for name in names if name not in there]
         if absent:
             msg = f"the {part} list names images that {where} does not have: {listed(absent)}. {remedy}"
             raise DataError(msg)
-    owner: dict[str, str] = {}
-    for part, names in parts.items():
         twice = sorted(name for name, times in Counter(names).items() if times > 1)
         if twice:
             msg = f"the {part} list of {where} names images more than once: {listed(twice)}. Remove the repeated lines."
