@@ -84,14 +84,14 @@ class ImageStore:
 
 
 def default_cache_dir() -> Path:
-    """The folder of caches where no other is asked for: polyp_lightning in the system's folder of caches."""
+    """Returns the folder of caches where no other is asked for: polyp_lightning in the system's folder of caches."""
     import pooch  # imports requests, which few runs need
 
     return Path(pooch.os_cache("polyp_lightning"))
 
 
 def cache_key(source: Source, size: int) -> str:
-    """Name of the cache of a source at a size: changes with any file's bytes, with the size and with the format."""
+    """Names the cache of a source at a size; another byte in any file, size or format gives another name."""
     return f"{source.key}-{size}-v{_VERSION}-{source.fingerprint()[:16]}"
 
 
@@ -152,7 +152,7 @@ def forget_unused(cache_dir: Path, now: float | None = None) -> list[str]:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a cache is there and each file is what was written, to the byte."""
+    """Checks that a cache is there and each file is what was written, to the byte."""
     try:
         checksums = json.loads((folder / _INDEX).read_text(encoding="utf-8"))["checksums"]
         return bool(checksums) and all(_checksum(folder / name) == found for name, found in checksums.items())
@@ -226,7 +226,7 @@ def _publish(partial: Path, final: Path) -> None:
 
 
 def _checksum(path: Path) -> list[int]:
-    """Size and CRC-32 of a file."""
+    """Computes the size and the CRC-32 of a file."""
     total = 0
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
