@@ -31,7 +31,7 @@ class Source(Protocol):
     has_masks: bool
 
     def fingerprint(self) -> str:
-        """Digest of everything that decides the pixels and their order: changes with any of them."""
+        """Computes a digest of everything that decides the pixels and their order: changes with any of them."""
         ...
 
     def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
@@ -70,7 +70,7 @@ class FileSource:
         self.has_masks = pairs[0].mask is not None
 
     def fingerprint(self) -> str:
-        """Digest over the names and the SHA-256 of every file.
+        """Computes a digest over the names and the SHA-256 of every file.
 
         Every byte is read at every start: Kvasir-SEG's 114 MB take a fraction of a second, and no table of dates and
         sizes can then be out of date.
@@ -116,7 +116,7 @@ def find_pairs(images: Path, masks: Path | None) -> list[ImagePair]:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal.
+    """Computes the SHA-256 of a file's bytes, in hexadecimal.
 
     Raises:
         DataError: the file cannot be read.
@@ -129,7 +129,7 @@ def file_digest(path: Path) -> str:
 
 
 def _find_files(folder: Path) -> dict[str, Path]:
-    """Name → file of every image in a folder, sorted; hidden files and other kinds are passed over."""
+    """Finds the images in a folder: name → file, sorted; hidden files and other kinds are passed over."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.is_file():

@@ -27,7 +27,7 @@ def carve_out(names: Collection[str], count: int, seed: int) -> tuple[list[str],
 
 
 def shipped_text(file: str) -> str:
-    """The text of a file shipped beside the split lists."""
+    """Reads a text file shipped beside the split lists."""
     return (resources.files("polyp_lightning.data") / "splits" / file).read_text(encoding="utf-8")
 
 
@@ -71,14 +71,12 @@ def check_parts(parts: Mapping[str, Sequence[str]], known: Collection[str], wher
     Raises:
         DataError: it names the first few images and their number.
     """
-    there = set(known)
+    there, owner = set(known), dict[str, str]()
     for part, names in parts.items():
         absent = [name for name in names if name not in there]
         if absent:
             msg = f"the {part} list names images that {where} does not have: {join_names(absent)}. {remedy}"
             raise DataError(msg)
-    owner: dict[str, str] = {}
-    for part, names in parts.items():
         twice = sorted(name for name, times in Counter(names).items() if times > 1)
         if twice:
             msg = (
@@ -97,7 +95,7 @@ def check_parts(parts: Mapping[str, Sequence[str]], known: Collection[str], wher
 
 
 def _is_path(name: str) -> bool:
-    r"""Whether a name could lead out of a folder, on any system.
+    r"""Checks whether a name could lead out of a folder, on any system.
 
     >>> [_is_path(name) for name in ("a.jpg", "../a.jpg", "/a", "C:a", "b\\a", "..")]
     [False, True, True, True, True, True]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.common.files import write_beside
-from polyp_lightning.common.locks import locked
+from polyp_lightning.common.locks import hold_lock
 
 _FILE = "progress.json"
 
@@ -76,5 +76,5 @@ def claimed(path: Path) -> Iterator[int | None]:
         ConfigError: the file system knows no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path, flag="--out") as claim:
+    with hold_lock(path, flag="--out") as claim:
         yield claim
