@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
+from polyp_lightning.callbacks.picture import draw_stages
 from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.report.document import Picture
 from polyp_lightning.report.numbers import number, percent
@@ -87,7 +88,8 @@ def _words(groups: dict[str, list[Replicates]], cost: str, unit: str) -> str:
     return f"Test Dice against {unit}. " + "; ".join(lines) + "."
 
 
-_HALO: dict[str, Any] = {"path_effects": [withStroke(linewidth=3, foreground="white")], "zorder": 5}
+# White around the letters where a steep line passes.
+_LABEL: Any = {"xytext": (0, 8), "path_effects": [withStroke(linewidth=3, foreground="white")], "zorder": 5}
 
 
 def stage_curves(runs: Mapping[str, Sequence[StageRecord]], name: str) -> Picture:
@@ -98,19 +100,10 @@ def stage_curves(runs: Mapping[str, Sequence[StageRecord]], name: str) -> Pictur
     with drawing(8.2, 4.4) as figure:
         axes = figure.add_subplot()
         for run, look in looks(list(runs)).items():
-            ends = [(row.gmacs, row.dice_end) for row in runs[run] if row.dice_end is not None]
-            cuts = [(row.gmacs, row.dice_after) for row in runs[run] if row.dice_after is not None]
-            kind = {"color": look.colour, "marker": look.marker, "markersize": 5}
-            axes.plot(*zip(*ends, strict=True), linestyle=look.dash, linewidth=1.3, label=shown(run), **kind)  # type: ignore[arg-type]
-            if cuts:
-                axes.plot(*zip(*cuts, strict=True), linestyle="", markerfacecolor="white", **kind)  # type: ignore[arg-type]
-            for row in runs[run] if len(runs) == 1 else []:
-                if row.dice_end is not None:
-                    # White around the letters where a steep line passes.
-                    place = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center", "fontsize": 8, **_HALO}
-                    axes.annotate(f"{row.share:.0%}", (row.gmacs, row.dice_end), **place)
+            cut = {"color": look.colour, "marker": look.marker, "markersize": 5, "linestyle": ""}
+            trained = {**cut, "linestyle": look.dash, "linewidth": 1.3, "label": shown(run)}
+            draw_stages(axes, runs[run], trained, cut, _LABEL if len(runs) == 1 else None)
         tidy(axes, "GMACs per image (training goes from right to left)", "validation Dice, network resolution")
-        axes.margins(0.08, 0.15)
         _frame(axes)
         if len(runs) > 1:
             legend(axes)

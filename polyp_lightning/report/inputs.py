@@ -1,6 +1,5 @@
 """What lies in the folders that a report is made of."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ import yaml  # type: ignore[import-untyped]
 from polyp_lightning.checkpoints.run_folder import best_checkpoints
 from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.common.tables import read_table
 from polyp_lightning.study.results import RESULTS, Result, read_results
 
 
@@ -108,8 +108,7 @@ def table_stages(path: Path) -> list[StageRecord]:
         ConfigError: it is no such table.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [_stage(row) for row in csv.DictReader(file)]
+        return [_stage(row) for row in read_table(path)[1]]
     except (ValueError, KeyError, TypeError) as error:
         msg = f"{path} is no table of stages ({error}); remove it, or name another run"
         raise ConfigError(msg) from error

@@ -1,12 +1,12 @@
 """The result of ``taylor-check`` in a report: predicted against measured change of the loss."""
 
-import csv
 import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from polyp_lightning.common.errors import DataError
+from polyp_lightning.common.tables import read_table
 from polyp_lightning.report.document import Block, Commands, Paragraph, Picture, Table
 from polyp_lightning.report.numbers import number
 from polyp_lightning.report.plotting import drawing, legend, looks, picture, tidy
@@ -63,9 +63,8 @@ def loss_check(folder: Path, name: str) -> list[Block]:
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    missing = [name for name in columns if rows and name not in rows[0]]
+    header, rows = read_table(path)
+    missing = [name for name in columns if rows and name not in header]
     if missing:
         msg = f"{path.name} lacks {', '.join(missing)}"
         raise ValueError(msg)

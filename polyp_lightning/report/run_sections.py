@@ -1,6 +1,5 @@
 """The sections on single runs."""
 
-import csv
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.checkpoints.test_scores import read_scores
 from polyp_lightning.common.errors import PolypError
+from polyp_lightning.common.tables import read_table
 from polyp_lightning.report import curves
 from polyp_lightning.report.document import Block, Commands, Paragraph, Points, Section, Table
 from polyp_lightning.report.inputs import FitRun
@@ -148,9 +148,8 @@ def _speed(run: FitRun) -> list[Section]:
 
 def _benchmark(path: Path) -> list[dict[str, str]]:
     """The rows of a table that `benchmark` has written; none of any other."""
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        reader = csv.DictReader(file)
-        return list(reader) if set(_BENCHMARK) <= set(reader.fieldnames or []) else []
+    columns, rows = read_table(path, errors="replace")
+    return rows if set(_BENCHMARK) <= set(columns) else []
 
 
 def _check(run: FitRun, number_: int, *, advise: bool) -> list[Section]:

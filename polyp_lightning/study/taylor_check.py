@@ -5,9 +5,8 @@ by one and in growing sets, and the loss is measured on those images. Writes ``t
 ``correlations.csv``, ``components.csv`` and ``sets.csv``.
 """
 
-import csv
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from rich.table import Table
 from torch import Tensor
 
 from polyp_lightning.checkpoints.record import read, record_of
-from polyp_lightning.common.files import written_beside
+from polyp_lightning.common.tables import write_table
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.pruning import ChannelGraph, trace
 from polyp_lightning.pruning.criteria import Criterion, Importance, build_criterion
@@ -213,23 +212,15 @@ def _write(
         for i, (c, change) in enumerate(zip(components, changes, strict=True))
     )
     return [
-        _csv(
+        write_table(
             out / "correlations.csv",
             ["criterion", "rho", "rho_of_size"],
             ([name, rho.signed, rho.absolute] for name, rho in correlations.items()),
         ),
-        _csv(out / "components.csv", ["component", "layer", "change", "mean_size", *predicted], by_component),
-        _csv(
+        write_table(out / "components.csv", ["component", "layer", "change", "mean_size", *predicted], by_component),
+        write_table(
             out / "sets.csv",
             ["criterion", "components", "macs_removed", "change", "predicted_change"],
             ([name, p.components, p.macs, p.measured, p.predicted] for name, ps in sets.items() for p in ps),
         ),
     ]
-
-
-def _csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
-    with written_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
-    return path

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from torch import nn
 
-from polyp_lightning.checkpoints.stages import StageRecord
+from polyp_lightning.checkpoints.stages import StageRecord, dice_series
 from polyp_lightning.pruning.budget import TorchTimer
 from polyp_lightning.tracking.artefacts import log_model
 from polyp_lightning.tracking.logger import RunLogger
@@ -75,12 +75,7 @@ def curve(history: Sequence[StageRecord]) -> Any:
     """The Dice-against-GMACs chart (``wandb.plot.line_series``): best, end of stage and right after the cut."""
     import wandb
 
-    named = {
-        "best of the stage": [(row.gmacs, row.dice_best) for row in history if row.dice_best is not None],
-        "end of the stage": [(row.gmacs, row.dice_end) for row in history if row.dice_end is not None],
-        "right after the cut": [(row.gmacs, row.dice_after) for row in history if row.dice_after is not None],
-    }
-    series = {name: points for name, points in named.items() if points}
+    series = dice_series(history)
     return wandb.plot.line_series(
         xs=[[x for x, _ in points] for points in series.values()],
         ys=[[y for _, y in points] for points in series.values()],
