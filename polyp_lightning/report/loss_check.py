@@ -32,7 +32,7 @@ def how_to_check(checkpoint: Path, folder: Path) -> list[Block]:
         folder: of the run or study, in which a report looks for the check.
     """
     command = [
-        "python -m polyp_lightning.study.taylor_check \\",
+        "python -m polyp_lightning taylor-check \\",
         f"    --ckpt_path {shlex.quote(str(checkpoint))} \\",
         f"    --out {shlex.quote(str(folder / 'taylor-check'))}",
     ]

@@ -120,7 +120,7 @@ def test_report__without_a_check_says_how_to_get_one(tmp_path: Path) -> None:
     folder = fit_run(tmp_path / "a run")
     best = folder / "checkpoints" / "stage0-epoch01-dice0.8900.ckpt"
     shutil.copy(folder / "checkpoints" / "last.ckpt", best)
-    module, more = "python -m polyp_lightning.study.taylor_check", " \\\n    "
+    module, more = "python -m polyp_lightning taylor-check", " \\\n    "
     command = f"{module}{more}--ckpt_path '{best}'{more}--out '{folder}/taylor-check'"
     assert command in read(write(folder, out=tmp_path)).text
     # Not once for each of many.
