@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from polyp_lightning.cli.parsing import make_parser
 from polyp_lightning.common.errors import ConfigError
-from polyp_lightning.tracking.dashboard import save, spec, workspace
+from polyp_lightning.tracking.dashboard import build_workspace, save, to_json
 from polyp_lightning.tracking.logger import logged_in
 
 
@@ -23,14 +23,14 @@ def main(args: Sequence[str]) -> int:
         ConfigError: the package is missing, nobody is logged in, or W&B can't be reached.
     """
     options = _parser().parse_args(args[1:])
-    made = workspace(options.entity, options.project)
+    workspace = build_workspace(options.entity, options.project)
     if options.dry_run:
-        sys.stdout.write(spec(made) + "\n")
+        sys.stdout.write(to_json(workspace) + "\n")
         return 0
     if not logged_in():
         msg = "dashboard needs a W&B account: run `wandb login` or set WANDB_API_KEY, or look at it with --dry_run"
         raise ConfigError(msg)
-    print(save(made))
+    print(save(workspace))
     return 0
 
 

@@ -4,13 +4,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from polyp_lightning.report.cells import SEED_METHOD, cells
+from polyp_lightning.report.cells import SEED_METHOD, collect_cells
 from polyp_lightning.report.document import Block, Paragraph, Table
 from polyp_lightning.report.inputs import Study
 from polyp_lightning.report.numbers import DASH, number, percent, signed, spread
 from polyp_lightning.study.replicates import DENSE, Replicates, Setting
 from polyp_lightning.study.results import IMAGES, RUNS, ImageScore, Result, read_images
-from polyp_lightning.study.statistics import RESAMPLES, Comparison, comparisons
+from polyp_lightning.study.statistics import RESAMPLES, Comparison, compare_methods
 
 ALPHA = 0.05
 """Below it a corrected p counts as evidence."""
@@ -21,7 +21,7 @@ UNTESTED = "not judged (one common seed) against"
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparisons:
     """All comparisons of the asked method.
 
     Attributes:
@@ -57,7 +57,7 @@ class Compared:
         return [Paragraph(text + left), *tables]
 
 
-def compared(studies: Sequence[Study]) -> Compared | None:
+def compare_studies(studies: Sequence[Study]) -> Comparisons | None:
     """Compares wherever single images are known; None where nothing can be compared.
 
     Raises:
@@ -72,17 +72,17 @@ def compared(studies: Sequence[Study]) -> Compared | None:
                 results.append(row)
                 if row.run not in images:
                     images[row.run] = read_images(folder)
-    rows = comparisons(cells(results), images, SEED_METHOD)
-    return Compared(rows, sum(len(study.rows) for study in studies) - len(results)) if rows else None
+    rows = compare_methods(collect_cells(results), images, SEED_METHOD)
+    return Comparisons(rows, sum(len(study.rows) for study in studies) - len(results)) if rows else None
 
 
-def verdict(row: Comparison) -> str:
+def describe(row: Comparison) -> str:
     """One comparison in a few words: the difference and, where there are several seeds, its interval."""
     pair = row.paired
     return f"{row.compared.method} {signed(pair.difference)}{'' if math.isnan(pair.p) else f' {_interval(row)}'}"
 
 
-def outcome(row: Comparison) -> str:
+def classify(row: Comparison) -> str:
     """Who is better, where the interval leaves out zero, the corrected p is below 0.05 and all seeds agree."""
     pair = row.paired
     if math.isnan(pair.p):

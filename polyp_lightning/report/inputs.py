@@ -80,12 +80,12 @@ def _fit_run(folder: Path) -> FitRun:
     options = loaded if isinstance(loaded, dict) else {}
     if newest is None:
         table = folder / "pareto.csv"
-        return FitRun(folder, table_stages(table) if table.is_file() else [], config=options)
-    stages, facts, versions = inside(newest)
+        return FitRun(folder, read_stages(table) if table.is_file() else [], config=options)
+    stages, facts, versions = read_checkpoint(newest)
     return FitRun(folder, stages, facts, versions, options, best)
 
 
-def inside(checkpoint: Path) -> tuple[list[StageRecord], dict[str, Any], dict[str, str]]:
+def read_checkpoint(checkpoint: Path) -> tuple[list[StageRecord], dict[str, Any], dict[str, str]]:
     """A checkpoint's stages, facts of the data and versions.
 
     Raises:
@@ -101,7 +101,7 @@ def inside(checkpoint: Path) -> tuple[list[StageRecord], dict[str, Any], dict[st
     return [StageRecord.from_dict(row) for row in history], dict(own.get("data", {})), dict(own.get("versions", {}))
 
 
-def table_stages(path: Path) -> list[StageRecord]:
+def read_stages(path: Path) -> list[StageRecord]:
     """The stages of a ``pareto.csv``, without their widths.
 
     Raises:

@@ -93,7 +93,7 @@ def best_checkpoint(folder: Path) -> Path:
     return best
 
 
-def resumed(step: Step) -> Step:
+def resume_step(step: Step) -> Step:
     """The step as it goes on after an interruption; itself where there is nothing to go on with."""
     last = step.folder / "checkpoints" / "last.ckpt" if step.folder else None
     if last is None or not last.is_file():
@@ -116,12 +116,12 @@ def _options(study: Study, cell: Cell) -> dict[str, Any]:
 
 def _criterion(cell: Cell, prefix: str) -> dict[str, Any]:
     """The criterion; one that draws random numbers draws others for each seed."""
-    if cell.judge is None:
+    if cell.criterion is None:
         return {}
-    options = dict(cell.judge.options)
-    if "seed" in signature(CRITERIA[cell.judge.criterion]).parameters:
+    options = dict(cell.criterion.options)
+    if "seed" in signature(CRITERIA[cell.criterion.name]).parameters:
         options = {"seed": cell.seed} | options
-    return {f"{prefix}criterion": cell.judge.criterion, **({f"{prefix}options": options} if options else {})}
+    return {f"{prefix}criterion": cell.criterion.name, **({f"{prefix}options": options} if options else {})}
 
 
 def _prune_options(cell: Cell, before: Path, output: Path) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class SetPoint:
 
 
 @torch.no_grad()
-def measured_changes(
+def measure_changes(
     net: nn.Module, graph: ChannelGraph, removals: Sequence[Removed], images: Tensor, masks: Tensor, loss: Loss
 ) -> Values:
     """The change of each image's loss for each of several removals, in evaluation mode: (removals, N).
@@ -64,19 +64,19 @@ def measured_changes(
     return torch.stack(rows).numpy()
 
 
-def alone(graph: ChannelGraph, components: Components) -> list[Removed]:
+def remove_each(graph: ChannelGraph, components: Components) -> list[Removed]:
     """Each component removed by itself."""
-    return [together(graph, components[i : i + 1]) for i in range(len(components))]
+    return [remove_together(graph, components[i : i + 1]) for i in range(len(components))]
 
 
-def together(graph: ChannelGraph, components: Components) -> Removed:
+def remove_together(graph: ChannelGraph, components: Components) -> Removed:
     """Some components removed at once."""
     removed = graph.nothing()
     removed[components] = True
     return removed
 
 
-def sample(graph: ChannelGraph, most: int, seed: int) -> Components:
+def draw_components(graph: ChannelGraph, most: int, seed: int) -> Components:
     """At most so many components, drawn without replacement, in ascending order."""
     everything = np.arange(1, graph.size)
     if len(everything) <= most:
@@ -84,20 +84,20 @@ def sample(graph: ChannelGraph, most: int, seed: int) -> Components:
     return np.sort(np.random.default_rng(seed).choice(everything, most, replace=False))
 
 
-def order(graph: ChannelGraph, importance: Importance) -> Components:
+def rank_components(graph: ChannelGraph, importance: Importance) -> Components:
     """All components but the best of each group, the least important first."""
     best = [group.components[importance[group.components].argmax()] for group in graph.groups]
     candidates = np.setdiff1d(np.arange(1, graph.size), best)
     return candidates[np.argsort(importance[candidates], kind="stable")]
 
 
-def growing_sets(graph: ChannelGraph, importance: Importance, shares: Sequence[float]) -> list[Components]:
-    """The least important components, in sets of growing share of all that :func:`order` gives."""
-    least_first = order(graph, importance)
+def grow_sets(graph: ChannelGraph, importance: Importance, shares: Sequence[float]) -> list[Components]:
+    """The least important components, in sets of growing share of all that :func:`rank_components` gives."""
+    least_first = rank_components(graph, importance)
     return [least_first[: round(share * len(least_first))] for share in shares]
 
 
-def set_points(
+def summarise_sets(
     graph: ChannelGraph, sets: Sequence[Components], per_component: Importance, changes: Values
 ) -> list[SetPoint]:
     """What is drawn of growing sets.
@@ -109,7 +109,7 @@ def set_points(
         changes: (sets, N), as measured.
     """
     dense = graph.total_macs()
-    shares = [1 - graph.total_macs(together(graph, components)) / dense for components in sets]
+    shares = [1 - graph.total_macs(remove_together(graph, components)) / dense for components in sets]
     predicted = [float(per_component[components].sum()) for components in sets]
     return [
         SetPoint(len(components), share, float(change.mean()), guess)
@@ -117,7 +117,7 @@ def set_points(
     ]
 
 
-def correlation(predicted: Values, changes: Values) -> Correlation:
+def correlate(predicted: Values, changes: Values) -> Correlation:
     """Spearman's rank correlations of importances (components,) with measured changes (components, N).
 
     Not a number where a criterion gives all components the same importance.

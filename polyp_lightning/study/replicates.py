@@ -37,7 +37,7 @@ class Replicates:
 
     Attributes:
         setting: what they share with those that they may be compared with.
-        method: what was done, by :func:`label`.
+        method: what was done, by :func:`name_method`.
         target: share of the dense MACs that was asked for.
         epochs: in all.
         rows: one for each seed, in ascending order.
@@ -73,7 +73,7 @@ class Replicates:
         return replace(self, rows=tuple(row for row in self.rows if row.seed in seeds))
 
 
-def gathered(rows: Iterable[Result]) -> list[Replicates]:
+def group_seeds(rows: Iterable[Result]) -> list[Replicates]:
     """Rows by setting, method, target and epochs, in the order in which they are read.
 
     Of two rows of the same seed the first counts: another try with one seed is no further seed.
@@ -81,17 +81,17 @@ def gathered(rows: Iterable[Result]) -> list[Replicates]:
     found: dict[tuple[Setting, str, float, int], dict[int, Result]] = {}
     for row in rows:
         setting = Setting(row.arch, row.encoder, row.data, row.split, row.test_set, row.image_size)
-        found.setdefault((setting, label(row), row.target, row.epochs), {}).setdefault(row.seed, row)
+        found.setdefault((setting, name_method(row), row.target, row.epochs), {}).setdefault(row.seed, row)
     return [Replicates(*key, tuple(own[seed] for seed in sorted(own))) for key, own in found.items()]
 
 
-def on_common_seeds(one: Replicates, other: Replicates) -> tuple[Replicates, Replicates]:
+def keep_common_seeds(one: Replicates, other: Replicates) -> tuple[Replicates, Replicates]:
     """Both with the seeds alone that both have: a method must not win by an easier seed."""
     seeds = set(one.seeds) & set(other.seeds)
     return one.only(seeds), other.only(seeds)
 
 
-def label(result: Result) -> str:
+def name_method(result: Result) -> str:
     """What a run is called in tables: its criterion, and what else sets it apart.
 
     ``dense``, ``taylor``, ``scratch of taylor``, ``taylor, oneshot``, ``taylor, distilled``.

@@ -15,8 +15,8 @@ from pathlib import Path
 from polyp_lightning.common.errors import ConfigError, PolypError
 from polyp_lightning.common.terminal import show_text
 from polyp_lightning.study.claims import Progress, claimed, load_progress
-from polyp_lightning.study.commands import Step, best_checkpoint, resumed, test_steps, training_steps
-from polyp_lightning.study.outcome import outcome
+from polyp_lightning.study.commands import Step, best_checkpoint, resume_step, test_steps, training_steps
+from polyp_lightning.study.outcome import collect_outcome
 from polyp_lightning.study.plan import Cell, Study
 from polyp_lightning.study.results import IMAGES, RESULTS, RUNS, append_result, write_images
 
@@ -159,12 +159,12 @@ class Runner:
             # Asked again: a later step's arguments depend on the files of an earlier one.
             step = training_steps(self.study, cell, folder, sources)[index]
             command = step.arguments
-            self._step(cell, resumed(step), name, progress, claim)
+            self._step(cell, resume_step(step), name, progress, claim)
         tests = test_steps(cell, folder)
         for step, _ in tests:
             self._step(cell, step, step.name, progress, claim)
         checkpoint, folders = best_checkpoint(folder), [where for _, where in tests]
-        found = outcome(self.study, cell, self.out, checkpoint, folders, command, progress.minutes)
+        found = collect_outcome(self.study, cell, self.out, checkpoint, folders, command, progress.minutes)
         write_images(folder / IMAGES, found.images)
         for row in found.results:
             append_result(self.out / RESULTS, row)
@@ -181,7 +181,7 @@ class Runner:
             "WANDB_RUN_GROUP": self.out.name,
             "WANDB_NAME": cell.id,
             "WANDB_JOB_TYPE": cell.kind,
-            "WANDB_TAGS": ",".join([cell.net.key, cell.data.key, cell.judge.key if cell.judge else "dense"]),
+            "WANDB_TAGS": ",".join([cell.net.key, cell.data.key, cell.criterion.key if cell.criterion else "dense"]),
         }
         status = self.launch(step.arguments, folder / LOG, claim, environment)
         progress.minutes += (time.monotonic() - started) / 60

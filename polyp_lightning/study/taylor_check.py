@@ -27,13 +27,13 @@ from polyp_lightning.study.loss_changes import (
     Correlation,
     SetPoint,
     Values,
-    alone,
-    correlation,
-    growing_sets,
-    measured_changes,
-    sample,
-    set_points,
-    together,
+    correlate,
+    draw_components,
+    grow_sets,
+    measure_changes,
+    remove_each,
+    remove_together,
+    summarise_sets,
 )
 from polyp_lightning.study.taylor_picture import draw
 from polyp_lightning.training.module import PolypSegmenter
@@ -88,13 +88,13 @@ def check(ckpt_path: Path | None, root: str | None, images: int, components: int
     module, data = _trained(out) if ckpt_path is None else _loaded(ckpt_path, root)
     frames = validation_frames(module, data, images)
     graph = trace(module.net, (2, *frames.images.shape[1:]))
-    importances = scored(module, graph, frames)
-    chosen = sample(graph, components, seed=0)
-    changes = measured_changes(module.net, graph, alone(graph, chosen), *frames, module.loss)
+    importances = compute_importances(module, graph, frames)
+    chosen = draw_components(graph, components, seed=0)
+    changes = measure_changes(module.net, graph, remove_each(graph, chosen), *frames, module.loss)
     predicted = {name: importance[chosen] for name, importance in importances.items()}
-    correlations = {name: correlation(values, changes) for name, values in predicted.items()}
+    correlations = {name: correlate(values, changes) for name, values in predicted.items()}
     per_component = importances[IN_UNITS_OF_LOSS]
-    sets = {name: measured_sets(module, graph, one, per_component, frames) for name, one in importances.items()}
+    sets = {name: measure_sets(module, graph, one, per_component, frames) for name, one in importances.items()}
     caption = _caption(module, data, frames, len(chosen), graph)
     picture = out / "taylor-check.png"
     draw(picture, caption, predicted, changes, correlations, sets, IN_UNITS_OF_LOSS, SUMMED)
@@ -151,7 +151,7 @@ def validation_frames(module: PolypSegmenter, data: PolypDataModule, most: int) 
     return Frames(seen[0], torch.cat(masks)[:most])
 
 
-def scored(module: PolypSegmenter, graph: ChannelGraph, frames: Frames) -> dict[str, Importance]:
+def compute_importances(module: PolypSegmenter, graph: ChannelGraph, frames: Frames) -> dict[str, Importance]:
     """The importances by every criterion, each image's loss counted by itself."""
 
     def loss(output: Tensor, masks: Tensor) -> Tensor:
@@ -166,14 +166,14 @@ def scored(module: PolypSegmenter, graph: ChannelGraph, frames: Frames) -> dict[
     return result
 
 
-def measured_sets(
+def measure_sets(
     module: PolypSegmenter, graph: ChannelGraph, importance: Importance, per_component: Importance, frames: Frames
 ) -> list[SetPoint]:
     """Growing sets of the least important components, removed together; predicted is the sum of ``per_component``."""
-    sets = growing_sets(graph, importance, SHARES)
-    removals = [together(graph, components) for components in sets]
-    changes = measured_changes(module.net, graph, removals, *frames, module.loss)
-    return set_points(graph, sets, per_component, changes)
+    sets = grow_sets(graph, importance, SHARES)
+    removals = [remove_together(graph, components) for components in sets]
+    changes = measure_changes(module.net, graph, removals, *frames, module.loss)
+    return summarise_sets(graph, sets, per_component, changes)
 
 
 def table(correlations: Mapping[str, Correlation], caption: str) -> Table:

@@ -24,8 +24,8 @@ from polyp_lightning.tracking.service import (
     CALL_TIMEOUT,
     FINISH_TIMEOUT,
     Calls,
-    is_of_one_call,
-    is_of_the_service,
+    is_refused_entry,
+    is_service_error,
     stop_service,
 )
 
@@ -207,9 +207,9 @@ class RunLogger(WandbLogger):
         try:
             look()
         except Exception as error:
-            if not is_of_the_service(error):
+            if not is_service_error(error):
                 raise
-            if is_of_one_call(error):
+            if is_refused_entry(error):
                 warnings.warn(f"W&B has not taken one entry: {_reason(error)}. All else goes on.", stacklevel=4)
             else:
                 self._go_on_without(error)

@@ -30,7 +30,7 @@ class Overlay:
     truth: NDArray[np.uint8]
 
 
-def predicted_overlays(trainer: Trainer, module: LightningModule, batch: dict[str, Any], limit: int) -> list[Overlay]:
+def predict_overlays(trainer: Trainer, module: LightningModule, batch: dict[str, Any], limit: int) -> list[Overlay]:
     """Runs the network, in whatever mode it is in, on the first ``limit`` frames of a batch.
 
     Args:
@@ -51,7 +51,7 @@ def _array(tensor: Tensor) -> NDArray[np.uint8]:
     return tensor.to("cpu", torch.uint8).numpy()
 
 
-def wandb_images(overlays: list[Overlay], stage: int) -> list[Any]:
+def to_wandb_images(overlays: list[Overlay], stage: int) -> list[Any]:
     """The overlays as ``wandb.Image`` with the masks ``prediction`` and ``truth``, which the dashboard can toggle."""
     import wandb
 

@@ -14,7 +14,7 @@ from polyp_lightning.checkpoints.stages import StageRecord, dice_series
 from polyp_lightning.pruning.budget import TorchTimer
 from polyp_lightning.tracking.artefacts import log_model
 from polyp_lightning.tracking.logger import RunLogger
-from polyp_lightning.tracking.overlays import Overlay, predicted_overlays, wandb_images
+from polyp_lightning.tracking.overlays import Overlay, predict_overlays, to_wandb_images
 from polyp_lightning.training.watch import data_facts, image_size, pruning_callback, run_folder, stage_history
 
 OVERLAYS = 4
@@ -58,7 +58,7 @@ def summary_values(history: Sequence[StageRecord]) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def final_speed(module: LightningModule, side: int) -> dict[str, float | str]:
+def measure_speed(module: LightningModule, side: int) -> dict[str, float | str]:
     """How long the final network takes here for one image, in milliseconds, on one thread of the processor in PyTorch.
 
     Measured on a copy, in half a second; empty where the network or its input size is not known.
@@ -71,7 +71,7 @@ def final_speed(module: LightningModule, side: int) -> dict[str, float | str]:
     return {"final/ms": milliseconds, "final/ms_conditions": ", ".join(f"{k} {v}" for k, v in timer.conditions.items())}
 
 
-def curve(history: Sequence[StageRecord]) -> Any:
+def build_chart(history: Sequence[StageRecord]) -> Any:
     """The Dice-against-GMACs chart (``wandb.plot.line_series``): best, end of stage and right after the cut."""
     import wandb
 
@@ -133,7 +133,7 @@ class RunTracker(Callback):
         """Keeps the first frames with their predictions: at the end of a stage its network is already cut."""
         first = batch_idx == 0 and dataloader_idx == 0 and not trainer.sanity_checking and trainer.state.fn == "fit"
         if first and _wandb_logger(trainer) and isinstance(batch, dict) and "mask" in batch:
-            self._overlays = predicted_overlays(trainer, pl_module, batch, OVERLAYS)
+            self._overlays = predict_overlays(trainer, pl_module, batch, OVERLAYS)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the last stage, the chart and the summary."""
@@ -145,8 +145,8 @@ class RunTracker(Callback):
         if not history:
             self._log_overlays(logger, trainer, stage=0)
         if any(row.dice_best is not None for row in history):
-            _log(logger, trainer, {"dice_against_gmacs": curve(history)})
-        values = summary_values(history) | (final_speed(pl_module, image_size(trainer)) if history else {})
+            _log(logger, trainer, {"dice_against_gmacs": build_chart(history)})
+        values = summary_values(history) | (measure_speed(pl_module, image_size(trainer)) if history else {})
         _attempt(logger, lambda run: run.summary.update(values))
         if getattr(logger, "upload_models", False):
             _attempt(logger, lambda run: log_model(run, trainer))
@@ -170,7 +170,7 @@ class RunTracker(Callback):
 
     def _log_overlays(self, logger: WandbLogger, trainer: Trainer, stage: int) -> None:
         if self._overlays:
-            _log(logger, trainer, {"overlays": wandb_images(self._overlays, stage)})
+            _log(logger, trainer, {"overlays": to_wandb_images(self._overlays, stage)})
         self._overlays = []
 
 
