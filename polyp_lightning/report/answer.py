@@ -34,7 +34,7 @@ class Question:
 
 
 def find_question(found: Sequence[Replicates]) -> Question | None:
-    """The cells of the setting with most runs that has both sides; None where no setting has.
+    """Finds the cells of the setting with most runs that has both sides; None where no setting has.
 
     The target is the one nearest to :data:`TARGET`.
     """
@@ -47,7 +47,7 @@ def find_question(found: Sequence[Replicates]) -> Question | None:
 
 
 def answer(question: Question | None, comparisons: Comparisons | None, found: Sequence[Replicates]) -> list[str]:
-    """What it costs in Dice, how it compares, and what it saves in time."""
+    """Answers in three lines: what it costs in Dice, how it compares, and what it saves in time."""
     if question is None:
         runs = sum(len(cell.rows) for cell in found)
         return [f"Not answered yet: {runs} results, but no dense network beside one pruned by {SEED_METHOD}."]
@@ -65,7 +65,7 @@ def _cost(question: Question) -> str:
 
 
 def _gap(one: Replicates, other: Replicates) -> str:
-    """The difference of Dice on the seeds that both have."""
+    """Returns the difference of Dice on the seeds that both have."""
     ours, theirs = keep_common_seeds(one, other)
     if not ours.rows:
         return "no common seed"
@@ -92,7 +92,7 @@ def _contest(question: Question, comparisons: Comparisons | None) -> str:
 
 
 def _start(question: Question) -> str:
-    """What is to be said of networks that began with less than the one that is asked about."""
+    """Names the networks that started from random weights beside a pretrained one."""
     pretrained = any(row.encoder_weights for row in question.pruned.rows)
     bare = [cell.method for cell in question.others if not any(row.encoder_weights for row in cell.rows)]
     if not (pretrained and bare):

@@ -10,7 +10,7 @@ SEED_METHOD = "taylor"
 
 
 def collect_cells(rows: Iterable[Result]) -> list[Replicates]:
-    """Rows over seeds: by setting as they are read, by method, falling target and epochs."""
+    """Collects rows over seeds: by setting as they are read, by method, falling target and epochs."""
     made = group_seeds(rows)
     # A run's own test set is written before the others that its network is tested on.
     settings = list(dict.fromkeys(cell.setting for cell in made))
@@ -22,14 +22,14 @@ def collect_cells(rows: Iterable[Result]) -> list[Replicates]:
 
 
 def _rank(method: str) -> int:
-    """The dense network, what is asked about, its variants, the other criteria, training from scratch."""
+    """Ranks methods: dense, what is asked about, its variants, the other criteria, training from scratch."""
     if method.startswith("scratch"):
         return 4
     return [DENSE, SEED_METHOD].index(method) if method in (DENSE, SEED_METHOD) else 3 - method.startswith(SEED_METHOD)
 
 
 def group_by_setting(found: Sequence[Replicates]) -> dict[Setting, list[Replicates]]:
-    """The cells of each setting; the settings with most runs first, else in order."""
+    """Groups the cells by setting; the settings with most runs first, else in order."""
     groups: dict[Setting, list[Replicates]] = {}
     for cell in found:
         groups.setdefault(cell.setting, []).append(cell)
@@ -37,7 +37,7 @@ def group_by_setting(found: Sequence[Replicates]) -> dict[Setting, list[Replicat
 
 
 def find_target(group: Sequence[Replicates], method: str, wanted: float) -> Replicates | None:
-    """The cell of a method whose target is nearest to ``wanted``; None where the method was not run.
+    """Finds the cell of a method whose target is nearest to ``wanted``; None where the method was not run.
 
     Of several with other numbers of epochs, the one with most seeds.
     """

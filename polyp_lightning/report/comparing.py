@@ -1,4 +1,4 @@
-"""Is the asked method better than the others? The paired comparisons of a study, in words and as a table."""
+"""Compares the asked method with the others: the paired comparisons of a study, in words and as a table."""
 
 import math
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Comparisons:
     left_out: int
 
     def at(self, cell: Replicates) -> list[Comparison]:
-        """Those of a cell against other networks of its target: not against the dense one."""
+        """Returns those of a cell against other networks of its target: not against the dense one."""
         own = (cell.setting, cell.target, cell.epochs)
         return [row for row in self.rows if _place(row) == own and row.compared.method != DENSE]
 
@@ -77,13 +77,13 @@ def compare_studies(studies: Sequence[Study]) -> Comparisons | None:
 
 
 def describe(row: Comparison) -> str:
-    """One comparison in a few words: the difference and, where there are several seeds, its interval."""
+    """Describes a comparison in a few words: the difference and, where there are several seeds, its interval."""
     pair = row.paired
     return f"{row.compared.method} {signed(pair.difference)}{'' if math.isnan(pair.p) else f' {_interval(row)}'}"
 
 
 def classify(row: Comparison) -> str:
-    """Who is better, where the interval leaves out zero, the corrected p is below 0.05 and all seeds agree."""
+    """Tells who is better: somebody only if the interval leaves out zero, p is below 0.05 and all seeds agree."""
     pair = row.paired
     if math.isnan(pair.p):
         return UNTESTED
@@ -101,7 +101,7 @@ def _interval(row: Comparison) -> str:
 
 
 def _p(value: float) -> str:
-    """A p-value with three decimals.
+    """Formats a p-value with three decimals.
 
     >>> _p(0.0004), _p(0.034)
     ('< 0.001', '0.034')

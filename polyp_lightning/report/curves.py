@@ -16,7 +16,7 @@ from polyp_lightning.study.replicates import DENSE, Replicates
 
 
 def draw_dice_against(cost: str, unit: str, cells: Sequence[Replicates], name: str, note: str) -> Picture:
-    """Test Dice of each method against a cost, with mean ± one standard deviation over seeds.
+    """Draws the test Dice of each method against a cost, with mean ± one standard deviation over seeds.
 
     Args:
         cost: a column of the results: ``gmacs`` or ``ms``.
@@ -39,7 +39,7 @@ def draw_dice_against(cost: str, unit: str, cells: Sequence[Replicates], name: s
 
 
 def _frame(axes: Axes) -> None:
-    """From zero cost on, and at least 0.05 of Dice high, so that the third decimal is no cliff."""
+    """Sets the axes: from zero cost, and at least 0.05 of Dice high, or the third decimal would look like a cliff."""
     axes.set_xlim(0.0, 1.03 * axes.get_xlim()[1])
     low, high = axes.get_ylim()
     missing = max(0.0, 0.05 - (high - low))
@@ -47,7 +47,7 @@ def _frame(axes: Axes) -> None:
 
 
 def group_by_line(cells: Sequence[Replicates]) -> dict[str, list[Replicates]]:
-    """The cells of each line: a method's, apart by epochs where they differ."""
+    """Groups the cells into lines: by method, and by epochs where they differ."""
     epochs: dict[str, set[int]] = {}
     for cell in cells:
         epochs.setdefault(cell.method, set()).add(cell.epochs)
@@ -80,7 +80,7 @@ def _counts(own: Sequence[Replicates]) -> str:
 
 
 def _words(groups: dict[str, list[Replicates]], cost: str, unit: str) -> str:
-    """The picture's numbers as a sentence, for those who don't see it."""
+    """Puts the picture's numbers into a sentence, for those who don't see it."""
     lines = []
     for method, own in groups.items():
         ends = sorted(own, key=lambda cell: cell.mean(cost))
@@ -95,7 +95,7 @@ _LABEL: Any = {"xytext": (0, 8), "path_effects": [withStroke(linewidth=3, foregr
 
 
 def draw_runs(runs: Mapping[str, Sequence[StageRecord]], name: str) -> Picture:
-    """Validation Dice against GMACs, one line for each run, one point for the end of each stage.
+    """Draws validation Dice against GMACs, one line for each run, one point for the end of each stage.
 
     Hollow points: right after a cut, before any training.
     """
@@ -122,7 +122,7 @@ def _stage_words(runs: Mapping[str, Sequence[StageRecord]]) -> str:
 
 
 def draw_widths(dense: StageRecord, pruned: StageRecord, name: str) -> Picture:
-    """Filters of every convolution, dense against pruned, in the network's order."""
+    """Draws the filters of every convolution, dense against pruned, in the network's order."""
     layers = list(dense.layers)
     before = [dense.layers[layer] for layer in layers]
     after = [pruned.layers.get(layer, 0) for layer in layers]

@@ -1,4 +1,4 @@
-"""Methods at one target: Dice by method, which against MACs would be one vertical line."""
+"""Draws methods at one target: Dice by method, which against MACs would be one vertical line."""
 
 from collections.abc import Sequence
 
@@ -17,13 +17,13 @@ _ROW = 0.3
 
 
 def find_single_target(cells: Sequence[Replicates]) -> float | None:
-    """The target that all pruned networks share; None where there are none, or several targets."""
+    """Returns the target that all pruned networks share; None where there are none, or several targets."""
     targets = {cell.target for cell in cells if cell.method != DENSE}
     return targets.pop() if len(targets) == 1 else None
 
 
 def draw_dice_by_method(cells: Sequence[Replicates], name: str, note: str) -> Picture:
-    """Test Dice of each method, one row each, the best mean first; the dense network as a dashed line.
+    """Draws the test Dice of each method, one row each, the best mean first; the dense network as a dashed line.
 
     Args:
         cells: those of one setting, all pruned ones at one target.
@@ -69,7 +69,7 @@ def _line(axes: Axes, label: str, cell: Replicates) -> None:
 
 
 def _words(ranked: Sequence[str], groups: dict[str, Replicates]) -> str:
-    """The picture's numbers as a sentence, for those who don't see it."""
+    """Puts the picture's numbers into a sentence, for those who don't see it."""
     order = [*(label for label in groups if label not in ranked), *ranked]
     means = [f"{label} {spread(groups[label].mean('dice'), groups[label].deviation('dice'))}" for label in order]
     return f"Test Dice by method, the best first: {'; '.join(means)}."

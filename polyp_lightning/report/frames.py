@@ -43,7 +43,7 @@ class Drop:
 def find_worst(
     before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[float]], most: int = MOST
 ) -> list[Drop]:
-    """The images that lost most, the largest loss first; an image that is not on both sides does not count.
+    """Finds the images that lost most, the largest loss first; an image that is not on both sides does not count.
 
     Args:
         before: image → its Dice by seed, dense.
@@ -59,7 +59,7 @@ def find_worst(
 
 
 class Frames:
-    """Frames by name, of the data that a checkpoint was trained on.
+    """Images by name, of the data that a checkpoint was trained on.
 
     Args:
         facts: what the checkpoint says of its data.
@@ -74,19 +74,19 @@ class Frames:
         self.dataset: Dataset = dataset_of(facts, root)
 
     def read(self, frame: ImageId) -> tuple[Mask, Mask]:
-        """RGB, uint8 (H, W, 3), and its mask (H, W) of 0 and 1."""
+        """Returns RGB, uint8 (H, W, 3), and its mask (H, W) of 0 and 1."""
         source = self.dataset.sources[frame[0]]
         image, mask = source.read(source.names.index(frame[1]))
         return image, np.zeros(image.shape[:2], np.uint8) if mask is None else mask
 
     def of_test(self, test_set: str, name: str) -> ImageId | None:
-        """A test frame by name; None where the data set has no such test set or frame."""
+        """Finds a test image by name; None where the data set has no such test set or image."""
         return next((frame for frame in self.dataset.tests.get(test_set, []) if frame[1] == name), None)
 
 
 @torch.no_grad()
 def predict_mask(net: TrainedNet, image: Mask) -> Mask:
-    """The predicted mask at the image's size, uint8 (H, W) of 0 and 1: logits are resized, then thresholded."""
+    """Predicts the mask at the image's size, uint8 (H, W) of 0 and 1: logits are resized, then thresholded."""
     pixels = torch.from_numpy(resize(image, net.image_size)).permute(2, 0, 1)[None]
     logits = net.net(normalised(pixels, per_channel(net.mean), per_channel(net.std)))
     logits = F.interpolate(logits, image.shape[:2], mode="bilinear")
@@ -95,7 +95,7 @@ def predict_mask(net: TrainedNet, image: Mask) -> Mask:
 
 
 def find_validation_drops(nets: tuple[TrainedNet, TrainedNet], frames: Frames) -> list[Drop]:
-    """The validation images that a pruned network lost most on, against a dense one."""
+    """Finds the validation images that a pruned network lost most on, against a dense one."""
     scores: list[dict[str, list[float]]] = [{}, {}]
     for frame in frames.dataset.val:
         image, mask = frames.read(frame)
@@ -107,7 +107,7 @@ def find_validation_drops(nets: tuple[TrainedNet, TrainedNet], frames: Frames) -
 
 
 def join_panels(image: Mask, masks: Sequence[Mask]) -> bytes:
-    """A frame with one contour at a time, as JPEG."""
+    """Shows an image once for each mask, with its contour; a JPEG."""
     panels = []
     for mask in masks:
         drawn = draw_contour(image, mask * np.uint8(255))
@@ -122,7 +122,7 @@ def join_panels(image: Mask, masks: Sequence[Mask]) -> bytes:
 
 
 def draw_image(drop: Drop, frame: ImageId, frames: Frames, nets: tuple[TrainedNet, TrainedNet], name: str) -> Picture:
-    """One frame: truth, dense and pruned from left to right."""
+    """Draws one image: truth, dense and pruned from left to right."""
     image, mask = frames.read(frame)
     data = join_panels(image, [mask, *(predict_mask(net, image) for net in nets)])
     scores = f"Dice {number(drop.before)} dense, {number(drop.after)} pruned"
@@ -131,7 +131,7 @@ def draw_image(drop: Drop, frame: ImageId, frames: Frames, nets: tuple[TrainedNe
 
 
 def load_pair(dense: Path, pruned: Path) -> tuple[TrainedNet, TrainedNet]:
-    """Two networks from their checkpoints.
+    """Loads two networks from their checkpoints.
 
     Raises:
         ConfigError: one of them is damaged.

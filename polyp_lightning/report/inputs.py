@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
-from polyp_lightning.checkpoints.run_folder import best_checkpoints
+from polyp_lightning.checkpoints.run_folder import best_checkpoints, read_config
 from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.tables import read_table
@@ -54,7 +52,7 @@ class Study:
 
 
 def read_source(folder: Path) -> FitRun | Study:
-    """What a folder holds.
+    """Reads what a folder holds.
 
     Raises:
         ConfigError: neither `fit` nor a study has written it, or a checkpoint in it is damaged.
@@ -75,9 +73,7 @@ def read_source(folder: Path) -> FitRun | Study:
 def _fit_run(folder: Path) -> FitRun:
     best = best_checkpoints(folder / "checkpoints")
     newest = next((path for path in (folder / "checkpoints" / "last.ckpt", *best.values()) if path.is_file()), None)
-    config = folder / "config.yaml"
-    loaded = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else None
-    options = loaded if isinstance(loaded, dict) else {}
+    options = read_config(folder)
     if newest is None:
         table = folder / "pareto.csv"
         return FitRun(folder, read_stages(table) if table.is_file() else [], config=options)
@@ -86,7 +82,7 @@ def _fit_run(folder: Path) -> FitRun:
 
 
 def read_checkpoint(checkpoint: Path) -> tuple[list[StageRecord], dict[str, Any], dict[str, str]]:
-    """A checkpoint's stages, facts of the data and versions.
+    """Reads a checkpoint's stages, facts of the data and versions.
 
     Raises:
         ConfigError: it is damaged or of another program.
@@ -102,7 +98,7 @@ def read_checkpoint(checkpoint: Path) -> tuple[list[StageRecord], dict[str, Any]
 
 
 def read_stages(path: Path) -> list[StageRecord]:
-    """The stages of a ``pareto.csv``, without their widths.
+    """Reads the stages of a ``pareto.csv``, without their widths.
 
     Raises:
         ConfigError: it is no such table.

@@ -19,13 +19,13 @@ CHECK = "Predicted against measured change of the loss"
 
 
 def find_check(folder: Path) -> Path | None:
-    """The folder of a check: the run's own, or one directly in it."""
+    """Finds the folder of a check: the run's own, or one directly in it."""
     found = [path.parent for path in (*folder.glob("sets.csv"), *sorted(folder.glob("*/sets.csv")))]
     return next((one for one in found if (one / "correlations.csv").is_file()), None)
 
 
 def explain_check(checkpoint: Path, folder: Path) -> list[Block]:
-    """What to say where there is no check.
+    """Says how to make a check where there is none.
 
     Args:
         checkpoint: a dense network.
@@ -40,7 +40,7 @@ def explain_check(checkpoint: Path, folder: Path) -> list[Block]:
 
 
 def show_check(folder: Path, name: str) -> list[Block]:
-    """Its table and drawing.
+    """Shows the table and the drawing of a check.
 
     Raises:
         DataError: one of its files is damaged.

@@ -10,7 +10,7 @@ _MARKS = re.compile(r"([\\`*_\[\]<>|~#&])")
 
 
 def to_markdown(document: Document, folder: str) -> str:
-    """The text.
+    """Writes the report as text.
 
     Args:
         document: the report.
@@ -24,7 +24,7 @@ def to_markdown(document: Document, folder: str) -> str:
 
 
 def escape(text: str) -> str:
-    r"""Text in which nothing is mark-up, on one line.
+    r"""Escapes mark-up, and puts the text on one line.
 
     >>> print(escape("a_b <i>|\n*c*"))
     a\_b \<i\>\| \*c\*

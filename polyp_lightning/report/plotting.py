@@ -45,7 +45,7 @@ class Look:
 
 
 def choose_looks(names: Sequence[str]) -> dict[str, Look]:
-    """A look for each name, in order."""
+    """Chooses a look for each name, in order."""
     return {
         name: Look(
             _COLOURS[number % len(_COLOURS)],
@@ -58,7 +58,7 @@ def choose_looks(names: Sequence[str]) -> dict[str, Look]:
 
 
 def make_literal(text: str) -> str:
-    r"""Text as Matplotlib draws it literally: no formulas, nothing hidden, no control characters, at most 60 long.
+    r"""Makes text that Matplotlib draws literally: no formulas, nothing hidden, no control characters, at most 60 long.
 
     >>> print(make_literal("a$b"))
     a\$b
@@ -72,7 +72,7 @@ def make_literal(text: str) -> str:
 
 @contextmanager
 def open_figure(width: float, height: float) -> Iterator[Figure]:
-    """A figure of so many inches, drawn with the report's settings."""
+    """Opens a figure of so many inches, drawn with the report's settings."""
     with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
         # Only their widths are unknown; the browser draws them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
@@ -80,7 +80,7 @@ def open_figure(width: float, height: float) -> Iterator[Figure]:
 
 
 def to_picture(figure: Figure, name: str, alt: str, caption: str) -> Picture:
-    """A figure as SVG; inside :func:`open_figure`."""
+    """Turns a figure into SVG; inside :func:`open_figure`."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return Picture(name, buffer.getvalue(), "svg", alt, caption)
@@ -95,5 +95,5 @@ def tidy(axes: Axes, x: str, y: str) -> None:
 
 
 def add_legend(axes: Axes, columns: int = 1) -> None:
-    """Beside the drawing, where it covers nothing."""
+    """Adds a legend beside the drawing, where it covers nothing."""
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False, ncols=columns)

@@ -19,7 +19,7 @@ TERMS = "Frames are of data sets for research and education: mind their terms be
 
 
 def run_sections(runs: Sequence[FitRun], root: Path, *, frames: bool) -> list[Section]:
-    """All sections on runs.
+    """Builds all sections on runs.
 
     Args:
         runs: at least one.
@@ -38,7 +38,7 @@ def run_sections(runs: Sequence[FitRun], root: Path, *, frames: bool) -> list[Se
 
 
 def name_runs(runs: Sequence[FitRun]) -> dict[str, FitRun]:
-    """Each run by a name of its own: the folder's, with a number where several have the same."""
+    """Gives each run a name of its own: the folder's, with a number where several have the same."""
     labels: dict[str, FitRun] = {}
     for run in runs:
         label, count = run.name, 2
@@ -96,7 +96,7 @@ def _stages(run: FitRun) -> Section:
 
 
 def _tests(run: FitRun) -> list[Section]:
-    """What `test` has left in the run's folder."""
+    """Shows what `test` has left in the run's folder."""
     rows = [
         [scores.checkpoint, test_set, f"{values['images']:.0f}", *(number(values.get(key)) for key in _METRICS)]
         for scores in read_scores(run.folder)
@@ -149,7 +149,7 @@ def _speed(run: FitRun) -> list[Section]:
 
 
 def _benchmark(path: Path) -> list[dict[str, str]]:
-    """The rows of a table that `benchmark` has written; none of any other."""
+    """Reads the rows of a table that `benchmark` has written; no rows of any other file."""
     columns, rows = read_table(path, errors="replace")
     return rows if set(_BENCHMARK) <= set(columns) else []
 

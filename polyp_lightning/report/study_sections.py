@@ -29,7 +29,7 @@ _COMMANDS = 12
 
 
 def study_sections(studies: Sequence[Study], root: Path, *, frames: bool) -> list[Section]:
-    """All sections on studies, whose rows are taken together.
+    """Builds all sections on studies, whose rows are taken together.
 
     Args:
         studies: at least one.
@@ -66,7 +66,7 @@ def _curves(found: Sequence[Replicates]) -> Section:
 
 
 def _dice(name: str, setting: Setting, own: Sequence[Replicates]) -> Picture:
-    """Against GMACs; at a single target, where that would be one vertical line, by method."""
+    """Draws Dice against GMACs; at a single target, where that would be one vertical line, by method."""
     target = find_single_target(own)
     if target:
         note = "Bars: means over seeds. Circles: seeds. Dashed: the dense network."
@@ -77,7 +77,7 @@ def _dice(name: str, setting: Setting, own: Sequence[Replicates]) -> Picture:
 
 
 def _times(found: Sequence[Replicates]) -> list[Section]:
-    """One drawing for each setting and each way of measuring: times of different machines don't compare."""
+    """Makes one drawing for each setting and each way of measuring: times of different machines don't compare."""
     pictures: list[Picture] = []
     rows = [row for cell in found for row in cell.rows if row.ms == row.ms]
     ways = dict.fromkeys((row.machine, row.ms_backend, row.threads) for row in rows)
@@ -95,7 +95,7 @@ def _times(found: Sequence[Replicates]) -> list[Section]:
 
 
 def _widths(studies: Sequence[Study], question: Question | None) -> list[Section]:
-    """Of the first seed of the asked method, where its checkpoint lies in the study's folder."""
+    """Draws those of the first seed of the asked method, where its checkpoint lies in the study's folder."""
     for row in question.pruned.rows if question else ():
         path = _checkpoint(studies, [row])
         if path is None:
@@ -119,7 +119,7 @@ def _checks(studies: Sequence[Study], question: Question | None) -> list[Section
 
 
 def _checkpoint(studies: Sequence[Study], rows: Sequence[Result]) -> Path | None:
-    """That of the first row whose file lies in its study's folder."""
+    """Finds the checkpoint of the first row whose file lies in its study's folder."""
     paths = [study.folder / row.checkpoint for row in rows for study in studies if row in study.rows]
     return next((path for path in paths if path.is_file()), None)
 
@@ -154,7 +154,7 @@ def _frames(studies: Sequence[Study], question: Question, root: Path) -> list[Se
 
 
 def _image_dice(studies: Sequence[Study], cell: Replicates) -> dict[str, list[float]]:
-    """Image → its Dice by seed."""
+    """Returns image → its Dice by seed."""
     found: dict[str, list[float]] = {}
     for study in studies:
         for row in cell.rows:

@@ -207,7 +207,7 @@ def _known(where: str, name: str, known: Collection[str]) -> None:
 
 
 def _key(where: str, key: Any) -> str:
-    """A name that can be part of a folder's."""
+    """Checks a name that becomes part of a folder's name."""
     if not str(key).replace("-", "").replace("_", "").replace(".", "").isalnum():
         msg = f"{where}: the name {key!r} must consist of letters, digits, '-', '_' and '.'"
         raise ConfigError(msg)

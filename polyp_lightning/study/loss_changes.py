@@ -51,7 +51,7 @@ class SetPoint:
 def measure_changes(
     net: nn.Module, graph: ChannelGraph, removals: Sequence[Removed], images: Tensor, masks: Tensor, loss: Loss
 ) -> Values:
-    """The change of each image's loss for each of several removals, in evaluation mode: (removals, N).
+    """Measures the change of each image's loss for each of several removals, in evaluation mode: (removals, N).
 
     By masking, which is the same as removal.
     """
@@ -65,19 +65,19 @@ def measure_changes(
 
 
 def remove_each(graph: ChannelGraph, components: Components) -> list[Removed]:
-    """Each component removed by itself."""
+    """Returns one removal for each component."""
     return [remove_together(graph, components[i : i + 1]) for i in range(len(components))]
 
 
 def remove_together(graph: ChannelGraph, components: Components) -> Removed:
-    """Some components removed at once."""
+    """Returns the removal of several components at once."""
     removed = graph.nothing()
     removed[components] = True
     return removed
 
 
 def draw_components(graph: ChannelGraph, most: int, seed: int) -> Components:
-    """At most so many components, drawn without replacement, in ascending order."""
+    """Draws at most so many components, without replacement, in ascending order."""
     everything = np.arange(1, graph.size)
     if len(everything) <= most:
         return everything
@@ -85,14 +85,14 @@ def draw_components(graph: ChannelGraph, most: int, seed: int) -> Components:
 
 
 def rank_components(graph: ChannelGraph, importance: Importance) -> Components:
-    """All components but the best of each group, the least important first."""
+    """Ranks all components but the best of each group, the least important first."""
     best = [group.components[importance[group.components].argmax()] for group in graph.groups]
     candidates = np.setdiff1d(np.arange(1, graph.size), best)
     return candidates[np.argsort(importance[candidates], kind="stable")]
 
 
 def grow_sets(graph: ChannelGraph, importance: Importance, shares: Sequence[float]) -> list[Components]:
-    """The least important components, in sets of growing share of all that :func:`rank_components` gives."""
+    """Returns the least important components in sets of growing share of all that :func:`rank_components` gives."""
     least_first = rank_components(graph, importance)
     return [least_first[: round(share * len(least_first))] for share in shares]
 
@@ -100,7 +100,7 @@ def grow_sets(graph: ChannelGraph, importance: Importance, shares: Sequence[floa
 def summarise_sets(
     graph: ChannelGraph, sets: Sequence[Components], per_component: Importance, changes: Values
 ) -> list[SetPoint]:
-    """What is drawn of growing sets.
+    """Returns what is drawn of growing sets.
 
     Args:
         graph: the network's.
@@ -118,7 +118,7 @@ def summarise_sets(
 
 
 def correlate(predicted: Values, changes: Values) -> Correlation:
-    """Spearman's rank correlations of importances (components,) with measured changes (components, N).
+    """Computes Spearman's rank correlations of importances (components,) with measured changes (components, N).
 
     Not a number where a criterion gives all components the same importance.
     """

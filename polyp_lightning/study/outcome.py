@@ -30,7 +30,7 @@ class Outcome:
 def collect_outcome(
     study: Study, cell: Cell, out: Path, checkpoint: Path, tests: Sequence[Path], command: Sequence[str], minutes: float
 ) -> Outcome:
-    """Collects what a run has come to.
+    """Collects the results of a finished run.
 
     Args:
         study: how it is timed.

@@ -59,7 +59,7 @@ class Study:
     threads: int
 
     def only(self, pattern: str | None) -> list[Cell]:
-        """The cells whose id matches a shell pattern, such as ``*taylor*``.
+        """Returns the cells whose id matches a shell pattern, such as ``*taylor*``.
 
         Raises:
             ConfigError: none does.
@@ -101,7 +101,7 @@ class _Block:
 
 
 def _cells(block: _Block, config: StudyConfig) -> Iterator[Cell]:
-    """The runs of one network, data set and seed."""
+    """Yields the runs of one network, data set and seed."""
     dense = block.cell("dense", "dense", None, 1.0)
     yield dense
     for target in config.targets:

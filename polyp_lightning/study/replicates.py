@@ -54,7 +54,7 @@ class Replicates:
         return [number for row in self.rows if not math.isnan(number := float(getattr(row, field)))]
 
     def mean(self, field: str) -> float:
-        """Over seeds; NaN where nothing is known."""
+        """The mean over seeds; NaN where nothing is known."""
         values = self.values(field)
         return statistics.fmean(values) if values else math.nan
 
@@ -69,12 +69,12 @@ class Replicates:
         return [row.seed for row in self.rows]
 
     def only(self, seeds: Collection[int]) -> "Replicates":
-        """Those of some seeds."""
+        """Returns the rows of some seeds."""
         return replace(self, rows=tuple(row for row in self.rows if row.seed in seeds))
 
 
 def group_seeds(rows: Iterable[Result]) -> list[Replicates]:
-    """Rows by setting, method, target and epochs, in the order in which they are read.
+    """Groups rows by setting, method, target and epochs, in the order in which they are read.
 
     Of two rows of the same seed the first counts: another try with one seed is no further seed.
     """
@@ -86,13 +86,13 @@ def group_seeds(rows: Iterable[Result]) -> list[Replicates]:
 
 
 def keep_common_seeds(one: Replicates, other: Replicates) -> tuple[Replicates, Replicates]:
-    """Both with the seeds alone that both have: a method must not win by an easier seed."""
+    """Restricts both to their common seeds: a method must not win by an easier seed."""
     seeds = set(one.seeds) & set(other.seeds)
     return one.only(seeds), other.only(seeds)
 
 
 def name_method(result: Result) -> str:
-    """What a run is called in tables: its criterion, and what else sets it apart.
+    """Names a run as tables call it: its criterion, and what else sets it apart.
 
     ``dense``, ``taylor``, ``scratch of taylor``, ``taylor, oneshot``, ``taylor, distilled``.
     """

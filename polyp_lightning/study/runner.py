@@ -82,7 +82,7 @@ class Runner:
         return not self._failed
 
     def _over(self, cell: Cell, waiting: Collection[str]) -> bool:
-        """Does what can be done for a cell now: run it, or note that it can't be run."""
+        """Runs a cell if it can run now, or notes that it never can; tells whether it is over."""
         reason = self._hopeless(cell, waiting)
         if reason:
             self._failed[cell.id] = reason
@@ -117,12 +117,12 @@ class Runner:
         return self.out / RUNS / cell.id
 
     def settings(self, cell: Cell) -> list[str]:
-        """What decides a cell's result: its commands, without the folders."""
+        """Returns what decides a cell's result: its commands, without the folders."""
         steps = training_steps(self.study, cell, Path("run"), {need: Path(need) for need in cell.needs})
         return [argument for step in steps for argument in step.arguments if not argument.startswith("--data.root=")]
 
     def commands(self, cell: Cell) -> list[str]:
-        """The commands that make a cell, for reading."""
+        """Returns the commands of a cell as text."""
         sources = {need: self.out / RUNS / need / "checkpoints" / "stage….ckpt" for need in cell.needs}
         steps = training_steps(self.study, cell, self._folder(cell), sources)
         return [shlex.join(["python", "-m", "polyp_lightning", *step.arguments]) for step in steps]

@@ -91,7 +91,7 @@ def compare_pairs(a: Values, b: Values, *, resamples: int = RESAMPLES, seed: int
 
 
 def bootstrap_interval(values: Values, *, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean; of a single or of equal values, that value."""
+    """Returns the 95 % percentile bootstrap interval of the mean; of a single or of equal values, that value."""
     if len(values) < 2 or np.ptp(values) == 0:
         return float(values[0]), float(values[0])
     found = stats.bootstrap(

@@ -1,7 +1,7 @@
-"""Does the score predict what removal does? ``make taylor-check`` trains a small network on the phantom and looks.
+"""Checks whether importances predict what removal does: ``taylor-check``.
 
-Every criterion scores the network on the same validation images, in evaluation mode. Then components are removed, one
-by one and in growing sets, and the loss is measured on those images. Writes ``taylor-check.png``, and
+Every criterion sees the same validation images, in evaluation mode. Then components are removed, one by one and in
+growing sets, and the loss is measured on those images. Writes ``taylor-check.png``, and
 ``correlations.csv``, ``components.csv`` and ``sets.csv``.
 """
 
@@ -65,7 +65,7 @@ SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 _EPOCHS, _SIDE = 12, 64
 
 
-class Frames(NamedTuple):
+class Batch(NamedTuple):
     """Validation images as the network takes them (N, 3, S, S), and their masks (N, 1, S, S)."""
 
     images: Tensor
@@ -86,16 +86,16 @@ def check(ckpt_path: Path | None, root: str | None, images: int, components: int
     console = Console()
     seed_everything(0, verbose=False)
     module, data = _trained(out) if ckpt_path is None else _loaded(ckpt_path, root)
-    frames = validation_frames(module, data, images)
-    graph = trace(module.net, (2, *frames.images.shape[1:]))
-    importances = compute_importances(module, graph, frames)
+    batch = collect_batch(module, data, images)
+    graph = trace(module.net, (2, *batch.images.shape[1:]))
+    importances = compute_importances(module, graph, batch)
     chosen = draw_components(graph, components, seed=0)
-    changes = measure_changes(module.net, graph, remove_each(graph, chosen), *frames, module.loss)
+    changes = measure_changes(module.net, graph, remove_each(graph, chosen), *batch, module.loss)
     predicted = {name: importance[chosen] for name, importance in importances.items()}
     correlations = {name: correlate(values, changes) for name, values in predicted.items()}
     per_component = importances[IN_UNITS_OF_LOSS]
-    sets = {name: measure_sets(module, graph, one, per_component, frames) for name, one in importances.items()}
-    caption = _caption(module, data, frames, len(chosen), graph)
+    sets = {name: measure_sets(module, graph, one, per_component, batch) for name, one in importances.items()}
+    caption = _caption(module, data, batch, len(chosen), graph)
     picture = out / "taylor-check.png"
     draw(picture, caption, predicted, changes, correlations, sets, IN_UNITS_OF_LOSS, SUMMED)
     written = [picture, *_write(out, graph, chosen, predicted, changes, correlations, sets)]
@@ -131,15 +131,15 @@ def _loaded(path: Path, root: str | None) -> tuple[PolypSegmenter, PolypDataModu
     return module, data
 
 
-def validation_frames(module: PolypSegmenter, data: PolypDataModule, most: int) -> Frames:
-    """The first validation images."""
+def collect_batch(module: PolypSegmenter, data: PolypDataModule, most: int) -> Batch:
+    """Collects the first validation images as the network takes them, and their masks."""
     data.prepare_data()
     data.setup("validate")
     images: list[Tensor] = []
     masks: list[Tensor] = []
-    for batch in data.val_dataloader():
-        images.append(batch["image"])
-        masks.append(batch["mask"])
+    for loaded in data.val_dataloader():
+        images.append(loaded["image"])
+        masks.append(loaded["mask"])
         if sum(map(len, images)) >= most:
             break
     seen: list[Tensor] = []
@@ -148,11 +148,11 @@ def validation_frames(module: PolypSegmenter, data: PolypDataModule, most: int) 
     with evaluating(module), torch.no_grad():
         module(torch.cat(images)[:most])
     handle.remove()
-    return Frames(seen[0], torch.cat(masks)[:most])
+    return Batch(seen[0], torch.cat(masks)[:most])
 
 
-def compute_importances(module: PolypSegmenter, graph: ChannelGraph, frames: Frames) -> dict[str, Importance]:
-    """The importances by every criterion, each image's loss counted by itself."""
+def compute_importances(module: PolypSegmenter, graph: ChannelGraph, batch: Batch) -> dict[str, Importance]:
+    """Computes the importances by every criterion, each image's loss counted by itself."""
 
     def loss(output: Tensor, masks: Tensor) -> Tensor:
         return torch.stack([module.loss(output[n : n + 1], masks[n : n + 1]) for n in range(len(masks))]).sum()
@@ -161,23 +161,23 @@ def compute_importances(module: PolypSegmenter, graph: ChannelGraph, frames: Fra
     with evaluating(module):
         for label, (name, given) in VARIANTS.items():
             criterion: Criterion = build_criterion(name, **given)
-            criterion.gather(module.net, graph, zip(*(part.split(8) for part in frames), strict=True), loss)
+            criterion.gather(module.net, graph, zip(*(part.split(8) for part in batch), strict=True), loss)
             result[label] = criterion.importance(module.net, graph)
     return result
 
 
 def measure_sets(
-    module: PolypSegmenter, graph: ChannelGraph, importance: Importance, per_component: Importance, frames: Frames
+    module: PolypSegmenter, graph: ChannelGraph, importance: Importance, per_component: Importance, batch: Batch
 ) -> list[SetPoint]:
-    """Growing sets of the least important components, removed together; predicted is the sum of ``per_component``."""
+    """Measures growing sets of the least important components; predicted is the sum of ``per_component``."""
     sets = grow_sets(graph, importance, SHARES)
     removals = [remove_together(graph, components) for components in sets]
-    changes = measure_changes(module.net, graph, removals, *frames, module.loss)
+    changes = measure_changes(module.net, graph, removals, *batch, module.loss)
     return summarise_sets(graph, sets, per_component, changes)
 
 
 def table(correlations: Mapping[str, Correlation], caption: str) -> Table:
-    """Criteria with their correlations, the best first."""
+    """Lists criteria with their correlations, the best first."""
     lines = Table(title="Spearman's ρ: importance against measured change of the loss", caption=caption)
     lines.add_column("criterion")
     lines.add_column("change", justify="right")
@@ -187,11 +187,11 @@ def table(correlations: Mapping[str, Correlation], caption: str) -> Table:
     return lines
 
 
-def _caption(module: PolypSegmenter, data: PolypDataModule, frames: Frames, measured: int, graph: ChannelGraph) -> str:
+def _caption(module: PolypSegmenter, data: PolypDataModule, batch: Batch, measured: int, graph: ChannelGraph) -> str:
     with evaluating(module), torch.no_grad():
-        loss = float(image_losses(module.net(frames.images), frames.masks, module.loss).mean())
+        loss = float(image_losses(module.net(batch.images), batch.masks, module.loss).mean())
     return (
-        f"{module.encoder}-{module.arch}, {data.name}, the first {len(frames.images)} validation images at "
+        f"{module.encoder}-{module.arch}, {data.name}, the first {len(batch.images)} validation images at "
         f"{module.image_size}², loss {loss:.3f} before; {measured} of {graph.size - 1} components, each removed alone; "
         "ρ: Spearman"
     )

@@ -1,4 +1,4 @@
-"""Milliseconds of a study's networks: none rather than one that other work on the machine has disturbed."""
+"""Measures the milliseconds of a study's networks, and drops measurements that other work disturbed."""
 
 import math
 import statistics
@@ -28,7 +28,7 @@ _LEAST = 0.9
 
 
 def time_undisturbed(timer: Timer, net: nn.Module, shape: Sequence[int]) -> float:
-    """Milliseconds of one forward pass; NaN where the processor had other work to do meanwhile.
+    """Measures the milliseconds of one forward pass; NaN where the processor had other work to do meanwhile.
 
     A network alone on its core has as much processor time as the clock has run. One that waits for its turn has less.
     """

@@ -62,7 +62,7 @@ COLUMNS = (
 
 
 def build_workspace(entity: str, project: str) -> Any:
-    """The dashboard as an object of wandb-workspaces; asks no network.
+    """Builds the dashboard as an object of wandb-workspaces; asks no network.
 
     Raises:
         ConfigError: the package is missing.
@@ -89,7 +89,7 @@ def build_workspace(entity: str, project: str) -> Any:
 
 
 def to_json(workspace: Any) -> str:
-    """What would be sent, as JSON."""
+    """Returns what would be sent, as JSON."""
     text: str = workspace._to_model().spec.model_dump_json(by_alias=True, exclude_none=True, indent=2)
     return text
 

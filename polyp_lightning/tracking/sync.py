@@ -12,7 +12,7 @@ _DONE = ".synced"
 
 
 def find_offline_runs(folder: Path) -> list[Path]:
-    """The offline W&B runs below a folder that have not been uploaded, the oldest first."""
+    """Finds the offline W&B runs below a folder that have not been uploaded, the oldest first."""
     found = {path.parent for path in folder.rglob("offline-run-*/run-*.wandb")}
     waiting = [run for run in found if not any(run.glob(f"*.wandb{_DONE}"))]
     return sorted(waiting, key=lambda run: run.name)
