@@ -1,14 +1,15 @@
 """The Dice-against-GMACs curve as a picture and as numbers, written so that no half file is ever seen."""
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from polyp_lightning.checkpoints.stages import StageRecord
+from polyp_lightning.checkpoints.stages import CUT, END, StageRecord, dice_series
 from polyp_lightning.common.files import write_beside
+from polyp_lightning.common.tables import write_table
 
 # Okabe and Ito's blue and vermillion: told apart by colour-blind readers; shapes and fills tell them apart in grey.
 _AFTER_TRAINING = "#0072B2"
@@ -23,12 +24,8 @@ CSV_COLUMNS = (
 
 def pareto_csv(history: Sequence[StageRecord], path: str | Path) -> Path:
     """Writes one line per stage under the names of ``CSV_COLUMNS``, and returns the path."""
-    path = Path(path)
-    with write_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, CSV_COLUMNS, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows({**row.as_dict(), "filters": sum(row.widths.values())} for row in history)
-    return path
+    rows = ({**row.as_dict(), "filters": sum(row.widths.values())} for row in history)
+    return write_table(Path(path), CSV_COLUMNS, ([row[name] for name in CSV_COLUMNS] for row in rows))
 
 
 def pareto_png(history: Sequence[StageRecord], path: str | Path, caption: str) -> Path:
@@ -48,7 +45,16 @@ def pareto_png(history: Sequence[StageRecord], path: str | Path, caption: str) -
     path = Path(path)
     figure = Figure(figsize=(7.0, 4.6), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    _draw(axes, history)
+    for row in history:
+        if row.dice_end is not None and row.dice_after is not None:
+            axes.plot([row.gmacs] * 2, [row.dice_after, row.dice_end], ":", color="0.6", linewidth=1, zorder=1)
+    trained = {"marker": "o", "linestyle": "-", "color": _AFTER_TRAINING, "label": END, "zorder": 3}
+    cut = {"marker": "s", "linestyle": "", "color": _AFTER_CUT, "label": CUT, "zorder": 2}
+    draw_stages(axes, history, trained, cut, {"xytext": (0, 7)})
+    axes.set_xlim(left=0.0)
+    axes.grid(visible=True, color="0.9")
+    axes.set_axisbelow(True)
+    axes.legend(loc="best", fontsize=8)
     axes.set_xlabel("GMACs per image (training goes from right to left)")
     axes.set_ylabel("validation Dice at 0.5, network resolution")
     figure.suptitle("Dice against GMACs while pruning", fontsize=12)
@@ -58,27 +64,29 @@ def pareto_png(history: Sequence[StageRecord], path: str | Path, caption: str) -
     return path
 
 
-def _draw(axes: Axes, history: Sequence[StageRecord]) -> None:
-    ends = [(row, row.dice_end) for row in history if row.dice_end is not None]
-    cuts = [(row, row.dice_after) for row in history if row.dice_after is not None]
+def draw_stages(
+    axes: Axes,
+    history: Sequence[StageRecord],
+    trained: Mapping[str, Any],
+    cut: Mapping[str, Any],
+    label: Mapping[str, Any] | None,
+) -> None:
+    """Draws one run: filled points for the ends of its stages, hollow ones for the Dice right after a cut.
+
+    Args:
+        axes: to draw into.
+        history: the run's stages.
+        trained: Matplotlib's style of the filled points.
+        cut: that of the hollow points.
+        label: that of the shares of MACs written beside the filled points; None writes none.
+    """
+    series = dice_series(history)
+    ends = series.get(END, [])
+    axes.plot([x for x, _ in ends], [y for _, y in ends], **trained)
+    if CUT in series:
+        axes.plot(*zip(*series[CUT], strict=True), markerfacecolor="white", **cut)
     for row in history:
-        if row.dice_end is not None and row.dice_after is not None:
-            axes.plot([row.gmacs] * 2, [row.dice_after, row.dice_end], ":", color="0.6", linewidth=1, zorder=1)
-    axes.plot(
-        [row.gmacs for row, _ in ends], [dice for _, dice in ends],
-        "o-", color=_AFTER_TRAINING, label="end of the stage", zorder=3,
-    )  # fmt: skip
-    if cuts:
-        axes.plot(
-            [row.gmacs for row, _ in cuts], [dice for _, dice in cuts],
-            "s", color=_AFTER_CUT, markerfacecolor="white", label="right after the cut", zorder=2,
-        )  # fmt: skip
-    for row, dice in ends:
-        axes.annotate(
-            f"{row.share:.0%}", (row.gmacs, dice), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8
-        )
+        if label is not None and row.dice_end is not None:
+            place = (row.gmacs, row.dice_end)
+            axes.annotate(f"{row.share:.0%}", place, textcoords="offset points", ha="center", fontsize=8, **label)
     axes.margins(0.08, 0.15)
-    axes.set_xlim(left=0.0)
-    axes.grid(visible=True, color="0.9")
-    axes.set_axisbelow(True)
-    axes.legend(loc="best", fontsize=8)

@@ -3,6 +3,7 @@
 A stage is the time between two cuts: stage 0 is the dense network, stage k follows the k-th cut.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -54,3 +55,16 @@ class StageRecord:
         """
         known = {f.name for f in fields(cls)}
         return check_fields(cls(**{k: v for k, v in values.items() if k in known}))
+
+
+BEST, END, CUT = "best of the stage", "end of the stage", "right after the cut"
+
+
+def dice_series(history: Sequence[StageRecord]) -> dict[str, list[tuple[float, float]]]:
+    """Returns the points (GMACs, validation Dice) of each line of the curve; a line without a point is left out."""
+    named = {
+        BEST: [(row.gmacs, row.dice_best) for row in history if row.dice_best is not None],
+        END: [(row.gmacs, row.dice_end) for row in history if row.dice_end is not None],
+        CUT: [(row.gmacs, row.dice_after) for row in history if row.dice_after is not None],
+    }
+    return {name: points for name, points in named.items() if points}

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 from polyp_lightning.cli.parsing import make_parser
 from polyp_lightning.common.errors import ConfigError
-from polyp_lightning.tracking.dashboard import save, spec, workspace
+from polyp_lightning.tracking.dashboard import build_workspace, save, to_json
 from polyp_lightning.tracking.logger import logged_in
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the verb; see :func:`polyp_lightning.cli.verbs.main`."""
     options = _make_parser().parse_args(arguments[1:])
-    board = workspace(options.entity, options.project)
+    board = build_workspace(options.entity, options.project)
     if options.dry_run:
-        sys.stdout.write(spec(board) + "\n")
+        sys.stdout.write(to_json(board) + "\n")
         return 0
     if not logged_in():
         msg = "dashboard needs a W&B account: run `wandb login` or set WANDB_API_KEY, or look at it with --dry_run"

@@ -1,8 +1,8 @@
-"""Reads and writes CSV files whose columns are the fields of a dataclass."""
+"""Tables on disk: CSV files, and those whose columns are the fields of a dataclass."""
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +11,32 @@ from polyp_lightning.common.errors import DataError
 from polyp_lightning.common.files import write_beside
 
 Row = TypeVar("Row")
+
+
+def read_table(path: Path, errors: str = "strict") -> tuple[list[str], list[dict[str, str]]]:
+    """Reads a CSV file with a header.
+
+    Args:
+        path: the file.
+        errors: what becomes of bytes that are not UTF-8, as for :func:`open`.
+
+    Returns:
+        The names of the columns, and each row by these names.
+    """
+    with path.open(newline="", encoding="utf-8", errors=errors) as file:
+        reader = csv.DictReader(file)
+        return list(reader.fieldnames or []), list(reader)
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]], line_end: str = "\r\n") -> Path:
+    """Writes a CSV file with a header, and returns its path; None becomes an empty cell."""
+    content = io.StringIO()
+    writer = csv.writer(content, lineterminator=line_end)
+    writer.writerow(header)
+    writer.writerows(rows)
+    with write_beside(path) as beside:
+        beside.write_text(content.getvalue(), encoding="utf-8", newline="")
+    return path
 
 
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:
@@ -25,10 +51,7 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
     """
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            header = list(reader.fieldnames or [])
-            rows = list(reader)
+        header, rows = read_table(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         msg = f"{path} can't be read: {error}; give a file that `study` or `test` has written"
         raise DataError(msg) from error
@@ -41,12 +64,8 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
 
 def write_rows(path: Path, kind: type[Any], rows: Iterable[Any]) -> None:
     """Writes a table; NaN becomes an empty cell, which every program reads as missing."""
-    content = io.StringIO()
-    writer = csv.writer(content, lineterminator="\n")
-    writer.writerow([field.name for field in fields(kind)])
-    writer.writerows([["" if value != value else value for value in astuple(row)] for row in rows])
-    with write_beside(path) as beside:
-        beside.write_text(content.getvalue(), encoding="utf-8", newline="")
+    cells = (["" if value != value else value for value in astuple(row)] for row in rows)
+    write_table(path, [field.name for field in fields(kind)], cells, "\n")
 
 
 def _build_row(path: Path, line: int, kind: type[Row], texts: dict[str, Any]) -> Row:

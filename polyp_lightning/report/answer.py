@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from polyp_lightning.report.cells import SEED_METHOD, by_setting, nearest_target
-from polyp_lightning.report.comparing import ALPHA, BETTER, TIED, UNTESTED, WORSE, Compared, outcome, verdict
+from polyp_lightning.report.cells import SEED_METHOD, find_target, group_by_setting
+from polyp_lightning.report.comparing import ALPHA, BETTER, TIED, UNTESTED, WORSE, Comparisons, classify, describe
 from polyp_lightning.report.numbers import number, percent, signed, spread
-from polyp_lightning.study.replicates import DENSE, Replicates, on_common_seeds
+from polyp_lightning.study.replicates import DENSE, Replicates, keep_common_seeds
 
 QUESTION = (
     "Filters are removed while the network trains, those of the least TaylorFO score with normalised gradients first. "
@@ -19,7 +19,7 @@ TARGET = 0.25
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """The cells that answer the question.
 
     Attributes:
@@ -33,28 +33,28 @@ class Asked:
     others: tuple[Replicates, ...]
 
 
-def asked(found: Sequence[Replicates]) -> Asked | None:
-    """The cells of the setting with most runs that has both sides; None where no setting has.
+def find_question(found: Sequence[Replicates]) -> Question | None:
+    """Finds the cells of the setting with most runs that has both sides; None where no setting has.
 
     The target is the one nearest to :data:`TARGET`.
     """
-    for group in by_setting(found).values():
-        dense, pruned = nearest_target(group, DENSE, 1.0), nearest_target(group, SEED_METHOD, TARGET)
+    for group in group_by_setting(found).values():
+        dense, pruned = find_target(group, DENSE, 1.0), find_target(group, SEED_METHOD, TARGET)
         if dense and pruned:
             others = [cell for cell in group if cell.target == pruned.target and cell not in (pruned, dense)]
-            return Asked(dense, pruned, tuple(others))
+            return Question(dense, pruned, tuple(others))
     return None
 
 
-def answer(question: Asked | None, comparisons: Compared | None, found: Sequence[Replicates]) -> list[str]:
-    """What it costs in Dice, how it compares, and what it saves in time."""
+def answer(question: Question | None, comparisons: Comparisons | None, found: Sequence[Replicates]) -> list[str]:
+    """Answers in three lines: what it costs in Dice, how it compares, and what it saves in time."""
     if question is None:
         runs = sum(len(cell.rows) for cell in found)
         return [f"Not answered yet: {runs} results, but no dense network beside one pruned by {SEED_METHOD}."]
     return [_cost(question), _contest(question, comparisons), _time(question)]
 
 
-def _cost(question: Asked) -> str:
+def _cost(question: Question) -> str:
     dense, pruned = question.dense, question.pruned
     return (
         f"{pruned.setting}: test Dice {spread(dense.mean('dice'), dense.deviation('dice'))} dense at "
@@ -65,15 +65,15 @@ def _cost(question: Asked) -> str:
 
 
 def _gap(one: Replicates, other: Replicates) -> str:
-    """The difference of Dice on the seeds that both have."""
-    ours, theirs = on_common_seeds(one, other)
+    """Returns the difference of Dice on the seeds that both have."""
+    ours, theirs = keep_common_seeds(one, other)
     if not ours.rows:
         return "no common seed"
     seeds = f"seed{'s' * (len(ours.rows) > 1)} {', '.join(map(str, ours.seeds))}"
     return f"{signed(ours.mean('dice') - theirs.mean('dice'))} ({seeds})"
 
 
-def _contest(question: Asked, comparisons: Compared | None) -> str:
+def _contest(question: Question, comparisons: Comparisons | None) -> str:
     if not question.others:
         return f"At {percent(question.pruned.target)} there is nothing to compare with: no other method was run."
     rows = comparisons.at(question.pruned) if comparisons else []
@@ -82,7 +82,7 @@ def _contest(question: Asked, comparisons: Compared | None) -> str:
         return f"{SEED_METHOD} at {percent(question.pruned.target)}, no intervals: against {', against '.join(gaps)}."
     outcomes: dict[str, list[str]] = {BETTER: [], WORSE: [], TIED: [], UNTESTED: []}
     for row in rows:
-        outcomes[outcome(row)].append(verdict(row))
+        outcomes[classify(row)].append(describe(row))
     said = "; ".join(f"{how} {' · '.join(others)}" for how, others in outcomes.items() if others)
     rule = f" Better and worse: corrected p below {ALPHA}, and the same sign under every seed."
     tested = any(outcomes[how] for how in (BETTER, WORSE, TIED))
@@ -91,8 +91,8 @@ def _contest(question: Asked, comparisons: Compared | None) -> str:
     return f"At {target} of the MACs{with_interval}: {SEED_METHOD} is {said}.{rule if tested else ''}{_start(question)}"
 
 
-def _start(question: Asked) -> str:
-    """What is to be said of networks that began with less than the one that is asked about."""
+def _start(question: Question) -> str:
+    """Names the networks that started from random weights beside a pretrained one."""
     pretrained = any(row.encoder_weights for row in question.pruned.rows)
     bare = [cell.method for cell in question.others if not any(row.encoder_weights for row in cell.rows)]
     if not (pretrained and bare):
@@ -101,7 +101,7 @@ def _start(question: Asked) -> str:
     return f" {names}: from random weights, {SEED_METHOD} from a pretrained encoder; that gap is not pruning's alone."
 
 
-def _time(question: Asked) -> str:
+def _time(question: Question) -> str:
     dense, pruned = question.dense, question.pruned
     ways = {(row.machine, row.ms_backend, row.threads) for cell in (dense, pruned) for row in cell.rows}
     before, after = dense.mean("ms"), pruned.mean("ms")

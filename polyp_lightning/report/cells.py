@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 
-from polyp_lightning.study.replicates import DENSE, Replicates, Setting, gathered
+from polyp_lightning.study.replicates import DENSE, Replicates, Setting, group_seeds
 from polyp_lightning.study.results import Result
 
 SEED_METHOD = "taylor"
 """TaylorFO with gradient-normalised back-propagation, pruning while training: what the report asks about."""
 
 
-def cells(rows: Iterable[Result]) -> list[Replicates]:
-    """Rows over seeds: by setting as they are read, by method, falling target and epochs."""
-    made = gathered(rows)
+def collect_cells(rows: Iterable[Result]) -> list[Replicates]:
+    """Collects rows over seeds: by setting as they are read, by method, falling target and epochs."""
+    made = group_seeds(rows)
     # A run's own test set is written before the others that its network is tested on.
     settings = list(dict.fromkeys(cell.setting for cell in made))
 
@@ -22,22 +22,22 @@ def cells(rows: Iterable[Result]) -> list[Replicates]:
 
 
 def _rank(method: str) -> int:
-    """The dense network, what is asked about, its variants, the other criteria, training from scratch."""
+    """Ranks methods: dense, what is asked about, its variants, the other criteria, training from scratch."""
     if method.startswith("scratch"):
         return 4
     return [DENSE, SEED_METHOD].index(method) if method in (DENSE, SEED_METHOD) else 3 - method.startswith(SEED_METHOD)
 
 
-def by_setting(found: Sequence[Replicates]) -> dict[Setting, list[Replicates]]:
-    """The cells of each setting; the settings with most runs first, else in order."""
+def group_by_setting(found: Sequence[Replicates]) -> dict[Setting, list[Replicates]]:
+    """Groups the cells by setting; the settings with most runs first, else in order."""
     groups: dict[Setting, list[Replicates]] = {}
     for cell in found:
         groups.setdefault(cell.setting, []).append(cell)
     return dict(sorted(groups.items(), key=lambda item: -sum(len(cell.rows) for cell in item[1])))
 
 
-def nearest_target(group: Sequence[Replicates], method: str, wanted: float) -> Replicates | None:
-    """The cell of a method whose target is nearest to ``wanted``; None where the method was not run.
+def find_target(group: Sequence[Replicates], method: str, wanted: float) -> Replicates | None:
+    """Finds the cell of a method whose target is nearest to ``wanted``; None where the method was not run.
 
     Of several with other numbers of epochs, the one with most seeds.
     """

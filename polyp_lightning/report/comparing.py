@@ -1,16 +1,16 @@
-"""Is the asked method better than the others? The paired comparisons of a study, in words and as a table."""
+"""Compares the asked method with the others: the paired comparisons of a study, in words and as a table."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from polyp_lightning.report.cells import SEED_METHOD, cells
+from polyp_lightning.report.cells import SEED_METHOD, collect_cells
 from polyp_lightning.report.document import Block, Paragraph, Table
 from polyp_lightning.report.inputs import Study
 from polyp_lightning.report.numbers import DASH, number, percent, signed, spread
 from polyp_lightning.study.replicates import DENSE, Replicates, Setting
 from polyp_lightning.study.results import IMAGES, RUNS, ImageScore, Result, read_images
-from polyp_lightning.study.statistics import RESAMPLES, Comparison, comparisons
+from polyp_lightning.study.statistics import RESAMPLES, Comparison, compare_methods
 
 ALPHA = 0.05
 """Below it a corrected p counts as evidence."""
@@ -21,7 +21,7 @@ UNTESTED = "not judged (one common seed) against"
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparisons:
     """All comparisons of the asked method.
 
     Attributes:
@@ -33,7 +33,7 @@ class Compared:
     left_out: int
 
     def at(self, cell: Replicates) -> list[Comparison]:
-        """Those of a cell against other networks of its target: not against the dense one."""
+        """Returns those of a cell against other networks of its target: not against the dense one."""
         own = (cell.setting, cell.target, cell.epochs)
         return [row for row in self.rows if _place(row) == own and row.compared.method != DENSE]
 
@@ -57,7 +57,7 @@ class Compared:
         return [Paragraph(text + left), *tables]
 
 
-def compared(studies: Sequence[Study]) -> Compared | None:
+def compare_studies(studies: Sequence[Study]) -> Comparisons | None:
     """Compares wherever single images are known; None where nothing can be compared.
 
     Raises:
@@ -72,18 +72,18 @@ def compared(studies: Sequence[Study]) -> Compared | None:
                 results.append(row)
                 if row.run not in images:
                     images[row.run] = read_images(folder)
-    rows = comparisons(cells(results), images, SEED_METHOD)
-    return Compared(rows, sum(len(study.rows) for study in studies) - len(results)) if rows else None
+    rows = compare_methods(collect_cells(results), images, SEED_METHOD)
+    return Comparisons(rows, sum(len(study.rows) for study in studies) - len(results)) if rows else None
 
 
-def verdict(row: Comparison) -> str:
-    """One comparison in a few words: the difference and, where there are several seeds, its interval."""
+def describe(row: Comparison) -> str:
+    """Describes a comparison in a few words: the difference and, where there are several seeds, its interval."""
     pair = row.paired
     return f"{row.compared.method} {signed(pair.difference)}{'' if math.isnan(pair.p) else f' {_interval(row)}'}"
 
 
-def outcome(row: Comparison) -> str:
-    """Who is better, where the interval leaves out zero, the corrected p is below 0.05 and all seeds agree."""
+def classify(row: Comparison) -> str:
+    """Tells who is better: somebody only if the interval leaves out zero, p is below 0.05 and all seeds agree."""
     pair = row.paired
     if math.isnan(pair.p):
         return UNTESTED
@@ -101,7 +101,7 @@ def _interval(row: Comparison) -> str:
 
 
 def _p(value: float) -> str:
-    """A p-value with three decimals.
+    """Formats a p-value with three decimals.
 
     >>> _p(0.0004), _p(0.034)
     ('< 0.001', '0.034')

@@ -7,15 +7,16 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
+from polyp_lightning.callbacks.picture import draw_stages
 from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.report.document import Picture
 from polyp_lightning.report.numbers import number, percent
-from polyp_lightning.report.plotting import Look, drawing, legend, looks, picture, shown, tidy
+from polyp_lightning.report.plotting import Look, add_legend, choose_looks, make_literal, open_figure, tidy, to_picture
 from polyp_lightning.study.replicates import DENSE, Replicates
 
 
-def dice_against(cost: str, unit: str, cells: Sequence[Replicates], name: str, note: str) -> Picture:
-    """Test Dice of each method against a cost, with mean ± one standard deviation over seeds.
+def draw_dice_against(cost: str, unit: str, cells: Sequence[Replicates], name: str, note: str) -> Picture:
+    """Draws the test Dice of each method against a cost, with mean ± one standard deviation over seeds.
 
     Args:
         cost: a column of the results: ``gmacs`` or ``ms``.
@@ -24,27 +25,29 @@ def dice_against(cost: str, unit: str, cells: Sequence[Replicates], name: str, n
         name: the picture's.
         note: what the reader has to know beside.
     """
-    groups = by_line([cell for cell in cells if not math.isnan(cell.mean(cost)) and not math.isnan(cell.mean("dice"))])
-    with drawing(8.2, 4.4) as figure:
+    groups = group_by_line(
+        [cell for cell in cells if not math.isnan(cell.mean(cost)) and not math.isnan(cell.mean("dice"))]
+    )
+    with open_figure(8.2, 4.4) as figure:
         axes = figure.add_subplot()
-        for method, look in looks(list(groups)).items():
+        for method, look in choose_looks(list(groups)).items():
             _series(axes, method, look, sorted(groups[method], key=lambda cell: cell.mean(cost)), cost)
         tidy(axes, unit, "test Dice, mean over images")
         _frame(axes)
-        legend(axes)
-        return picture(figure, name, _words(groups, cost, unit), note)
+        add_legend(axes)
+        return to_picture(figure, name, _words(groups, cost, unit), note)
 
 
 def _frame(axes: Axes) -> None:
-    """From zero cost on, and at least 0.05 of Dice high, so that the third decimal is no cliff."""
+    """Sets the axes: from zero cost, and at least 0.05 of Dice high, or the third decimal would look like a cliff."""
     axes.set_xlim(0.0, 1.03 * axes.get_xlim()[1])
     low, high = axes.get_ylim()
     missing = max(0.0, 0.05 - (high - low))
     axes.set_ylim(low - missing / 2, high + missing / 2)
 
 
-def by_line(cells: Sequence[Replicates]) -> dict[str, list[Replicates]]:
-    """The cells of each line: a method's, apart by epochs where they differ."""
+def group_by_line(cells: Sequence[Replicates]) -> dict[str, list[Replicates]]:
+    """Groups the cells into lines: by method, and by epochs where they differ."""
     epochs: dict[str, set[int]] = {}
     for cell in cells:
         epochs.setdefault(cell.method, set()).add(cell.epochs)
@@ -60,7 +63,7 @@ def _series(axes: Axes, method: str, look: Look, own: Sequence[Replicates], cost
     half = [0.0 if math.isnan(sd := cell.deviation("dice")) else sd for cell in own]
     if own[0].method == DENSE:
         axes.axhline(max(y), color=look.colour, linewidth=0.7, linestyle=":")
-    label = f"{shown(method)} (n = {_counts(own)})"
+    label = f"{make_literal(method)} (n = {_counts(own)})"
     axes.plot(
         x, y, color=look.colour, marker=look.marker, linestyle=look.dash, markersize=5, linewidth=1.3, label=label
     )
@@ -77,7 +80,7 @@ def _counts(own: Sequence[Replicates]) -> str:
 
 
 def _words(groups: dict[str, list[Replicates]], cost: str, unit: str) -> str:
-    """The picture's numbers as a sentence, for those who don't see it."""
+    """Puts the picture's numbers into a sentence, for those who don't see it."""
     lines = []
     for method, own in groups.items():
         ends = sorted(own, key=lambda cell: cell.mean(cost))
@@ -87,35 +90,27 @@ def _words(groups: dict[str, list[Replicates]], cost: str, unit: str) -> str:
     return f"Test Dice against {unit}. " + "; ".join(lines) + "."
 
 
-_HALO: dict[str, Any] = {"path_effects": [withStroke(linewidth=3, foreground="white")], "zorder": 5}
+# White around the letters where a steep line passes.
+_LABEL: Any = {"xytext": (0, 8), "path_effects": [withStroke(linewidth=3, foreground="white")], "zorder": 5}
 
 
-def stage_curves(runs: Mapping[str, Sequence[StageRecord]], name: str) -> Picture:
-    """Validation Dice against GMACs, one line for each run, one point for the end of each stage.
+def draw_runs(runs: Mapping[str, Sequence[StageRecord]], name: str) -> Picture:
+    """Draws validation Dice against GMACs, one line for each run, one point for the end of each stage.
 
     Hollow points: right after a cut, before any training.
     """
-    with drawing(8.2, 4.4) as figure:
+    with open_figure(8.2, 4.4) as figure:
         axes = figure.add_subplot()
-        for run, look in looks(list(runs)).items():
-            ends = [(row.gmacs, row.dice_end) for row in runs[run] if row.dice_end is not None]
-            cuts = [(row.gmacs, row.dice_after) for row in runs[run] if row.dice_after is not None]
-            kind = {"color": look.colour, "marker": look.marker, "markersize": 5}
-            axes.plot(*zip(*ends, strict=True), linestyle=look.dash, linewidth=1.3, label=shown(run), **kind)  # type: ignore[arg-type]
-            if cuts:
-                axes.plot(*zip(*cuts, strict=True), linestyle="", markerfacecolor="white", **kind)  # type: ignore[arg-type]
-            for row in runs[run] if len(runs) == 1 else []:
-                if row.dice_end is not None:
-                    # White around the letters where a steep line passes.
-                    place = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center", "fontsize": 8, **_HALO}
-                    axes.annotate(f"{row.share:.0%}", (row.gmacs, row.dice_end), **place)
+        for run, look in choose_looks(list(runs)).items():
+            cut = {"color": look.colour, "marker": look.marker, "markersize": 5, "linestyle": ""}
+            trained = {**cut, "linestyle": look.dash, "linewidth": 1.3, "label": make_literal(run)}
+            draw_stages(axes, runs[run], trained, cut, _LABEL if len(runs) == 1 else None)
         tidy(axes, "GMACs per image (training goes from right to left)", "validation Dice, network resolution")
-        axes.margins(0.08, 0.15)
         _frame(axes)
         if len(runs) > 1:
-            legend(axes)
+            add_legend(axes)
         caption = "Filled: the end of a stage. Hollow: right after a cut, before any training."
-        return picture(figure, name, _stage_words(runs), caption)
+        return to_picture(figure, name, _stage_words(runs), caption)
 
 
 def _stage_words(runs: Mapping[str, Sequence[StageRecord]]) -> str:
@@ -126,17 +121,17 @@ def _stage_words(runs: Mapping[str, Sequence[StageRecord]]) -> str:
     return "Validation Dice against GMACs by stage, as shares of the dense network's MACs. " + "; ".join(lines) + "."
 
 
-def widths(dense: StageRecord, pruned: StageRecord, name: str) -> Picture:
-    """Filters of every convolution, dense against pruned, in the network's order."""
+def draw_widths(dense: StageRecord, pruned: StageRecord, name: str) -> Picture:
+    """Draws the filters of every convolution, dense against pruned, in the network's order."""
     layers = list(dense.layers)
     before = [dense.layers[layer] for layer in layers]
     after = [pruned.layers.get(layer, 0) for layer in layers]
-    with drawing(8.2, max(3.0, 0.16 * len(layers) + 1.2)) as figure:
+    with open_figure(8.2, max(3.0, 0.16 * len(layers) + 1.2)) as figure:
         axes = figure.add_subplot()
         places = range(len(layers))
         axes.barh(places, before, color="0.88", edgecolor="0.6", linewidth=0.6, label="dense")
-        axes.barh(places, after, height=0.5, color=looks(["kept"])["kept"].colour, label="kept")
-        axes.set_yticks(places, [shown(layer) for layer in layers], fontsize=6)
+        axes.barh(places, after, height=0.5, color=choose_looks(["kept"])["kept"].colour, label="kept")
+        axes.set_yticks(places, [make_literal(layer) for layer in layers], fontsize=6)
         axes.set_ylim(len(layers) - 0.4, -0.6)
         tidy(axes, "output filters", "")
         axes.legend(loc="lower right", fontsize=8)
@@ -147,4 +142,4 @@ def widths(dense: StageRecord, pruned: StageRecord, name: str) -> Picture:
             f"least of {least}, {pruned.layers.get(least, 0)} of {dense.layers[least]}."
         )
         caption = f"At {percent(pruned.share)} of the dense MACs. Pale: dense. Dark: kept."
-        return picture(figure, name, alt, caption)
+        return to_picture(figure, name, alt, caption)

@@ -28,6 +28,7 @@ MOST = 6
 
 _HEIGHT = 200
 Mask = NDArray[np.uint8]
+Scores = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,17 @@ class Drop:
     after: float
 
 
-def worst(before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[float]], most: int = MOST) -> list[Drop]:
-    """The images that lost most, the largest loss first; an image that is not on both sides does not count.
+def find_worst(
+    before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[float]], most: int = MOST
+) -> list[Drop]:
+    """Finds the images that lost most, the largest loss first; an image that is not on both sides does not count.
 
     Args:
         before: image → its Dice by seed, dense.
         after: likewise, pruned.
         most: how many.
 
-    >>> worst({"a": [0.9], "b": [0.8, 0.6]}, {"a": [0.8], "b": [0.1], "c": [0.0]}, 1)
+    >>> find_worst({"a": [0.9], "b": [0.8, 0.6]}, {"a": [0.8], "b": [0.1], "c": [0.0]}, 1)
     [Drop(name='b', before=0.7, after=0.1)]
     """
     drops = [Drop(name, fmean(values), fmean(after[name])) for name, values in before.items() if name in after]
@@ -56,7 +59,7 @@ def worst(before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[fl
 
 
 class Frames:
-    """Frames by name, of the data that a checkpoint was trained on.
+    """Images by name, of the data that a checkpoint was trained on.
 
     Args:
         facts: what the checkpoint says of its data.
@@ -71,19 +74,19 @@ class Frames:
         self.dataset: Dataset = dataset_of(facts, root)
 
     def read(self, frame: ImageId) -> tuple[Mask, Mask]:
-        """RGB, uint8 (H, W, 3), and its mask (H, W) of 0 and 1."""
+        """Returns RGB, uint8 (H, W, 3), and its mask (H, W) of 0 and 1."""
         source = self.dataset.sources[frame[0]]
         image, mask = source.read(source.names.index(frame[1]))
         return image, np.zeros(image.shape[:2], np.uint8) if mask is None else mask
 
     def of_test(self, test_set: str, name: str) -> ImageId | None:
-        """A test frame by name; None where the data set has no such test set or frame."""
+        """Finds a test image by name; None where the data set has no such test set or image."""
         return next((frame for frame in self.dataset.tests.get(test_set, []) if frame[1] == name), None)
 
 
 @torch.no_grad()
-def mask_of(net: TrainedNet, image: Mask) -> Mask:
-    """The predicted mask at the image's size, uint8 (H, W) of 0 and 1: logits are resized, then thresholded."""
+def predict_mask(net: TrainedNet, image: Mask) -> Mask:
+    """Predicts the mask at the image's size, uint8 (H, W) of 0 and 1: logits are resized, then thresholded."""
     pixels = torch.from_numpy(resize(image, net.image_size)).permute(2, 0, 1)[None]
     logits = net.net(normalised(pixels, per_channel(net.mean), per_channel(net.std)))
     logits = F.interpolate(logits, image.shape[:2], mode="bilinear")
@@ -91,20 +94,20 @@ def mask_of(net: TrainedNet, image: Mask) -> Mask:
     return found
 
 
-def validation_drops(nets: tuple[TrainedNet, TrainedNet], frames: Frames) -> list[Drop]:
-    """The validation images that a pruned network lost most on, against a dense one."""
+def find_validation_drops(nets: tuple[TrainedNet, TrainedNet], frames: Frames) -> list[Drop]:
+    """Finds the validation images that a pruned network lost most on, against a dense one."""
     scores: list[dict[str, list[float]]] = [{}, {}]
     for frame in frames.dataset.val:
         image, mask = frames.read(frame)
         truth = torch.from_numpy(mask)[None] > 0
         for net, found in zip(nets, scores, strict=True):
-            predicted = torch.from_numpy(mask_of(net, image))[None] > 0
+            predicted = torch.from_numpy(predict_mask(net, image))[None] > 0
             found["/".join(frame)] = [float(per_image_dice(predicted, truth))]
-    return worst(scores[0], scores[1])
+    return find_worst(scores[0], scores[1])
 
 
-def side_by_side(image: Mask, masks: Sequence[Mask]) -> bytes:
-    """A frame with one contour at a time, as JPEG."""
+def join_panels(image: Mask, masks: Sequence[Mask]) -> bytes:
+    """Shows an image once for each mask, with its contour; a JPEG."""
     panels = []
     for mask in masks:
         drawn = draw_contour(image, mask * np.uint8(255))
@@ -118,17 +121,17 @@ def side_by_side(image: Mask, masks: Sequence[Mask]) -> bytes:
     return buffer.getvalue()
 
 
-def drawn(drop: Drop, frame: ImageId, frames: Frames, nets: tuple[TrainedNet, TrainedNet], name: str) -> Picture:
-    """One frame: truth, dense and pruned from left to right."""
+def draw_image(drop: Drop, frame: ImageId, frames: Frames, nets: tuple[TrainedNet, TrainedNet], name: str) -> Picture:
+    """Draws one image: truth, dense and pruned from left to right."""
     image, mask = frames.read(frame)
-    data = side_by_side(image, [mask, *(mask_of(net, image) for net in nets)])
+    data = join_panels(image, [mask, *(predict_mask(net, image) for net in nets)])
     scores = f"Dice {number(drop.before)} dense, {number(drop.after)} pruned"
     alt = f"Frame {frame[1]} three times, with the contour of the true, the dense and the pruned mask; {scores}."
     return Picture(name, data, "jpg", alt, f"{frame[1]}: truth · dense · pruned; {scores}")
 
 
-def both(dense: Path, pruned: Path) -> tuple[TrainedNet, TrainedNet]:
-    """Two networks from their checkpoints.
+def load_pair(dense: Path, pruned: Path) -> tuple[TrainedNet, TrainedNet]:
+    """Loads two networks from their checkpoints.
 
     Raises:
         ConfigError: one of them is damaged.

@@ -10,7 +10,7 @@ _TYPES = {"svg": "image/svg+xml", "jpg": "image/jpeg"}
 
 
 def to_html(document: Document) -> str:
-    """The page. All text of the document is escaped; pictures become data addresses."""
+    """Writes the page as text. All text of the document is escaped; pictures become data addresses."""
     pages = Environment(loader=PackageLoader("polyp_lightning.report", ""), autoescape=True, undefined=StrictUndefined)
     for kind in (Paragraph, Points, Table, Picture, Commands, Link):
         # Bound as a default: a closure would see the last kind only.

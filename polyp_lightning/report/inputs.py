@@ -1,16 +1,14 @@
 """What lies in the folders that a report is made of."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
-from polyp_lightning.checkpoints.run_folder import best_checkpoints
+from polyp_lightning.checkpoints.run_folder import best_checkpoints, read_config
 from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.common.tables import read_table
 from polyp_lightning.study.results import RESULTS, Result, read_results
 
 
@@ -54,7 +52,7 @@ class Study:
 
 
 def read_source(folder: Path) -> FitRun | Study:
-    """What a folder holds.
+    """Reads what a folder holds.
 
     Raises:
         ConfigError: neither `fit` nor a study has written it, or a checkpoint in it is damaged.
@@ -75,18 +73,16 @@ def read_source(folder: Path) -> FitRun | Study:
 def _fit_run(folder: Path) -> FitRun:
     best = best_checkpoints(folder / "checkpoints")
     newest = next((path for path in (folder / "checkpoints" / "last.ckpt", *best.values()) if path.is_file()), None)
-    config = folder / "config.yaml"
-    loaded = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else None
-    options = loaded if isinstance(loaded, dict) else {}
+    options = read_config(folder)
     if newest is None:
         table = folder / "pareto.csv"
-        return FitRun(folder, table_stages(table) if table.is_file() else [], config=options)
-    stages, facts, versions = inside(newest)
+        return FitRun(folder, read_stages(table) if table.is_file() else [], config=options)
+    stages, facts, versions = read_checkpoint(newest)
     return FitRun(folder, stages, facts, versions, options, best)
 
 
-def inside(checkpoint: Path) -> tuple[list[StageRecord], dict[str, Any], dict[str, str]]:
-    """A checkpoint's stages, facts of the data and versions.
+def read_checkpoint(checkpoint: Path) -> tuple[list[StageRecord], dict[str, Any], dict[str, str]]:
+    """Reads a checkpoint's stages, facts of the data and versions.
 
     Raises:
         ConfigError: it is damaged or of another program.
@@ -101,15 +97,14 @@ def inside(checkpoint: Path) -> tuple[list[StageRecord], dict[str, Any], dict[st
     return [StageRecord.from_dict(row) for row in history], dict(own.get("data", {})), dict(own.get("versions", {}))
 
 
-def table_stages(path: Path) -> list[StageRecord]:
-    """The stages of a ``pareto.csv``, without their widths.
+def read_stages(path: Path) -> list[StageRecord]:
+    """Reads the stages of a ``pareto.csv``, without their widths.
 
     Raises:
         ConfigError: it is no such table.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [_stage(row) for row in csv.DictReader(file)]
+        return [_stage(row) for row in read_table(path)[1]]
     except (ValueError, KeyError, TypeError) as error:
         msg = f"{path} is no table of stages ({error}); remove it, or name another run"
         raise ConfigError(msg) from error

@@ -1,15 +1,15 @@
 """The result of ``taylor-check`` in a report: predicted against measured change of the loss."""
 
-import csv
 import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from polyp_lightning.common.errors import DataError
+from polyp_lightning.common.tables import read_table
 from polyp_lightning.report.document import Block, Commands, Paragraph, Picture, Table
 from polyp_lightning.report.numbers import number
-from polyp_lightning.report.plotting import drawing, legend, looks, picture, tidy
+from polyp_lightning.report.plotting import add_legend, choose_looks, open_figure, tidy, to_picture
 
 _COLUMNS = ("criterion", "components", "macs_removed", "change", "predicted_change")
 _CHECKED = "taylor"
@@ -19,28 +19,28 @@ CHECK = "Predicted against measured change of the loss"
 
 
 def find_check(folder: Path) -> Path | None:
-    """The folder of a check: the run's own, or one directly in it."""
+    """Finds the folder of a check: the run's own, or one directly in it."""
     found = [path.parent for path in (*folder.glob("sets.csv"), *sorted(folder.glob("*/sets.csv")))]
     return next((one for one in found if (one / "correlations.csv").is_file()), None)
 
 
-def how_to_check(checkpoint: Path, folder: Path) -> list[Block]:
-    """What to say where there is no check.
+def explain_check(checkpoint: Path, folder: Path) -> list[Block]:
+    """Says how to make a check where there is none.
 
     Args:
         checkpoint: a dense network.
         folder: of the run or study, in which a report looks for the check.
     """
     command = [
-        "python -m polyp_lightning.study.taylor_check \\",
+        "python -m polyp_lightning taylor-check \\",
         f"    --ckpt_path {shlex.quote(str(checkpoint))} \\",
         f"    --out {shlex.quote(str(folder / 'taylor-check'))}",
     ]
     return [Paragraph("Not measured yet. This does so, in minutes; the next report shows it:"), Commands(command)]
 
 
-def loss_check(folder: Path, name: str) -> list[Block]:
-    """Its table and drawing.
+def show_check(folder: Path, name: str) -> list[Block]:
+    """Shows the table and the drawing of a check.
 
     Raises:
         DataError: one of its files is damaged.
@@ -63,9 +63,8 @@ def loss_check(folder: Path, name: str) -> list[Block]:
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    missing = [name for name in columns if rows and name not in rows[0]]
+    header, rows = read_table(path)
+    missing = [name for name in columns if rows and name not in header]
     if missing:
         msg = f"{path.name} lacks {', '.join(missing)}"
         raise ValueError(msg)
@@ -81,9 +80,9 @@ def _sets(rows: Sequence[Mapping[str, str]], name: str) -> Picture:
     groups: dict[str, list[Mapping[str, str]]] = {}
     for row in rows:
         groups.setdefault(row["criterion"], []).append(row)
-    with drawing(8.2, 4.4) as figure:
+    with open_figure(8.2, 4.4) as figure:
         axes = figure.add_subplot()
-        for criterion, look in looks(list(groups)).items():
+        for criterion, look in choose_looks(list(groups)).items():
             own = groups[criterion]
             share = [100 * float(row["macs_removed"]) for row in own]
             style = {"color": look.colour, "marker": look.marker, "linestyle": look.dash, "markersize": 4}
@@ -95,9 +94,9 @@ def _sets(rows: Sequence[Mapping[str, str]], name: str) -> Picture:
         tidy(axes, "% of MACs removed, the least important components first", "change of the loss")
         # The small changes are those that matter when a share of the network is to go.
         axes.set_yscale("symlog", linthresh=0.01)
-        legend(axes)
+        add_legend(axes)
         caption = f"Growing sets of the least important components; dotted: what {_CHECKED} predicts for its own sets."
-        return picture(figure, name, _words(groups), caption)
+        return to_picture(figure, name, _words(groups), caption)
 
 
 def _words(groups: Mapping[str, Sequence[Mapping[str, str]]]) -> str:

@@ -10,23 +10,23 @@ _MARKS = re.compile(r"([\\`*_\[\]<>|~#&])")
 
 
 def to_markdown(document: Document, folder: str) -> str:
-    """The text.
+    """Writes the report as text.
 
     Args:
         document: the report.
         folder: where :meth:`Document.pictures` lie as ``<name>.<suffix>``, relative to the text.
     """
-    parts = [f"# {escaped(document.title)}"]
+    parts = [f"# {escape(document.title)}"]
     for section in document.sections:
-        parts.append(f"## {escaped(section.title)}")
+        parts.append(f"## {escape(section.title)}")
         parts += [_block(block, folder) for block in section.blocks]
-    return "\n\n".join([*parts, "---", escaped(document.footer)]) + "\n"
+    return "\n\n".join([*parts, "---", escape(document.footer)]) + "\n"
 
 
-def escaped(text: str) -> str:
-    r"""Text in which nothing is mark-up, on one line.
+def escape(text: str) -> str:
+    r"""Escapes mark-up, and puts the text on one line.
 
-    >>> print(escaped("a_b <i>|\n*c*"))
+    >>> print(escape("a_b <i>|\n*c*"))
     a\_b \<i\>\| \*c\*
     """
     return _MARKS.sub(r"\\\1", " ".join(text.split()))
@@ -34,11 +34,11 @@ def escaped(text: str) -> str:
 
 def _block(block: Block, folder: str) -> str:
     writers: dict[type, Callable[..., str]] = {
-        Paragraph: lambda b: escaped(b.text),
-        Points: lambda b: "\n".join(f"- {escaped(item)}" for item in b.items),
+        Paragraph: lambda b: escape(b.text),
+        Points: lambda b: "\n".join(f"- {escape(item)}" for item in b.items),
         Commands: _commands,
-        Link: lambda b: f"[{escaped(b.text)}](<{b.address}>)",
-        Picture: lambda b: f"![{escaped(b.alt)}](<{folder}/{b.name}.{b.suffix}>)\n\n{escaped(b.caption)}",
+        Link: lambda b: f"[{escape(b.text)}](<{b.address}>)",
+        Picture: lambda b: f"![{escape(b.alt)}](<{folder}/{b.name}.{b.suffix}>)\n\n{escape(b.caption)}",
         Table: _table,
     }
     return writers[type(block)](block)
@@ -54,6 +54,6 @@ def _commands(block: Commands) -> str:
 
 def _table(block: Table) -> str:
     lines = [block.head, ["---", *["---:"] * (len(block.head) - 1)]]
-    head = [f"| {' | '.join(map(escaped, lines[0]))} |", f"| {' | '.join(lines[1])} |"]
-    rows = [f"| {' | '.join(map(escaped, row))} |" for row in block.rows]
-    return "\n".join([*head, *rows]) + f"\n\n{escaped(block.caption)}"
+    head = [f"| {' | '.join(map(escape, lines[0]))} |", f"| {' | '.join(lines[1])} |"]
+    rows = [f"| {' | '.join(map(escape, row))} |" for row in block.rows]
+    return "\n".join([*head, *rows]) + f"\n\n{escape(block.caption)}"

@@ -24,7 +24,7 @@ _SEED_PAPER = Link(
 
 
 def build(folders: Sequence[Path], root: Path, *, frames: bool = True) -> Document:
-    """The report on some folders.
+    """Builds the report on some folders.
 
     Args:
         folders: of `fit` or of studies, each once.
@@ -53,7 +53,7 @@ def write_html(document: Document, path: Path) -> None:
 
 
 def write_markdown(document: Document, path: Path) -> None:
-    """The Markdown and, in ``<stem>-figures`` beside it, its pictures."""
+    """Writes the Markdown and, in ``<stem>-figures`` beside it, its pictures."""
     folder = path.with_name(f"{path.stem}-figures")
     for picture in document.pictures():
         with write_beside(folder / f"{picture.name}.{picture.suffix}") as beside:

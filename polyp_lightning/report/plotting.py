@@ -44,8 +44,8 @@ class Look:
     dash: str
 
 
-def looks(names: Sequence[str]) -> dict[str, Look]:
-    """A look for each name, in order."""
+def choose_looks(names: Sequence[str]) -> dict[str, Look]:
+    """Chooses a look for each name, in order."""
     return {
         name: Look(
             _COLOURS[number % len(_COLOURS)],
@@ -57,10 +57,10 @@ def looks(names: Sequence[str]) -> dict[str, Look]:
     }
 
 
-def shown(text: str) -> str:
-    r"""Text as Matplotlib draws it literally: no formulas, nothing hidden, no control characters, at most 60 long.
+def make_literal(text: str) -> str:
+    r"""Makes text that Matplotlib draws literally: no formulas, nothing hidden, no control characters, at most 60 long.
 
-    >>> print(shown("a$b"))
+    >>> print(make_literal("a$b"))
     a\$b
     """
     # A longer legend leaves no room for the drawing.
@@ -71,16 +71,16 @@ def shown(text: str) -> str:
 
 
 @contextmanager
-def drawing(width: float, height: float) -> Iterator[Figure]:
-    """A figure of so many inches, drawn with the report's settings."""
+def open_figure(width: float, height: float) -> Iterator[Figure]:
+    """Opens a figure of so many inches, drawn with the report's settings."""
     with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
         # Only their widths are unknown; the browser draws them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def picture(figure: Figure, name: str, alt: str, caption: str) -> Picture:
-    """A figure as SVG; inside :func:`drawing`."""
+def to_picture(figure: Figure, name: str, alt: str, caption: str) -> Picture:
+    """Turns a figure into SVG; inside :func:`open_figure`."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return Picture(name, buffer.getvalue(), "svg", alt, caption)
@@ -88,12 +88,12 @@ def picture(figure: Figure, name: str, alt: str, caption: str) -> Picture:
 
 def tidy(axes: Axes, x: str, y: str) -> None:
     """Names the axes and draws a light grid below everything."""
-    axes.set_xlabel(shown(x))
-    axes.set_ylabel(shown(y))
+    axes.set_xlabel(make_literal(x))
+    axes.set_ylabel(make_literal(y))
     axes.grid(visible=True, color="0.9")
     axes.set_axisbelow(True)
 
 
-def legend(axes: Axes, columns: int = 1) -> None:
-    """Beside the drawing, where it covers nothing."""
+def add_legend(axes: Axes, columns: int = 1) -> None:
+    """Adds a legend beside the drawing, where it covers nothing."""
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False, ncols=columns)

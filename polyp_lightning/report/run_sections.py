@@ -1,6 +1,5 @@
 """The sections on single runs."""
 
-import csv
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,10 +7,11 @@ from pathlib import Path
 from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.checkpoints.test_scores import read_scores
 from polyp_lightning.common.errors import PolypError
+from polyp_lightning.common.tables import read_table
 from polyp_lightning.report import curves
 from polyp_lightning.report.document import Block, Commands, Paragraph, Points, Section, Table
 from polyp_lightning.report.inputs import FitRun
-from polyp_lightning.report.loss_check import CHECK, find_check, how_to_check, loss_check
+from polyp_lightning.report.loss_check import CHECK, explain_check, find_check, show_check
 from polyp_lightning.report.numbers import number, percent, signed, thousands
 
 _BENCHMARK = ("network_p50_ms", "gmacs", "processor", "threads", "backend", "model")
@@ -19,14 +19,14 @@ TERMS = "Frames are of data sets for research and education: mind their terms be
 
 
 def run_sections(runs: Sequence[FitRun], root: Path, *, frames: bool) -> list[Section]:
-    """All sections on runs.
+    """Builds all sections on runs.
 
     Args:
         runs: at least one.
         root: the folder of data sets, for the frames.
         frames: whether any are shown.
     """
-    labels = named(runs)
+    labels = name_runs(runs)
     sections = [_question(labels), _curves(labels)]
     for number_, (label, run) in enumerate(labels.items()):
         check = _check(run, number_, advise=len(labels) == 1)
@@ -37,8 +37,8 @@ def run_sections(runs: Sequence[FitRun], root: Path, *, frames: bool) -> list[Se
     return [*sections, _protocol(labels)]
 
 
-def named(runs: Sequence[FitRun]) -> dict[str, FitRun]:
-    """Each run by a name of its own: the folder's, with a number where several have the same."""
+def name_runs(runs: Sequence[FitRun]) -> dict[str, FitRun]:
+    """Gives each run a name of its own: the folder's, with a number where several have the same."""
     labels: dict[str, FitRun] = {}
     for run in runs:
         label, count = run.name, 2
@@ -77,7 +77,7 @@ def _answer(label: str, stages: Sequence[StageRecord]) -> str:
 
 def _curves(labels: Mapping[str, FitRun]) -> Section:
     known = {label: run.stages for label, run in labels.items() if any(row.dice_end is not None for row in run.stages)}
-    blocks: list[Block] = [curves.stage_curves(known, "stages")] if known else [Paragraph("No stage was validated.")]
+    blocks: list[Block] = [curves.draw_runs(known, "stages")] if known else [Paragraph("No stage was validated.")]
     return Section("Dice against GMACs", blocks)
 
 
@@ -96,7 +96,7 @@ def _stages(run: FitRun) -> Section:
 
 
 def _tests(run: FitRun) -> list[Section]:
-    """What `test` has left in the run's folder."""
+    """Shows what `test` has left in the run's folder."""
     rows = [
         [scores.checkpoint, test_set, f"{values['images']:.0f}", *(number(values.get(key)) for key in _METRICS)]
         for scores in read_scores(run.folder)
@@ -128,7 +128,9 @@ def _widths(run: FitRun, number_: int) -> list[Section]:
     if len(run.stages) < 2 or not run.stages[0].layers:
         return []
     return [
-        Section("Widths, dense against pruned", [curves.widths(run.stages[0], run.stages[-1], f"widths-{number_}")])
+        Section(
+            "Widths, dense against pruned", [curves.draw_widths(run.stages[0], run.stages[-1], f"widths-{number_}")]
+        )
     ]
 
 
@@ -147,17 +149,16 @@ def _speed(run: FitRun) -> list[Section]:
 
 
 def _benchmark(path: Path) -> list[dict[str, str]]:
-    """The rows of a table that `benchmark` has written; none of any other."""
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        reader = csv.DictReader(file)
-        return list(reader) if set(_BENCHMARK) <= set(reader.fieldnames or []) else []
+    """Reads the rows of a table that `benchmark` has written; no rows of any other file."""
+    columns, rows = read_table(path, errors="replace")
+    return rows if set(_BENCHMARK) <= set(columns) else []
 
 
 def _check(run: FitRun, number_: int, *, advise: bool) -> list[Section]:
     folder = find_check(run.folder)
     if folder is not None:
-        return [Section(CHECK, loss_check(folder, f"check-{number_}"))]
-    return [Section(CHECK, how_to_check(run.best[0], run.folder))] if advise and 0 in run.best else []
+        return [Section(CHECK, show_check(folder, f"check-{number_}"))]
+    return [Section(CHECK, explain_check(run.best[0], run.folder))] if advise and 0 in run.best else []
 
 
 def _frames(run: FitRun, root: Path, number_: int) -> list[Section]:
@@ -166,17 +167,17 @@ def _frames(run: FitRun, root: Path, number_: int) -> list[Section]:
     if not last or 0 not in run.best:
         return []
     # Imports PyTorch, which the rest does without where there is no checkpoint.
-    from polyp_lightning.report.frames import Frames, both, drawn, validation_drops
+    from polyp_lightning.report.frames import Frames, draw_image, find_validation_drops, load_pair
 
     try:
-        nets = both(run.best[0], run.best[last])
+        nets = load_pair(run.best[0], run.best[last])
         frames = Frames(run.facts, root)
     except PolypError as error:
         return [Section(title, [Paragraph(f"Not shown: {error}")])]
     pictures = []
-    for place, drop in enumerate(validation_drops(nets, frames)):
+    for place, drop in enumerate(find_validation_drops(nets, frames)):
         key, _, name = drop.name.partition("/")
-        pictures.append(drawn(drop, (key, name), frames, nets, f"frame-{number_}-{place}"))
+        pictures.append(draw_image(drop, (key, name), frames, nets, f"frame-{number_}-{place}"))
     text = f"Best checkpoint of the dense stage against that of stage {last}, at the original size. {TERMS}"
     return [Section(title, [Paragraph(text), *pictures])]
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from polyp_lightning.common.errors import PolypError
 from polyp_lightning.report import curves
-from polyp_lightning.report.answer import QUESTION, Asked, answer, asked
-from polyp_lightning.report.cells import by_setting, cells
-from polyp_lightning.report.comparing import compared
+from polyp_lightning.report.answer import QUESTION, Question, answer, find_question
+from polyp_lightning.report.cells import collect_cells, group_by_setting
+from polyp_lightning.report.comparing import compare_studies
 from polyp_lightning.report.document import Block, Commands, Paragraph, Picture, Points, Section, Table
-from polyp_lightning.report.dots import dice_by_method, one_target
-from polyp_lightning.report.inputs import Study, inside
-from polyp_lightning.report.loss_check import CHECK, find_check, how_to_check, loss_check
+from polyp_lightning.report.dots import draw_dice_by_method, find_single_target
+from polyp_lightning.report.inputs import Study, read_checkpoint
+from polyp_lightning.report.loss_check import CHECK, explain_check, find_check, show_check
 from polyp_lightning.report.numbers import number, percent, spread, thousands
 from polyp_lightning.report.run_sections import TERMS
-from polyp_lightning.study.replicates import DENSE, Replicates, Setting, on_common_seeds
+from polyp_lightning.study.replicates import DENSE, Replicates, Setting, keep_common_seeds
 from polyp_lightning.study.results import RUNS, Result, read_images
 
 _TIMED = (
@@ -29,7 +29,7 @@ _COMMANDS = 12
 
 
 def study_sections(studies: Sequence[Study], root: Path, *, frames: bool) -> list[Section]:
-    """All sections on studies, whose rows are taken together.
+    """Builds all sections on studies, whose rows are taken together.
 
     Args:
         studies: at least one.
@@ -39,9 +39,9 @@ def study_sections(studies: Sequence[Study], root: Path, *, frames: bool) -> lis
     rows = [row for study in studies for row in study.rows]
     if not rows:
         return [Section("Study", [Paragraph("No run of the study has been tested yet.")])]
-    found = cells(rows)
-    question = asked(found)
-    comparisons = compared(studies)
+    found = collect_cells(rows)
+    question = find_question(found)
+    comparisons = compare_studies(studies)
     lines: list[Block] = [Paragraph(QUESTION), Points(answer(question, comparisons, found))]
     return [
         Section("Question and answer", lines),
@@ -50,15 +50,15 @@ def study_sections(studies: Sequence[Study], root: Path, *, frames: bool) -> lis
         *_widths(studies, question),
         *_checks(studies, question),
         *(_frames(studies, question, root) if frames and question else []),
-        Section("All results", [_table(setting, own) for setting, own in by_setting(found).items()]),
+        Section("All results", [_table(setting, own) for setting, own in group_by_setting(found).items()]),
         *([Section("Paired comparisons", comparisons.blocks())] if comparisons else []),
         _protocol(rows),
     ]
 
 
 def _curves(found: Sequence[Replicates]) -> Section:
-    groups = by_setting(found)
-    targets = {one_target(own) for own in groups.values()}
+    groups = group_by_setting(found)
+    targets = {find_single_target(own) for own in groups.values()}
     # A title that is true of all drawings.
     (target,) = targets if len(targets) == 1 else (None,)
     title = f"Dice by method at {percent(target)} of the MACs" if target else "Dice against GMACs"
@@ -66,82 +66,84 @@ def _curves(found: Sequence[Replicates]) -> Section:
 
 
 def _dice(name: str, setting: Setting, own: Sequence[Replicates]) -> Picture:
-    """Against GMACs; at a single target, where that would be one vertical line, by method."""
-    target = one_target(own)
+    """Draws Dice against GMACs; at a single target, where that would be one vertical line, by method."""
+    target = find_single_target(own)
     if target:
         note = "Bars: means over seeds. Circles: seeds. Dashed: the dense network."
-        return dice_by_method(own, name, f"{setting}. {percent(target)} of the dense MACs. {note}")
+        return draw_dice_by_method(own, name, f"{setting}. {percent(target)} of the dense MACs. {note}")
     note = "Points: means over seeds. Bands and bars: ± one standard deviation over seeds, where there are several."
     unit = f"GMACs per image at {setting.image_size}²"
-    return curves.dice_against("gmacs", unit, own, name, f"{setting}. {note}")
+    return curves.draw_dice_against("gmacs", unit, own, name, f"{setting}. {note}")
 
 
 def _times(found: Sequence[Replicates]) -> list[Section]:
-    """One drawing for each setting and each way of measuring: times of different machines don't compare."""
+    """Makes one drawing for each setting and each way of measuring: times of different machines don't compare."""
     pictures: list[Picture] = []
     rows = [row for cell in found for row in cell.rows if row.ms == row.ms]
     ways = dict.fromkeys((row.machine, row.ms_backend, row.threads) for row in rows)
     for machine, backend, threads in ways:
         own = [row for row in rows if (row.machine, row.ms_backend, row.threads) == (machine, backend, threads)]
         # A network takes the same time on every test set: the first is its own.
-        groups = by_setting(cells(own))
+        groups = group_by_setting(collect_cells(own))
         first = {replace(setting, test_set=""): setting for setting in reversed(groups)}
         for setting in reversed(first.values()):
             group = groups[setting]
             unit = f"ms per image: {backend}, {threads} thread{'s' * (threads != 1)}, batch 1"
             note = f"{setting}. {machine}, {backend}, {threads} thread{'s' * (threads != 1)}, batch 1, network alone."
-            pictures.append(curves.dice_against("ms", unit, group, f"ms-{len(pictures)}", note))
+            pictures.append(curves.draw_dice_against("ms", unit, group, f"ms-{len(pictures)}", note))
     return [Section("Dice against measured time", [Paragraph(_TIMED), *pictures])] if pictures else []
 
 
-def _widths(studies: Sequence[Study], question: Asked | None) -> list[Section]:
-    """Of the first seed of the asked method, where its checkpoint lies in the study's folder."""
+def _widths(studies: Sequence[Study], question: Question | None) -> list[Section]:
+    """Draws those of the first seed of the asked method, where its checkpoint lies in the study's folder."""
     for row in question.pruned.rows if question else ():
         path = _checkpoint(studies, [row])
         if path is None:
             continue
-        stages = inside(path)[0]
+        stages = read_checkpoint(path)[0]
         if len(stages) > 1 and stages[0].layers:
             intro = Paragraph(f"{row.run}: {question.pruned.setting.net}, seed {row.seed}." if question else "")
-            return [Section("Widths, dense against pruned", [intro, curves.widths(stages[0], stages[-1], "widths")])]
+            return [
+                Section("Widths, dense against pruned", [intro, curves.draw_widths(stages[0], stages[-1], "widths")])
+            ]
     return []
 
 
-def _checks(studies: Sequence[Study], question: Asked | None) -> list[Section]:
+def _checks(studies: Sequence[Study], question: Question | None) -> list[Section]:
     folders = [folder for study in studies if (folder := find_check(study.folder))]
-    blocks = list(chain.from_iterable(loss_check(folder, f"check-{n}") for n, folder in enumerate(folders)))
+    blocks = list(chain.from_iterable(show_check(folder, f"check-{n}") for n, folder in enumerate(folders)))
     dense = _checkpoint(studies, question.dense.rows) if question else None
     if not blocks and dense:
-        blocks = how_to_check(dense, studies[0].folder)
+        blocks = explain_check(dense, studies[0].folder)
     return [Section(CHECK, blocks)] if blocks else []
 
 
 def _checkpoint(studies: Sequence[Study], rows: Sequence[Result]) -> Path | None:
-    """That of the first row whose file lies in its study's folder."""
+    """Finds the checkpoint of the first row whose file lies in its study's folder."""
     paths = [study.folder / row.checkpoint for row in rows for study in studies if row in study.rows]
     return next((path for path in paths if path.is_file()), None)
 
 
-def _frames(studies: Sequence[Study], question: Asked, root: Path) -> list[Section]:
+def _frames(studies: Sequence[Study], question: Question, root: Path) -> list[Section]:
     """Those of the first common seed alone: a mean over seeds would not be what the contours show."""
     title = "Frames where pruning hurt most"
-    common = on_common_seeds(question.dense, question.pruned)
+    common = keep_common_seeds(question.dense, question.pruned)
     sides = [cell.only(common[0].seeds[:1]) for cell in common]
     dense, pruned = (_image_dice(studies, cell) for cell in sides)
     paths = [_checkpoint(studies, cell.rows) for cell in sides]
     if not dense or not pruned or paths[0] is None or paths[1] is None:
         return [Section(title, [Paragraph("Not shown: values of single images or checkpoints are not in the folder.")])]
-    from polyp_lightning.report.frames import Frames, both, drawn, worst
+    from polyp_lightning.report.frames import Frames, draw_image, find_worst, load_pair
 
     try:
-        nets = both(paths[0], paths[1])
+        nets = load_pair(paths[0], paths[1])
         frames = Frames(nets[0].data, root)
     except PolypError as error:
         return [Section(title, [Paragraph(f"Not shown: {error}")])]
     setting = question.pruned.setting
     pictures = [
-        drawn(drop, frame, frames, nets, f"frame-{place}")
-        for place, drop in enumerate(worst(dense, pruned))
+        draw_image(drop, frame, frames, nets, f"frame-{place}")
+        for place, drop in enumerate(find_worst(dense, pruned))
         if (frame := frames.of_test(setting.test_set, drop.name))
     ]
     text = (
@@ -152,7 +154,7 @@ def _frames(studies: Sequence[Study], question: Asked, root: Path) -> list[Secti
 
 
 def _image_dice(studies: Sequence[Study], cell: Replicates) -> dict[str, list[float]]:
-    """Image → its Dice by seed."""
+    """Returns image → its Dice by seed."""
     found: dict[str, list[float]] = {}
     for study in studies:
         for row in cell.rows:
@@ -173,7 +175,7 @@ def _table(setting: Setting, own: Sequence[Replicates]) -> Table:
     table = Table(head, [_cells(cell) for cell in own], "")
     # A column that says nothing pushes others off the page: most data sets have no frame without a polyp.
     silent = table.silent
-    facts, target = [str(setting)], one_target(own)
+    facts, target = [str(setting)], find_single_target(own)
     if target:
         facts.append(f"{percent(target)} of the MACs but for {DENSE}")
         silent.add("target")

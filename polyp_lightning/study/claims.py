@@ -38,7 +38,7 @@ class Progress:
 
 
 def load_progress(folder: Path, settings: list[str]) -> Progress:
-    """A run's state; a new one where it was never begun.
+    """Reads a run's state; a new one where the run was never begun.
 
     Raises:
         ConfigError: it was begun with other settings.

@@ -30,7 +30,7 @@ class Step:
 
 
 def training_steps(study: Study, cell: Cell, folder: Path, sources: Mapping[str, Path]) -> list[Step]:
-    """What trains a run; the last step leaves the network to be tested in ``folder``.
+    """Returns the steps that train a run; the last step leaves the network to be tested in ``folder``.
 
     Args:
         study: its epochs and further options.
@@ -63,7 +63,7 @@ def training_steps(study: Study, cell: Cell, folder: Path, sources: Mapping[str,
 
 
 def test_steps(cell: Cell, folder: Path) -> list[tuple[Step, Path]]:
-    """What tests a run, with the folders that the scores go to: on its own data set, then on others."""
+    """Returns the steps that test a run and their scores' folders: on its own data set, then on others."""
     checkpoint = best_checkpoint(folder)
     workers = {key: cell.data.options[key] for key in ("num_workers", "batch_size") if key in cell.data.options}
     common = {"ckpt_path": checkpoint, "trainer.logger": False, **_QUIET}
@@ -81,7 +81,7 @@ def test_steps(cell: Cell, folder: Path) -> list[tuple[Step, Path]]:
 
 
 def best_checkpoint(folder: Path) -> Path:
-    """The checkpoint with the best validation Dice among those of the smallest network: one per stage is kept.
+    """Finds the checkpoint with the best validation Dice among those of the smallest network: one per stage is kept.
 
     Raises:
         ConfigError: there is none.
@@ -93,8 +93,8 @@ def best_checkpoint(folder: Path) -> Path:
     return best
 
 
-def resumed(step: Step) -> Step:
-    """The step as it goes on after an interruption; itself where there is nothing to go on with."""
+def resume_step(step: Step) -> Step:
+    """Returns the step that resumes an interrupted one; the step itself where no checkpoint was written."""
     last = step.folder / "checkpoints" / "last.ckpt" if step.folder else None
     if last is None or not last.is_file():
         return step
@@ -102,7 +102,7 @@ def resumed(step: Step) -> Step:
 
 
 def _options(study: Study, cell: Cell) -> dict[str, Any]:
-    """Options of every ``fit`` of a cell; those of the configuration win."""
+    """Returns the options of every ``fit`` of a cell; those of the configuration win."""
     net = cell.net
     return {
         "seed_everything": cell.seed,
@@ -115,13 +115,13 @@ def _options(study: Study, cell: Cell) -> dict[str, Any]:
 
 
 def _criterion(cell: Cell, prefix: str) -> dict[str, Any]:
-    """The criterion; one that draws random numbers draws others for each seed."""
-    if cell.judge is None:
+    """Returns the options of the criterion; one that draws random numbers draws others for each seed."""
+    if cell.criterion is None:
         return {}
-    options = dict(cell.judge.options)
-    if "seed" in signature(CRITERIA[cell.judge.criterion]).parameters:
+    options = dict(cell.criterion.options)
+    if "seed" in signature(CRITERIA[cell.criterion.name]).parameters:
         options = {"seed": cell.seed} | options
-    return {f"{prefix}criterion": cell.judge.criterion, **({f"{prefix}options": options} if options else {})}
+    return {f"{prefix}criterion": cell.criterion.name, **({f"{prefix}options": options} if options else {})}
 
 
 def _prune_options(cell: Cell, before: Path, output: Path) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def _prefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flags(options: Mapping[str, Any]) -> list[str]:
-    """Options as the verbs take them: ``--name=value``, and ``--name.key=value`` for each of a table."""
+    """Writes options as the verbs take them: ``--name=value``, and ``--name.key=value`` for each of a table."""
     flags = []
     for name, value in options.items():
         if isinstance(value, Mapping):

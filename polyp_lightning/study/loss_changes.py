@@ -48,10 +48,10 @@ class SetPoint:
 
 
 @torch.no_grad()
-def measured_changes(
+def measure_changes(
     net: nn.Module, graph: ChannelGraph, removals: Sequence[Removed], images: Tensor, masks: Tensor, loss: Loss
 ) -> Values:
-    """The change of each image's loss for each of several removals, in evaluation mode: (removals, N).
+    """Measures the change of each image's loss for each of several removals, in evaluation mode: (removals, N).
 
     By masking, which is the same as removal.
     """
@@ -64,43 +64,43 @@ def measured_changes(
     return torch.stack(rows).numpy()
 
 
-def alone(graph: ChannelGraph, components: Components) -> list[Removed]:
-    """Each component removed by itself."""
-    return [together(graph, components[i : i + 1]) for i in range(len(components))]
+def remove_each(graph: ChannelGraph, components: Components) -> list[Removed]:
+    """Returns one removal for each component."""
+    return [remove_together(graph, components[i : i + 1]) for i in range(len(components))]
 
 
-def together(graph: ChannelGraph, components: Components) -> Removed:
-    """Some components removed at once."""
+def remove_together(graph: ChannelGraph, components: Components) -> Removed:
+    """Returns the removal of several components at once."""
     removed = graph.nothing()
     removed[components] = True
     return removed
 
 
-def sample(graph: ChannelGraph, most: int, seed: int) -> Components:
-    """At most so many components, drawn without replacement, in ascending order."""
+def draw_components(graph: ChannelGraph, most: int, seed: int) -> Components:
+    """Draws at most so many components, without replacement, in ascending order."""
     everything = np.arange(1, graph.size)
     if len(everything) <= most:
         return everything
     return np.sort(np.random.default_rng(seed).choice(everything, most, replace=False))
 
 
-def order(graph: ChannelGraph, importance: Importance) -> Components:
-    """All components but the best of each group, the least important first."""
+def rank_components(graph: ChannelGraph, importance: Importance) -> Components:
+    """Ranks all components but the best of each group, the least important first."""
     best = [group.components[importance[group.components].argmax()] for group in graph.groups]
     candidates = np.setdiff1d(np.arange(1, graph.size), best)
     return candidates[np.argsort(importance[candidates], kind="stable")]
 
 
-def growing_sets(graph: ChannelGraph, importance: Importance, shares: Sequence[float]) -> list[Components]:
-    """The least important components, in sets of growing share of all that :func:`order` gives."""
-    least_first = order(graph, importance)
+def grow_sets(graph: ChannelGraph, importance: Importance, shares: Sequence[float]) -> list[Components]:
+    """Returns the least important components in sets of growing share of all that :func:`rank_components` gives."""
+    least_first = rank_components(graph, importance)
     return [least_first[: round(share * len(least_first))] for share in shares]
 
 
-def set_points(
+def summarise_sets(
     graph: ChannelGraph, sets: Sequence[Components], per_component: Importance, changes: Values
 ) -> list[SetPoint]:
-    """What is drawn of growing sets.
+    """Returns what is drawn of growing sets.
 
     Args:
         graph: the network's.
@@ -109,7 +109,7 @@ def set_points(
         changes: (sets, N), as measured.
     """
     dense = graph.total_macs()
-    shares = [1 - graph.total_macs(together(graph, components)) / dense for components in sets]
+    shares = [1 - graph.total_macs(remove_together(graph, components)) / dense for components in sets]
     predicted = [float(per_component[components].sum()) for components in sets]
     return [
         SetPoint(len(components), share, float(change.mean()), guess)
@@ -117,8 +117,8 @@ def set_points(
     ]
 
 
-def correlation(predicted: Values, changes: Values) -> Correlation:
-    """Spearman's rank correlations of importances (components,) with measured changes (components, N).
+def correlate(predicted: Values, changes: Values) -> Correlation:
+    """Computes Spearman's rank correlations of importances (components,) with measured changes (components, N).
 
     Not a number where a criterion gives all components the same importance.
     """

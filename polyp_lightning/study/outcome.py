@@ -16,7 +16,7 @@ from polyp_lightning.networks.build import build_net
 from polyp_lightning.networks.complexity import measure
 from polyp_lightning.study.plan import Cell, Study
 from polyp_lightning.study.results import Result
-from polyp_lightning.study.timing import undisturbed
+from polyp_lightning.study.timing import time_undisturbed
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Outcome:
     images: list[ImageScore]
 
 
-def outcome(
+def collect_outcome(
     study: Study, cell: Cell, out: Path, checkpoint: Path, tests: Sequence[Path], command: Sequence[str], minutes: float
 ) -> Outcome:
-    """Collects what a run has come to.
+    """Collects the results of a finished run.
 
     Args:
         study: how it is timed.
@@ -49,7 +49,7 @@ def outcome(
     whole = build_net(trained.arch, trained.encoder, None, trained.arch_options)
     cost, dense = measure(trained.net, size), measure(whole, size)
     timer = build_timer(study.backend, study.threads)
-    ms = undisturbed(timer, trained.net, (1, 3, size, size))
+    ms = time_undisturbed(timer, trained.net, (1, 3, size, size))
     results, images = [], []
     for folder in tests:
         scores = _scores(folder, digest)
@@ -65,7 +65,7 @@ def outcome(
                 split=str(trained.data.get("split", "")),
                 test_set=test_set,
                 image_size=size,
-                criterion=cell.judge.key if cell.judge else "",
+                criterion=cell.criterion.key if cell.criterion else "",
                 schedule=cell.schedule,
                 distill=int(cell.distill),
                 target=cell.target,

@@ -37,7 +37,7 @@ class Replicates:
 
     Attributes:
         setting: what they share with those that they may be compared with.
-        method: what was done, by :func:`label`.
+        method: what was done, by :func:`name_method`.
         target: share of the dense MACs that was asked for.
         epochs: in all.
         rows: one for each seed, in ascending order.
@@ -54,7 +54,7 @@ class Replicates:
         return [number for row in self.rows if not math.isnan(number := float(getattr(row, field)))]
 
     def mean(self, field: str) -> float:
-        """Over seeds; NaN where nothing is known."""
+        """The mean over seeds; NaN where nothing is known."""
         values = self.values(field)
         return statistics.fmean(values) if values else math.nan
 
@@ -69,30 +69,30 @@ class Replicates:
         return [row.seed for row in self.rows]
 
     def only(self, seeds: Collection[int]) -> "Replicates":
-        """Those of some seeds."""
+        """Returns the rows of some seeds."""
         return replace(self, rows=tuple(row for row in self.rows if row.seed in seeds))
 
 
-def gathered(rows: Iterable[Result]) -> list[Replicates]:
-    """Rows by setting, method, target and epochs, in the order in which they are read.
+def group_seeds(rows: Iterable[Result]) -> list[Replicates]:
+    """Groups rows by setting, method, target and epochs, in the order in which they are read.
 
     Of two rows of the same seed the first counts: another try with one seed is no further seed.
     """
     found: dict[tuple[Setting, str, float, int], dict[int, Result]] = {}
     for row in rows:
         setting = Setting(row.arch, row.encoder, row.data, row.split, row.test_set, row.image_size)
-        found.setdefault((setting, label(row), row.target, row.epochs), {}).setdefault(row.seed, row)
+        found.setdefault((setting, name_method(row), row.target, row.epochs), {}).setdefault(row.seed, row)
     return [Replicates(*key, tuple(own[seed] for seed in sorted(own))) for key, own in found.items()]
 
 
-def on_common_seeds(one: Replicates, other: Replicates) -> tuple[Replicates, Replicates]:
-    """Both with the seeds alone that both have: a method must not win by an easier seed."""
+def keep_common_seeds(one: Replicates, other: Replicates) -> tuple[Replicates, Replicates]:
+    """Restricts both to their common seeds: a method must not win by an easier seed."""
     seeds = set(one.seeds) & set(other.seeds)
     return one.only(seeds), other.only(seeds)
 
 
-def label(result: Result) -> str:
-    """What a run is called in tables: its criterion, and what else sets it apart.
+def name_method(result: Result) -> str:
+    """Names a run as tables call it: its criterion, and what else sets it apart.
 
     ``dense``, ``taylor``, ``scratch of taylor``, ``taylor, oneshot``, ``taylor, distilled``.
     """

@@ -112,7 +112,7 @@ class Result:
 
 
 def read_results(path: Path) -> list[Result]:
-    """The rows of a results.csv.
+    """Reads the rows of a results.csv.
 
     Args:
         path: the file, or the study's folder.
@@ -131,7 +131,7 @@ def append_result(path: Path, result: Result) -> None:
         result: the row.
 
     Raises:
-        DataError: the file is none of a study.
+        DataError: the file is not a study's table.
     """
     with exclusively(path):
         old = read_rows(path, Result) if path.is_file() else []
@@ -147,7 +147,7 @@ def change_results(path: Path, change: Callable[[Result], Result]) -> None:
         change: from the old row to the new one.
 
     Raises:
-        DataError: the file is none of a study.
+        DataError: the file is not a study's table.
     """
     with exclusively(path):
         write_rows(path, Result, [change(row) for row in read_rows(path, Result)])

@@ -15,8 +15,8 @@ from pathlib import Path
 from polyp_lightning.common.errors import ConfigError, PolypError
 from polyp_lightning.common.terminal import show_text
 from polyp_lightning.study.claims import Progress, claimed, load_progress
-from polyp_lightning.study.commands import Step, best_checkpoint, resumed, test_steps, training_steps
-from polyp_lightning.study.outcome import outcome
+from polyp_lightning.study.commands import Step, best_checkpoint, resume_step, test_steps, training_steps
+from polyp_lightning.study.outcome import collect_outcome
 from polyp_lightning.study.plan import Cell, Study
 from polyp_lightning.study.results import IMAGES, RESULTS, RUNS, append_result, write_images
 
@@ -82,7 +82,7 @@ class Runner:
         return not self._failed
 
     def _over(self, cell: Cell, waiting: Collection[str]) -> bool:
-        """Does what can be done for a cell now: run it, or note that it can't be run."""
+        """Runs a cell if it can run now, or notes that it never can; tells whether it is over."""
         reason = self._hopeless(cell, waiting)
         if reason:
             self._failed[cell.id] = reason
@@ -117,12 +117,12 @@ class Runner:
         return self.out / RUNS / cell.id
 
     def settings(self, cell: Cell) -> list[str]:
-        """What decides a cell's result: its commands, without the folders."""
+        """Returns what decides a cell's result: its commands, without the folders."""
         steps = training_steps(self.study, cell, Path("run"), {need: Path(need) for need in cell.needs})
         return [argument for step in steps for argument in step.arguments if not argument.startswith("--data.root=")]
 
     def commands(self, cell: Cell) -> list[str]:
-        """The commands that make a cell, for reading."""
+        """Returns the commands of a cell as text."""
         sources = {need: self.out / RUNS / need / "checkpoints" / "stage….ckpt" for need in cell.needs}
         steps = training_steps(self.study, cell, self._folder(cell), sources)
         return [shlex.join(["python", "-m", "polyp_lightning", *step.arguments]) for step in steps]
@@ -159,12 +159,12 @@ class Runner:
             # Asked again: a later step's arguments depend on the files of an earlier one.
             step = training_steps(self.study, cell, folder, sources)[index]
             command = step.arguments
-            self._step(cell, resumed(step), name, progress, claim)
+            self._step(cell, resume_step(step), name, progress, claim)
         tests = test_steps(cell, folder)
         for step, _ in tests:
             self._step(cell, step, step.name, progress, claim)
         checkpoint, folders = best_checkpoint(folder), [where for _, where in tests]
-        found = outcome(self.study, cell, self.out, checkpoint, folders, command, progress.minutes)
+        found = collect_outcome(self.study, cell, self.out, checkpoint, folders, command, progress.minutes)
         write_images(folder / IMAGES, found.images)
         for row in found.results:
             append_result(self.out / RESULTS, row)
@@ -181,7 +181,7 @@ class Runner:
             "WANDB_RUN_GROUP": self.out.name,
             "WANDB_NAME": cell.id,
             "WANDB_JOB_TYPE": cell.kind,
-            "WANDB_TAGS": ",".join([cell.net.key, cell.data.key, cell.judge.key if cell.judge else "dense"]),
+            "WANDB_TAGS": ",".join([cell.net.key, cell.data.key, cell.criterion.key if cell.criterion else "dense"]),
         }
         status = self.launch(step.arguments, folder / LOG, claim, environment)
         progress.minutes += (time.monotonic() - started) / 60

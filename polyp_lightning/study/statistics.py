@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from polyp_lightning.common.errors import DataError
-from polyp_lightning.study.replicates import DENSE, Replicates, on_common_seeds
+from polyp_lightning.study.replicates import DENSE, Replicates, keep_common_seeds
 from polyp_lightning.study.results import ImageScore, Result
 
 Values = NDArray[np.float64]
@@ -60,7 +60,7 @@ class Comparison:
     p_holm: float
 
 
-def paired(a: Values, b: Values, *, resamples: int = RESAMPLES, seed: int = 0) -> Paired:
+def compare_pairs(a: Values, b: Values, *, resamples: int = RESAMPLES, seed: int = 0) -> Paired:
     """Compares two methods on the same seeds and images.
 
     An image is one cluster: its values under all seeds stay together, since the same hard image is hard under each.
@@ -84,14 +84,14 @@ def paired(a: Values, b: Values, *, resamples: int = RESAMPLES, seed: int = 0) -
     differences, by_seed = (a - b).mean(0), tuple(map(float, (a - b).mean(1)))
     if len(by_seed) == 1:
         return Paired(by_seed[0], math.nan, math.nan, math.nan, a.shape[1], by_seed)
-    low, high = interval(differences, resamples=resamples, seed=seed)
+    low, high = bootstrap_interval(differences, resamples=resamples, seed=seed)
     # All pairs equal: no evidence either way, where the test itself is not defined.
     p = float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
     return Paired(float(differences.mean()), low, high, p, a.shape[1], by_seed)
 
 
-def interval(values: Values, *, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean; of a single or of equal values, that value."""
+def bootstrap_interval(values: Values, *, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float]:
+    """Returns the 95 % percentile bootstrap interval of the mean; of a single or of equal values, that value."""
     if len(values) < 2 or np.ptp(values) == 0:
         return float(values[0]), float(values[0])
     found = stats.bootstrap(
@@ -125,7 +125,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def comparisons(
+def compare_methods(
     found: Sequence[Replicates], images: Mapping[str, Sequence[ImageScore]], against: str = "taylor"
 ) -> list[Comparison]:
     """Compares one method with every other, at equal target, epochs and test set, by the Dice of single images.
@@ -136,7 +136,7 @@ def comparisons(
     Args:
         found: the study's cells.
         images: run → its rows of test_images.csv.
-        against: the reference by its :func:`~polyp_lightning.study.replicates.label`.
+        against: the reference by its :func:`~polyp_lightning.study.replicates.name_method`.
 
     Returns:
         One row for each pair, in the order of the cells; empty where the reference has no run.
@@ -145,7 +145,7 @@ def comparisons(
         DataError: a run has no values of single images, or not of the same images as another.
     """
     pairs = [
-        on_common_seeds(reference, other)
+        keep_common_seeds(reference, other)
         for reference in found
         if reference.method == against
         for other in found
@@ -172,7 +172,7 @@ def _compared(ours: Replicates, theirs: Replicates, images: Mapping[str, Sequenc
         )
         raise DataError(msg)
     a, b = (np.array([[table[name] for name in names] for table in rows]) for rows in tables)
-    return Comparison(ours, theirs, paired(a, b), math.nan)
+    return Comparison(ours, theirs, compare_pairs(a, b), math.nan)
 
 
 def _by_name(result: Result, images: Mapping[str, Sequence[ImageScore]]) -> dict[str, float]:

@@ -1,13 +1,12 @@
-"""Does the score predict what removal does? ``make taylor-check`` trains a small network on the phantom and looks.
+"""Checks whether importances predict what removal does: ``taylor-check``.
 
-Every criterion scores the network on the same validation images, in evaluation mode. Then components are removed, one
-by one and in growing sets, and the loss is measured on those images. Writes ``taylor-check.png``, and
+Every criterion sees the same validation images, in evaluation mode. Then components are removed, one by one and in
+growing sets, and the loss is measured on those images. Writes ``taylor-check.png``, and
 ``correlations.csv``, ``components.csv`` and ``sets.csv``.
 """
 
-import csv
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from rich.table import Table
 from torch import Tensor
 
 from polyp_lightning.checkpoints.record import read, record_of
-from polyp_lightning.common.files import write_beside
+from polyp_lightning.common.tables import write_table
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.pruning import ChannelGraph, trace
 from polyp_lightning.pruning.criteria import Criterion, Importance, build_criterion
@@ -28,13 +27,13 @@ from polyp_lightning.study.loss_changes import (
     Correlation,
     SetPoint,
     Values,
-    alone,
-    correlation,
-    growing_sets,
-    measured_changes,
-    sample,
-    set_points,
-    together,
+    correlate,
+    draw_components,
+    grow_sets,
+    measure_changes,
+    remove_each,
+    remove_together,
+    summarise_sets,
 )
 from polyp_lightning.study.taylor_picture import draw
 from polyp_lightning.training.module import PolypSegmenter
@@ -66,7 +65,7 @@ SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 _EPOCHS, _SIDE = 12, 64
 
 
-class Frames(NamedTuple):
+class Batch(NamedTuple):
     """Validation images as the network takes them (N, 3, S, S), and their masks (N, 1, S, S)."""
 
     images: Tensor
@@ -87,16 +86,16 @@ def check(ckpt_path: Path | None, root: str | None, images: int, components: int
     console = Console()
     seed_everything(0, verbose=False)
     module, data = _trained(out) if ckpt_path is None else _loaded(ckpt_path, root)
-    frames = validation_frames(module, data, images)
-    graph = trace(module.net, (2, *frames.images.shape[1:]))
-    importances = scored(module, graph, frames)
-    chosen = sample(graph, components, seed=0)
-    changes = measured_changes(module.net, graph, alone(graph, chosen), *frames, module.loss)
+    batch = collect_batch(module, data, images)
+    graph = trace(module.net, (2, *batch.images.shape[1:]))
+    importances = compute_importances(module, graph, batch)
+    chosen = draw_components(graph, components, seed=0)
+    changes = measure_changes(module.net, graph, remove_each(graph, chosen), *batch, module.loss)
     predicted = {name: importance[chosen] for name, importance in importances.items()}
-    correlations = {name: correlation(values, changes) for name, values in predicted.items()}
+    correlations = {name: correlate(values, changes) for name, values in predicted.items()}
     per_component = importances[IN_UNITS_OF_LOSS]
-    sets = {name: measured_sets(module, graph, one, per_component, frames) for name, one in importances.items()}
-    caption = _caption(module, data, frames, len(chosen), graph)
+    sets = {name: measure_sets(module, graph, one, per_component, batch) for name, one in importances.items()}
+    caption = _caption(module, data, batch, len(chosen), graph)
     picture = out / "taylor-check.png"
     draw(picture, caption, predicted, changes, correlations, sets, IN_UNITS_OF_LOSS, SUMMED)
     written = [picture, *_write(out, graph, chosen, predicted, changes, correlations, sets)]
@@ -132,15 +131,15 @@ def _loaded(path: Path, root: str | None) -> tuple[PolypSegmenter, PolypDataModu
     return module, data
 
 
-def validation_frames(module: PolypSegmenter, data: PolypDataModule, most: int) -> Frames:
-    """The first validation images."""
+def collect_batch(module: PolypSegmenter, data: PolypDataModule, most: int) -> Batch:
+    """Collects the first validation images as the network takes them, and their masks."""
     data.prepare_data()
     data.setup("validate")
     images: list[Tensor] = []
     masks: list[Tensor] = []
-    for batch in data.val_dataloader():
-        images.append(batch["image"])
-        masks.append(batch["mask"])
+    for loaded in data.val_dataloader():
+        images.append(loaded["image"])
+        masks.append(loaded["mask"])
         if sum(map(len, images)) >= most:
             break
     seen: list[Tensor] = []
@@ -149,11 +148,11 @@ def validation_frames(module: PolypSegmenter, data: PolypDataModule, most: int) 
     with evaluating(module), torch.no_grad():
         module(torch.cat(images)[:most])
     handle.remove()
-    return Frames(seen[0], torch.cat(masks)[:most])
+    return Batch(seen[0], torch.cat(masks)[:most])
 
 
-def scored(module: PolypSegmenter, graph: ChannelGraph, frames: Frames) -> dict[str, Importance]:
-    """The importances by every criterion, each image's loss counted by itself."""
+def compute_importances(module: PolypSegmenter, graph: ChannelGraph, batch: Batch) -> dict[str, Importance]:
+    """Computes the importances by every criterion, each image's loss counted by itself."""
 
     def loss(output: Tensor, masks: Tensor) -> Tensor:
         return torch.stack([module.loss(output[n : n + 1], masks[n : n + 1]) for n in range(len(masks))]).sum()
@@ -162,23 +161,23 @@ def scored(module: PolypSegmenter, graph: ChannelGraph, frames: Frames) -> dict[
     with evaluating(module):
         for label, (name, given) in VARIANTS.items():
             criterion: Criterion = build_criterion(name, **given)
-            criterion.gather(module.net, graph, zip(*(part.split(8) for part in frames), strict=True), loss)
+            criterion.gather(module.net, graph, zip(*(part.split(8) for part in batch), strict=True), loss)
             result[label] = criterion.importance(module.net, graph)
     return result
 
 
-def measured_sets(
-    module: PolypSegmenter, graph: ChannelGraph, importance: Importance, per_component: Importance, frames: Frames
+def measure_sets(
+    module: PolypSegmenter, graph: ChannelGraph, importance: Importance, per_component: Importance, batch: Batch
 ) -> list[SetPoint]:
-    """Growing sets of the least important components, removed together; predicted is the sum of ``per_component``."""
-    sets = growing_sets(graph, importance, SHARES)
-    removals = [together(graph, components) for components in sets]
-    changes = measured_changes(module.net, graph, removals, *frames, module.loss)
-    return set_points(graph, sets, per_component, changes)
+    """Measures growing sets of the least important components; predicted is the sum of ``per_component``."""
+    sets = grow_sets(graph, importance, SHARES)
+    removals = [remove_together(graph, components) for components in sets]
+    changes = measure_changes(module.net, graph, removals, *batch, module.loss)
+    return summarise_sets(graph, sets, per_component, changes)
 
 
 def table(correlations: Mapping[str, Correlation], caption: str) -> Table:
-    """Criteria with their correlations, the best first."""
+    """Lists criteria with their correlations, the best first."""
     lines = Table(title="Spearman's ρ: importance against measured change of the loss", caption=caption)
     lines.add_column("criterion")
     lines.add_column("change", justify="right")
@@ -188,11 +187,11 @@ def table(correlations: Mapping[str, Correlation], caption: str) -> Table:
     return lines
 
 
-def _caption(module: PolypSegmenter, data: PolypDataModule, frames: Frames, measured: int, graph: ChannelGraph) -> str:
+def _caption(module: PolypSegmenter, data: PolypDataModule, batch: Batch, measured: int, graph: ChannelGraph) -> str:
     with evaluating(module), torch.no_grad():
-        loss = float(image_losses(module.net(frames.images), frames.masks, module.loss).mean())
+        loss = float(image_losses(module.net(batch.images), batch.masks, module.loss).mean())
     return (
-        f"{module.encoder}-{module.arch}, {data.name}, the first {len(frames.images)} validation images at "
+        f"{module.encoder}-{module.arch}, {data.name}, the first {len(batch.images)} validation images at "
         f"{module.image_size}², loss {loss:.3f} before; {measured} of {graph.size - 1} components, each removed alone; "
         "ρ: Spearman"
     )
@@ -213,23 +212,15 @@ def _write(
         for i, (c, change) in enumerate(zip(components, changes, strict=True))
     )
     return [
-        _csv(
+        write_table(
             out / "correlations.csv",
             ["criterion", "rho", "rho_of_size"],
             ([name, rho.signed, rho.absolute] for name, rho in correlations.items()),
         ),
-        _csv(out / "components.csv", ["component", "layer", "change", "mean_size", *predicted], by_component),
-        _csv(
+        write_table(out / "components.csv", ["component", "layer", "change", "mean_size", *predicted], by_component),
+        write_table(
             out / "sets.csv",
             ["criterion", "components", "macs_removed", "change", "predicted_change"],
             ([name, p.components, p.macs, p.measured, p.predicted] for name, ps in sets.items() for p in ps),
         ),
     ]
-
-
-def _csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
-    with write_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
-    return path

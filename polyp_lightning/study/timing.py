@@ -1,4 +1,4 @@
-"""Milliseconds of a study's networks: none rather than one that other work on the machine has disturbed."""
+"""Measures the milliseconds of a study's networks, and drops measurements that other work disturbed."""
 
 import math
 import statistics
@@ -27,8 +27,8 @@ _LEAST = 0.9
 """The share of the wall time that a measurement must have had a core for itself."""
 
 
-def undisturbed(timer: Timer, net: nn.Module, shape: Sequence[int]) -> float:
-    """Milliseconds of one forward pass; NaN where the processor had other work to do meanwhile.
+def time_undisturbed(timer: Timer, net: nn.Module, shape: Sequence[int]) -> float:
+    """Measures the milliseconds of one forward pass; NaN where the processor had other work to do meanwhile.
 
     A network alone on its core has as much processor time as the clock has run. One that waits for its turn has less.
     """
@@ -61,7 +61,7 @@ def retime(study: Study, out: Path) -> int:
     for _ in range(ROUNDS):
         for name, size in sizes.items():
             net = load_net(out / name, "--out").net
-            tries = (undisturbed(timer, net, (1, 3, size, size)) for _ in range(_TRIES))
+            tries = (time_undisturbed(timer, net, (1, 3, size, size)) for _ in range(_TRIES))
             ms = next((ms for ms in tries if not math.isnan(ms)), math.nan)
             if math.isnan(ms):
                 msg = "--retime: the machine has other work to do; nothing was changed. Try again when it has none"

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
 from lightning.pytorch import Trainer
 
 from polyp_lightning.callbacks.stage_checkpoints import PICK, StageCheckpoint
+from polyp_lightning.checkpoints.run_folder import read_config
 from polyp_lightning.tracking.logger import INIT_TIMEOUT, choose_mode
 
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9._-]+")
@@ -65,7 +65,7 @@ def log_export(checkpoint: Path, files: Sequence[Path]) -> bool:
     folder = checkpoint.absolute().parent.parent
     # A folder named run-… is of an online run; those kept offline are named offline-run-….
     found = sorted(folder.glob("wandb/run-*-*/run-*.wandb"))
-    options = _logger_options(folder / "config.yaml")
+    options = _logger_options(folder)
     if not found or not options.get("upload_models", True) or choose_mode(None, os.environ) in ("offline", "disabled"):
         return False
     import wandb
@@ -83,9 +83,8 @@ def log_export(checkpoint: Path, files: Sequence[Path]) -> bool:
     return True
 
 
-def _logger_options(config: Path) -> dict[str, Any]:
-    """The options of the run's logger, as `fit` has saved them."""
-    loaded = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else None
-    logger = (loaded or {}).get("trainer", {}).get("logger") if isinstance(loaded, dict) else None
+def _logger_options(folder: Path) -> dict[str, Any]:
+    """Returns the options of the run's logger, as `fit` saved them."""
+    logger = read_config(folder).get("trainer", {}).get("logger")
     options = logger.get("init_args") if isinstance(logger, dict) else None
     return options if isinstance(options, dict) else {}

@@ -61,8 +61,8 @@ COLUMNS = (
 """What the table of runs shows."""
 
 
-def workspace(entity: str, project: str) -> Any:
-    """The dashboard as an object of wandb-workspaces; asks no network.
+def build_workspace(entity: str, project: str) -> Any:
+    """Builds the dashboard as an object of wandb-workspaces; asks no network.
 
     Raises:
         ConfigError: the package is missing.
@@ -88,9 +88,9 @@ def workspace(entity: str, project: str) -> Any:
     )
 
 
-def spec(made: Any) -> str:
-    """What would be sent, as JSON."""
-    text: str = made._to_model().spec.model_dump_json(by_alias=True, exclude_none=True, indent=2)
+def to_json(workspace: Any) -> str:
+    """Returns what would be sent, as JSON."""
+    text: str = workspace._to_model().spec.model_dump_json(by_alias=True, exclude_none=True, indent=2)
     return text
 
 
@@ -104,7 +104,7 @@ def _panel(wr: Any, panel: Panel) -> Any:
     return wr.LinePlot(title=panel.title, x=panel.x, y=list(panel.y))
 
 
-def save(made: Any) -> str:
+def save(workspace: Any) -> str:
     """Saves a dashboard and returns its address.
 
     Raises:
@@ -114,11 +114,11 @@ def save(made: Any) -> str:
     import wandb
 
     try:
-        return str(made.save().url)
+        return str(workspace.save().url)
     except (wandb.Error, requests.RequestException, ValueError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         msg = (
-            f"the dashboard was not saved: {reason}. Check --entity {made.entity} and --project {made.project} (a run "
-            "must have been uploaded to it), the login and the network"
+            f"the dashboard was not saved: {reason}. Check --entity {workspace.entity} and --project "
+            f"{workspace.project} (a run must have been uploaded to it), the login and the network"
         )
         raise ConfigError(msg) from error

@@ -24,8 +24,8 @@ from polyp_lightning.tracking.service import (
     CALL_TIMEOUT,
     FINISH_TIMEOUT,
     Calls,
-    is_of_one_call,
-    is_of_the_service,
+    is_refused_entry,
+    is_service_error,
     stop_service,
 )
 
@@ -37,7 +37,7 @@ _DISCREET: dict[str, Any] = {"x_disable_meta": True, "disable_git": True, "disab
 
 
 def netrc_path(env: Mapping[str, str]) -> Path:
-    """The netrc file that W&B reads: ``$NETRC``, else ``~/.netrc``, else ``~/_netrc``."""
+    """Returns the netrc file that W&B reads: ``$NETRC``, else ``~/.netrc``, else ``~/_netrc``."""
     if env.get("NETRC"):
         return Path(env["NETRC"]).expanduser()
     home = Path(env.get("HOME") or Path.home())
@@ -45,7 +45,7 @@ def netrc_path(env: Mapping[str, str]) -> Path:
 
 
 def _hosts(env: Mapping[str, str]) -> set[str]:
-    """The machines in whose name a netrc file may hold the key."""
+    """Returns the machines in whose name a netrc file may hold the key."""
     import wandb
 
     if env.get("WANDB_BASE_URL"):
@@ -188,9 +188,9 @@ class RunLogger(WandbLogger):
         self.attempt(lambda _: super(RunLogger, self).log_metrics(row, step))
 
     def attempt(self, call: Callable[[Any], object]) -> None:
-        """Does something with the W&B run, in its turn and while training goes on.
+        """Queues a call on the W&B run and does not wait for it.
 
-        If the service fails, this and all that follows is not done. An error of the caller's is raised at a later call.
+        Once the service has failed, calls are dropped. A mistake of the caller is raised at a later call.
 
         Args:
             call: takes the run.
@@ -203,13 +203,13 @@ class RunLogger(WandbLogger):
         self._survive(lambda: calls.check(CALL_TIMEOUT))
 
     def _survive(self, look: Callable[[], object]) -> None:
-        """Looks at how the calls are doing."""
+        """Raises a mistake of the caller; warns of a failure of W&B and goes on."""
         try:
             look()
         except Exception as error:
-            if not is_of_the_service(error):
+            if not is_service_error(error):
                 raise
-            if is_of_one_call(error):
+            if is_refused_entry(error):
                 warnings.warn(f"W&B has not taken one entry: {_reason(error)}. All else goes on.", stacklevel=4)
             else:
                 self._go_on_without(error)
@@ -314,6 +314,6 @@ def _reason(error: Exception) -> str:
 
 
 def _warn(reason: str) -> None:
-    """Says in one line why a run is offline, and how to upload it."""
+    """Warns in one line why a run is offline, and how to upload it."""
     message = f"W&B is offline: {reason}. Nothing is lost: the run is kept on disk, `wandb sync` uploads it later."
     warnings.warn(message, stacklevel=4)

@@ -1,4 +1,4 @@
-"""A few validation frames with the predicted and the true mask, for the dashboard."""
+"""A few validation images with the predicted and the true mask, for the dashboard."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +15,10 @@ CLASS_LABELS = {0: "mucosa", 1: "polyp"}
 
 @dataclass(frozen=True)
 class Overlay:
-    """One frame and its two masks.
+    """One image and its two masks.
 
     Attributes:
-        name: the frame's name.
+        name: the image's name.
         image: uint8 (S, S, 3), RGB.
         prediction: uint8 (S, S), 1 where the network sees a polyp with a probability above 0.5.
         truth: uint8 (S, S), 1 where there is a polyp.
@@ -30,14 +30,14 @@ class Overlay:
     truth: NDArray[np.uint8]
 
 
-def predicted_overlays(trainer: Trainer, module: LightningModule, batch: dict[str, Any], limit: int) -> list[Overlay]:
-    """Runs the network, in whatever mode it is in, on the first ``limit`` frames of a batch.
+def predict_overlays(trainer: Trainer, module: LightningModule, batch: dict[str, Any], limit: int) -> list[Overlay]:
+    """Runs the network, in whatever mode it is in, on the first ``limit`` images of a batch.
 
     Args:
         trainer: for its precision.
         module: maps uint8 (N, 3, S, S) to logits (N, 1, S, S).
         batch: ``image`` uint8 (N, 3, S, S), ``mask`` uint8 (N, 1, S, S) of 0 and 1, ``name``.
-        limit: how many frames at the most.
+        limit: how many images at the most.
     """
     image, mask = batch["image"][:limit], batch["mask"][:limit]
     with torch.no_grad(), trainer.precision_plugin.forward_context():
@@ -51,8 +51,8 @@ def _array(tensor: Tensor) -> NDArray[np.uint8]:
     return tensor.to("cpu", torch.uint8).numpy()
 
 
-def wandb_images(overlays: list[Overlay], stage: int) -> list[Any]:
-    """The overlays as ``wandb.Image`` with the masks ``prediction`` and ``truth``, which the dashboard can toggle."""
+def to_wandb_images(overlays: list[Overlay], stage: int) -> list[Any]:
+    """Returns the overlays as ``wandb.Image`` with the masks ``prediction`` and ``truth``."""
     import wandb
 
     return [

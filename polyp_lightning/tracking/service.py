@@ -1,4 +1,10 @@
-"""W&B's service, a process beside the training that may be slow, hang or die: none of it may stop the training."""
+"""W&B's service, a process beside the training that may be slow, hang or die: none of it may stop the training.
+
+A run kept offline writes through the same process, and with it stopped neither ``run.finish`` (whatever its
+``finish_timeout``) nor the end of Python returns, so going offline first and uploading later replaces none of this.
+W&B (0.31) waits at the end of Python for a process that only private attributes name, so :func:`stop_service` has to
+read them.
+"""
 
 import threading
 import time
@@ -18,7 +24,7 @@ STOP_TIMEOUT = 30.0
 
 
 class Calls:
-    """Calls made one after the other in a thread of their own: who asks for them waits for none."""
+    """Makes calls one after the other in a thread of its own; adding one does not wait."""
 
     def __init__(self) -> None:
         self._todo: SimpleQueue[tuple[Callable[[], object], Future[None]] | None] = SimpleQueue()
@@ -30,7 +36,7 @@ class Calls:
 
     @property
     def left(self) -> bool:
-        """Whether there are calls that were not made, or whose errors nobody has seen."""
+        """Whether calls are left that were not made, or whose errors were not raised."""
         return bool(self._pending)
 
     @property
@@ -39,13 +45,13 @@ class Calls:
         return sum(not future.done() for future in self._pending)
 
     def add(self, call: Callable[[], object]) -> None:
-        """Asks for a call."""
+        """Queues a call."""
         future: Future[None] = Future()
         self._pending.append(future)
         self._todo.put((call, future))
 
     def check(self, seconds: float) -> None:
-        """Raises what a call has raised.
+        """Raises the error of a finished call.
 
         Raises:
             TimeoutError: a call has been running for longer than so many seconds.
@@ -72,7 +78,7 @@ class Calls:
             self._pending.popleft().result()
 
     def close(self) -> None:
-        """Makes no further call, and ends the thread once the one that runs has returned."""
+        """Drops the calls that wait, and ends the thread once the running one has returned."""
         self._closed = True
         self._todo.put(None)
 
@@ -93,23 +99,22 @@ def _unanswered(seconds: float) -> TimeoutError:
     return TimeoutError(f"its service has not answered within {seconds:.3g} s")
 
 
-def is_of_the_service(error: Exception) -> bool:
-    """Whether a call failed for W&B's reasons and not for a mistake of the caller's."""
+def is_service_error(error: Exception) -> bool:
+    """Tells W&B's failures from mistakes of the caller."""
     return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in {"wandb", "pydantic_core"}
 
 
-def is_of_one_call(error: Exception) -> bool:
-    """Whether the server would not have it, or answered what nobody understands: the service itself is well."""
+def is_refused_entry(error: Exception) -> bool:
+    """Tells whether the server refused one entry, or answered nonsense, while the service itself works."""
     import wandb
 
     return isinstance(error, wandb.errors.CommError) or type(error).__module__ == "pydantic_core._pydantic_core"
 
 
 def stop_service() -> None:
-    """Ends a service that died or hangs; W&B would otherwise wait for it when the process ends."""
+    """Kills a service that died or hangs; W&B would otherwise wait for it when Python ends."""
     import wandb
 
-    # W&B has no public way to end a service that does not listen.
     process: Any = wandb.setup()
     for name in ("_connection", "_proc", "_process"):
         process = getattr(process, name, None)

@@ -11,8 +11,8 @@ from polyp_lightning.tracking.logger import logged_in
 _DONE = ".synced"
 
 
-def offline_runs(folder: Path) -> list[Path]:
-    """The offline W&B runs below a folder that have not been uploaded, the oldest first."""
+def find_offline_runs(folder: Path) -> list[Path]:
+    """Finds the offline W&B runs below a folder that have not been uploaded, the oldest first."""
     found = {path.parent for path in folder.rglob("offline-run-*/run-*.wandb")}
     waiting = [run for run in found if not any(run.glob(f"*.wandb{_DONE}"))]
     return sorted(waiting, key=lambda run: run.name)
@@ -27,7 +27,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="wandb-sync", description=__doc__, allow_abbrev=False)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"), help="of runs (default: %(default)s)")
     folder = parser.parse_args(args).folder
-    runs = offline_runs(folder)
+    runs = find_offline_runs(folder)
     if not runs:
         print(f"No offline W&B run below {folder}/ waits to be uploaded.")
         return 0

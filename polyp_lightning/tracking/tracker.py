@@ -2,32 +2,31 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from torch import nn
 
-from polyp_lightning.checkpoints.stages import StageRecord
+from polyp_lightning.checkpoints.run_folder import read_config
+from polyp_lightning.checkpoints.stages import StageRecord, dice_series
 from polyp_lightning.pruning.budget import TorchTimer
 from polyp_lightning.tracking.artefacts import log_model
 from polyp_lightning.tracking.logger import RunLogger
-from polyp_lightning.tracking.overlays import Overlay, predicted_overlays, wandb_images
+from polyp_lightning.tracking.overlays import Overlay, predict_overlays, to_wandb_images
 from polyp_lightning.training.watch import data_facts, image_size, pruning_callback, run_folder, stage_history
 
 OVERLAYS = 4
-"""Validation frames shown per stage; a few are enough to see what a cut did, and cost one small forward an epoch."""
+"""Validation images shown per stage; a few are enough to see what a cut did, and cost one small forward an epoch."""
 
 
 def width_metrics(record: StageRecord) -> dict[str, int]:
-    """Filters kept per block, as ``widths/<block>``."""
+    """Returns the filters kept per block, as ``widths/<block>``."""
     return {f"widths/{block}": kept for block, kept in record.widths.items()}
 
 
 def layer_rows(record: StageRecord, dense: StageRecord) -> list[list[Any]]:
-    """Rows of (stage, layer, filters, dense filters, kept share in [0, 1]), one per convolution."""
+    """Returns rows of (stage, layer, filters, dense filters, kept share in [0, 1]), one per convolution."""
     return [
         [record.stage, name, record.layers.get(name, 0), full, record.layers.get(name, 0) / full]
         for name, full in dense.layers.items()
@@ -35,7 +34,7 @@ def layer_rows(record: StageRecord, dense: StageRecord) -> list[list[Any]]:
 
 
 def pareto_metrics(record: StageRecord) -> dict[str, float]:
-    """A finished stage as a point of the curve; empty for a stage that was never validated."""
+    """Returns a finished stage as a point of the curve; empty for a stage that was never validated."""
     if record.dice_best is None or record.dice_end is None:
         return {}
     point = {
@@ -48,7 +47,7 @@ def pareto_metrics(record: StageRecord) -> dict[str, float]:
 
 
 def summary_values(history: Sequence[StageRecord]) -> dict[str, float]:
-    """The numbers by which runs are compared: each stage's best Dice, and the final network's size and Dice."""
+    """Returns the numbers by which runs are compared: each stage's best Dice, and the final network's size and Dice."""
     if not history:
         return {}
     last = history[-1]
@@ -58,8 +57,8 @@ def summary_values(history: Sequence[StageRecord]) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def final_speed(module: LightningModule, side: int) -> dict[str, float | str]:
-    """How long the final network takes here for one image, in milliseconds, on one thread of the processor in PyTorch.
+def measure_speed(module: LightningModule, side: int) -> dict[str, float | str]:
+    """Measures the final network's milliseconds for one image, in PyTorch on one thread of this processor.
 
     Measured on a copy, in half a second; empty where the network or its input size is not known.
     """
@@ -71,16 +70,11 @@ def final_speed(module: LightningModule, side: int) -> dict[str, float | str]:
     return {"final/ms": milliseconds, "final/ms_conditions": ", ".join(f"{k} {v}" for k, v in timer.conditions.items())}
 
 
-def curve(history: Sequence[StageRecord]) -> Any:
-    """The Dice-against-GMACs chart (``wandb.plot.line_series``): best, end of stage and right after the cut."""
+def build_chart(history: Sequence[StageRecord]) -> Any:
+    """Builds the Dice-against-GMACs chart (``wandb.plot.line_series``): best, end of stage and right after the cut."""
     import wandb
 
-    named = {
-        "best of the stage": [(row.gmacs, row.dice_best) for row in history if row.dice_best is not None],
-        "end of the stage": [(row.gmacs, row.dice_end) for row in history if row.dice_end is not None],
-        "right after the cut": [(row.gmacs, row.dice_after) for row in history if row.dice_after is not None],
-    }
-    series = {name: points for name, points in named.items() if points}
+    series = dice_series(history)
     return wandb.plot.line_series(
         xs=[[x for x, _ in points] for points in series.values()],
         ys=[[y for _, y in points] for points in series.values()],
@@ -108,7 +102,7 @@ class RunTracker(Callback):
         self._begun = self._ended = 0
         self._overlays = []
         if logger := _wandb_logger(trainer):
-            saved = _saved_config(run_folder(trainer) / "config.yaml")
+            saved = read_config(run_folder(trainer))
             config = {
                 "run_config": saved,
                 "data_facts": data_facts(trainer),
@@ -135,10 +129,10 @@ class RunTracker(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keeps the first frames with their predictions: at the end of a stage its network is already cut."""
+        """Keeps the first images with their predictions now: when a stage is logged, its network is already cut."""
         first = batch_idx == 0 and dataloader_idx == 0 and not trainer.sanity_checking and trainer.state.fn == "fit"
         if first and _wandb_logger(trainer) and isinstance(batch, dict) and "mask" in batch:
-            self._overlays = predicted_overlays(trainer, pl_module, batch, OVERLAYS)
+            self._overlays = predict_overlays(trainer, pl_module, batch, OVERLAYS)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the last stage, the chart and the summary."""
@@ -150,8 +144,8 @@ class RunTracker(Callback):
         if not history:
             self._log_overlays(logger, trainer, stage=0)
         if any(row.dice_best is not None for row in history):
-            _log(logger, trainer, {"dice_against_gmacs": curve(history)})
-        values = summary_values(history) | (final_speed(pl_module, image_size(trainer)) if history else {})
+            _log(logger, trainer, {"dice_against_gmacs": build_chart(history)})
+        values = summary_values(history) | (measure_speed(pl_module, image_size(trainer)) if history else {})
         _attempt(logger, lambda run: run.summary.update(values))
         if getattr(logger, "upload_models", False):
             _attempt(logger, lambda run: log_model(run, trainer))
@@ -175,18 +169,18 @@ class RunTracker(Callback):
 
     def _log_overlays(self, logger: WandbLogger, trainer: Trainer, stage: int) -> None:
         if self._overlays:
-            _log(logger, trainer, {"overlays": wandb_images(self._overlays, stage)})
+            _log(logger, trainer, {"overlays": to_wandb_images(self._overlays, stage)})
         self._overlays = []
 
 
 def _wandb_logger(trainer: Trainer) -> WandbLogger | None:
-    """The W&B logger, on rank zero only."""
+    """Returns the W&B logger, on rank zero only."""
     found = (logger for logger in trainer.loggers if isinstance(logger, WandbLogger))
     return next(found, None) if trainer.is_global_zero else None
 
 
 def _attempt(logger: WandbLogger, call: Callable[[Any], object]) -> None:
-    """Ours goes on where W&B's service fails."""
+    """Makes a call on the run; our own logger survives a failing service."""
     if isinstance(logger, RunLogger):
         logger.attempt(call)
     else:
@@ -196,9 +190,3 @@ def _attempt(logger: WandbLogger, call: Callable[[Any], object]) -> None:
 def _log(logger: WandbLogger, trainer: Trainer, values: dict[str, Any]) -> None:
     # The step becomes the value `trainer/global_step`; W&B's own step would clash with Lightning's rows.
     logger.log_metrics(values, step=trainer.global_step)
-
-
-def _saved_config(path: Path) -> dict[str, Any]:
-    """The config that the command line saved; empty where the run was started from Python."""
-    loaded = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return loaded if isinstance(loaded, dict) else {}

@@ -33,14 +33,15 @@ def test_pareto_png__draws_both_series(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir() if not p.name.startswith("no-")] == ["pareto.png"]
 
 
-def test_draw__one_point_per_stage() -> None:
+def test_draw_stages__one_point_per_stage() -> None:
     from matplotlib.figure import Figure
 
     axes = Figure().add_subplot()
-    module._draw(axes, [record(0), record(1), record(2, dice_end=None)])
+    history = [record(0), record(1), record(2, dice_end=None)]
+    module.draw_stages(axes, history, {"label": "end"}, {"label": "cut"}, {"xytext": (0, 7)})
     lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
-    assert lines["end of the stage"] == [[4.0, 0.88], [3.0, 0.87]]
-    assert lines["right after the cut"] == [[3.0, pytest.approx(0.65)], [2.0, pytest.approx(0.60)]]
+    assert lines["end"] == [[4.0, 0.88], [3.0, 0.87]]
+    assert lines["cut"] == [[3.0, pytest.approx(0.65)], [2.0, pytest.approx(0.60)]]
     assert [text.get_text() for text in axes.texts] == ["100%", "75%"]
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from made_up import pruned, result, study
 
-from polyp_lightning.report.cells import cells
-from polyp_lightning.report.dots import dice_by_method, one_target
+from polyp_lightning.report.cells import collect_cells
+from polyp_lightning.report.dots import draw_dice_by_method, find_single_target
 from polyp_lightning.report.inputs import Study, read_source
 
 
@@ -24,13 +24,13 @@ def words(data: bytes) -> list[str]:
 
 def test_one_target__none_where_there_are_several_or_no_pruned_network() -> None:
     dense, half, quarter = result("d"), pruned("h", "taylor", 0, 0.8, target=0.5), pruned("q", "random", 0, 0.7)
-    assert one_target(cells([dense, quarter])) == 0.25
-    assert one_target(cells([dense, quarter, half])) is None
-    assert one_target(cells([dense])) is None
+    assert find_single_target(collect_cells([dense, quarter])) == 0.25
+    assert find_single_target(collect_cells([dense, quarter, half])) is None
+    assert find_single_target(collect_cells([dense])) is None
 
 
 def test_dice_by_method__rows_by_falling_mean_with_their_seeds(rows: Study) -> None:
-    drawn = dice_by_method(cells(rows.rows), "name", "note")
+    drawn = draw_dice_by_method(collect_cells(rows.rows), "name", "note")
     labels = [text for text in words(drawn.data) if "(n = " in text]
     assert labels == ["taylor (n = 3)", "scratch of taylor (n = 3)", "random (n = 3)", "dense (n = 3)"]
     assert drawn.alt == (
@@ -40,7 +40,7 @@ def test_dice_by_method__rows_by_falling_mean_with_their_seeds(rows: Study) -> N
 
 
 def test_dice_by_method__circles_lie_at_the_seeds_values(rows: Study) -> None:
-    text = dice_by_method(cells(rows.rows), "name", "note").data.decode()
+    text = draw_dice_by_method(collect_cells(rows.rows), "name", "note").data.decode()
     marks = re.findall(r'<use xlink:href="#(\w+)" x="([\d.]+)" y="([\d.]+)"', text)
     groups = {key: [(float(x), float(y)) for one, x, y in marks if one == key] for key, _, _ in marks}
     # Three methods with three seeds each; nothing else is drawn nine times.
@@ -55,5 +55,5 @@ def test_dice_by_method__circles_lie_at_the_seeds_values(rows: Study) -> None:
 
 def test_dice_by_method__other_numbers_of_epochs_are_other_rows() -> None:
     found = [result("d"), pruned("a", "taylor", 0, 0.8), pruned("b", "taylor", 0, 0.82, epochs=24)]
-    labels = [text for text in words(dice_by_method(cells(found), "name", "note").data) if "(n = " in text]
+    labels = [text for text in words(draw_dice_by_method(collect_cells(found), "name", "note").data) if "(n = " in text]
     assert labels == ["taylor, 24 epochs (n = 1)", "taylor, 12 epochs (n = 1)", "dense (n = 1)"]

@@ -9,7 +9,7 @@ from torch import nn
 
 from polyp_lightning.checkpoints.trained import TrainedNet
 from polyp_lightning.common.errors import DataError
-from polyp_lightning.report.frames import Frames, mask_of, side_by_side, validation_drops, worst
+from polyp_lightning.report.frames import Frames, find_validation_drops, find_worst, join_panels, predict_mask
 
 FACTS = {"data": "phantom", "split": "by-number", "train": 10, "val": 2, "test": 2}
 
@@ -33,17 +33,17 @@ def net(threshold: float) -> TrainedNet:
 def test_worst__by_the_loss_of_the_mean_and_never_an_image_that_gained() -> None:
     before = {"a": [0.9, 0.7], "b": [0.9, 0.9], "c": [0.5, 0.5], "only": [1.0]}
     after = {"a": [0.7, 0.5], "b": [0.1, 0.3], "c": [0.6, 0.6]}
-    assert [(drop.name, round(drop.after - drop.before, 6)) for drop in worst(before, after)] == [
+    assert [(drop.name, round(drop.after - drop.before, 6)) for drop in find_worst(before, after)] == [
         ("b", -0.7),
         ("a", -0.2),
     ]
-    assert [drop.name for drop in worst(before, after, most=1)] == ["b"]
+    assert [drop.name for drop in find_worst(before, after, most=1)] == ["b"]
 
 
 def test_mask_of__a_bright_half_at_the_original_size() -> None:
     image = np.zeros((100, 160, 3), np.uint8)
     image[:, 80:] = 255
-    mask = mask_of(net(0.5), image)
+    mask = predict_mask(net(0.5), image)
     assert mask.shape == (100, 160)
     assert not mask[:, :78].any()
     assert mask[:, 82:].all()
@@ -51,7 +51,7 @@ def test_mask_of__a_bright_half_at_the_original_size() -> None:
 
 def test_validation_drops__a_network_that_sees_nothing_loses_all(tmp_path: Path) -> None:
     frames = Frames(FACTS, tmp_path)
-    drops = validation_drops((net(-1.0), net(2.0)), frames)
+    drops = find_validation_drops((net(-1.0), net(2.0)), frames)
     # A network that calls everything polyp against one that calls nothing: Dice 2·share / (1 + share) against 0.
     expected = {}
     for frame in frames.dataset.val:
@@ -67,7 +67,7 @@ def test_side_by_side__three_panels_of_equal_size() -> None:
     image = np.full((100, 150, 3), 90, np.uint8)
     mask = np.zeros((100, 150), np.uint8)
     mask[30:60, 30:60] = 1
-    picture = Image.open(io.BytesIO(side_by_side(image, [mask, 0 * mask, mask])))
+    picture = Image.open(io.BytesIO(join_panels(image, [mask, 0 * mask, mask])))
     assert picture.size == (3 * 300 + 2 * 6, 200)
     pixels = np.asarray(picture).astype(int)
     green = (pixels[..., 1] - pixels[..., 0]) > 80

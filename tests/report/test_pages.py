@@ -7,17 +7,17 @@ from pages import read
 
 from polyp_lightning.report.document import Commands, Document, Link, Paragraph, Picture, Points, Section, Table
 from polyp_lightning.report.html import to_html
-from polyp_lightning.report.markdown import escaped, to_markdown
-from polyp_lightning.report.plotting import drawing, looks, picture, shown
+from polyp_lightning.report.markdown import escape, to_markdown
+from polyp_lightning.report.plotting import choose_looks, make_literal, open_figure, to_picture
 
 NASTY = "<script>alert('x')</script> \"q\" & | `b` *c* _d_ $\\frac{1}$ 多発性 polyp ‮"
 
 
 def nasty_document() -> Document:
-    with drawing(8, 4) as figure:
-        figure.add_subplot().plot([0, 1], [0, 1], label=shown(NASTY))
+    with open_figure(8, 4) as figure:
+        figure.add_subplot().plot([0, 1], [0, 1], label=make_literal(NASTY))
         figure.legend()
-        drawn = picture(figure, "one", NASTY, NASTY)
+        drawn = to_picture(figure, "one", NASTY, NASTY)
     blocks = [
         Paragraph(NASTY), Points([NASTY]), Table([NASTY, "n"], [[NASTY, "1"]], NASTY), drawn, Commands([NASTY, "```"]),
         Link(NASTY, "https://doi.org/10.1000/1"),
@@ -59,7 +59,7 @@ def test_to_markdown__nothing_of_the_text_becomes_mark_up() -> None:
 
 @pytest.mark.parametrize("text", ["# a", "a\n\nb", "[x](y)", "<b>", "a|b", "~~a~~"])
 def test_escaped__one_line_that_begins_no_mark_up(text: str) -> None:
-    result = escaped(text)
+    result = escape(text)
     assert "\n" not in result
     assert not re.search(r"(?<!\\)[\[\]<>|#~]", result)
     assert re.sub(r"\\(.)", r"\1", result) == " ".join(text.split())
@@ -67,11 +67,11 @@ def test_escaped__one_line_that_begins_no_mark_up(text: str) -> None:
 
 @pytest.mark.parametrize("label", [NASTY, "_hidden", "$a$", "a\x08b", "$\\frac$"])
 def test_picture__any_label_is_drawn_as_it_is(label: str) -> None:
-    with drawing(8, 4) as figure:
+    with open_figure(8, 4) as figure:
         axes = figure.add_subplot()
-        axes.plot([0, 1], [0, 1], label=shown(label))
+        axes.plot([0, 1], [0, 1], label=make_literal(label))
         axes.legend()
-        data = picture(figure, "x", "", "").data
+        data = to_picture(figure, "x", "", "").data
     words = " ".join("".join(node.itertext()) for node in ET.fromstring(data).iter() if node.tag.endswith("}text"))  # noqa: S314
     wanted = "".join(char for char in label[:59] if char.isprintable() and not char.isspace())
     assert wanted in "".join(words.split()).replace("\ufffd", "").replace("\u200b", "")
@@ -79,15 +79,15 @@ def test_picture__any_label_is_drawn_as_it_is(label: str) -> None:
 
 def test_picture__the_same_numbers_give_the_same_bytes() -> None:
     def draw() -> Picture:
-        with drawing(3, 2) as figure:
+        with open_figure(3, 2) as figure:
             figure.add_subplot().plot([0, 1], [0, 1], "o-")
-            return picture(figure, "x", "", "")
+            return to_picture(figure, "x", "", "")
 
     assert draw() == draw()
 
 
 def test_looks__no_two_of_32_are_alike_even_in_grey() -> None:
-    found = looks([str(i) for i in range(32)])
+    found = choose_looks([str(i) for i in range(32)])
     assert len(set(found.values())) == 32
     assert len({(look.marker, look.dash) for look in found.values()}) == 32
     # The first 16, more than a study has criteria: where the colour comes back, all else is another.

@@ -13,7 +13,7 @@ from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.checkpoints.test_scores import CheckpointScores, add_scores
 from polyp_lightning.cli import main
 from polyp_lightning.common.errors import ConfigError
-from polyp_lightning.report.inputs import read_source, table_stages
+from polyp_lightning.report.inputs import read_source, read_stages
 from polyp_lightning.study.results import append_result
 from polyp_lightning.tracking import pareto_csv
 
@@ -120,7 +120,7 @@ def test_report__without_a_check_says_how_to_get_one(tmp_path: Path) -> None:
     folder = fit_run(tmp_path / "a run")
     best = folder / "checkpoints" / "stage0-epoch01-dice0.8900.ckpt"
     shutil.copy(folder / "checkpoints" / "last.ckpt", best)
-    module, more = "python -m polyp_lightning.study.taylor_check", " \\\n    "
+    module, more = "python -m polyp_lightning taylor-check", " \\\n    "
     command = f"{module}{more}--ckpt_path '{best}'{more}--out '{folder}/taylor-check'"
     assert command in read(write(folder, out=tmp_path)).text
     # Not once for each of many.
@@ -165,10 +165,10 @@ def test_table_stages__the_inverse_of_what_fit_writes(tmp_path: Path) -> None:
         StageRecord(0, 0, 4.0, 1.0, 10, {}, {}, dice_end=0.5),
         StageRecord(1, 2, 2.0, 0.5, 5, {}, {}, 0.5, 0.25, removed=3),
     ]
-    assert table_stages(pareto_csv(rows, tmp_path / "pareto.csv")) == rows
+    assert read_stages(pareto_csv(rows, tmp_path / "pareto.csv")) == rows
     (tmp_path / "pareto.csv").write_text("stage,epoch\nx,1\n")
     with pytest.raises(ConfigError, match=r"pareto\.csv is no table of stages"):
-        table_stages(tmp_path / "pareto.csv")
+        read_stages(tmp_path / "pareto.csv")
 
 
 def test_read_source__a_run_whose_checkpoints_are_gone(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def verbs(monkeypatch: pytest.MonkeyPatch) -> Verbs:
     def played(study: Any, cell: Any, out: Path, *_: Any) -> Outcome:
         return Outcome([a_result(run=cell.id, test_set="phantom-8")], [])
 
-    monkeypatch.setattr(runner, "outcome", played)
+    monkeypatch.setattr(runner, "collect_outcome", played)
     return Verbs()
 
 

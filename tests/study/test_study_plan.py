@@ -8,7 +8,7 @@ from studies import written
 
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.pruning.criteria import CRITERIA
-from polyp_lightning.study.commands import best_checkpoint, resumed, training_steps
+from polyp_lightning.study.commands import best_checkpoint, resume_step, training_steps
 from polyp_lightning.study.plan import read_study
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
@@ -94,11 +94,11 @@ def test_best_checkpoint__is_that_of_the_smallest_network(tmp_path: Path) -> Non
 def test_resumed__goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
     study = read_study(written(tmp_path))
     (step,) = training_steps(study, study.cells[0], tmp_path, {})
-    assert resumed(step) == step
+    assert resume_step(step) == step
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     last = tmp_path / "checkpoints" / "last.ckpt"
-    assert resumed(step).arguments == ["fit", f"--ckpt_path={last}", f"--trainer.default_root_dir={tmp_path}"]
+    assert resume_step(step).arguments == ["fit", f"--ckpt_path={last}", f"--trainer.default_root_dir={tmp_path}"]
 
 
 @pytest.mark.parametrize(

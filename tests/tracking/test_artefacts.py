@@ -7,7 +7,7 @@ from fakes import FakeData, FakePruning, FakeSegmenter, trainer
 
 from polyp_lightning.tracking import StageCheckpoint
 from polyp_lightning.tracking.artefacts import log_export, log_files, log_model
-from polyp_lightning.tracking.sync import main, offline_runs
+from polyp_lightning.tracking.sync import find_offline_runs, main
 
 
 class OnlineRun:
@@ -106,7 +106,7 @@ def test_offline_runs__those_that_wait(tmp_path: Path) -> None:
                  "r4/wandb/run-4-d/run-d.wandb"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert [run.name for run in offline_runs(tmp_path)] == ["offline-run-1-a", "offline-run-2-b"]
+    assert [run.name for run in find_offline_runs(tmp_path)] == ["offline-run-1-a", "offline-run-2-b"]
 
 
 def test_sync__says_when_there_is_nothing_to_do_or_nobody_logged_in(

@@ -13,7 +13,7 @@ from slow_wandb import SlowServer, slow_server
 from wandb_file import find_run, read_run, records
 
 from polyp_lightning.checkpoints.file import read
-from polyp_lightning.tracking.service import Calls, is_of_the_service
+from polyp_lightning.tracking.service import Calls, is_service_error
 
 SCRIPT = Path(__file__).parent.parent / "support" / "small_run.py"
 RUN = [
@@ -176,7 +176,7 @@ def test_calls__hand_on_errors_and_do_not_wait_forever() -> None:
 def test_is_of_the_service__mistakes_of_the_caller_are_not() -> None:
     import wandb
 
-    assert is_of_the_service(ConnectionResetError("x"))
-    assert is_of_the_service(TimeoutError("x"))
-    assert is_of_the_service(wandb.errors.CommError("x"))
-    assert not is_of_the_service(TypeError("x"))
+    assert is_service_error(ConnectionResetError("x"))
+    assert is_service_error(TimeoutError("x"))
+    assert is_service_error(wandb.errors.CommError("x"))
+    assert not is_service_error(TypeError("x"))

@@ -11,7 +11,7 @@ from PIL import Image
 from wandb_file import read_run
 
 from polyp_lightning.tracking import RunLogger, RunTracker
-from polyp_lightning.tracking.overlays import predicted_overlays
+from polyp_lightning.tracking.overlays import predict_overlays
 from polyp_lightning.tracking.tracker import layer_rows, pareto_metrics, summary_values
 
 
@@ -119,7 +119,7 @@ def test_predicted_overlays__equal_a_convolution_in_numpy() -> None:
     module = FakeSegmenter()
     batch = {k: torch.stack([_item(i)[k] for i in range(3)]) for k in ("image", "mask")}
     batch["name"] = ["a", "b", "c"]
-    overlays = predicted_overlays(trainer("unused", []), module, batch, limit=2)
+    overlays = predict_overlays(trainer("unused", []), module, batch, limit=2)
     weight, bias = (p.detach().double().numpy() for p in module.net.parameters())
     padded = np.pad(batch["image"].numpy() / 255, ((0, 0), (0, 0), (1, 1), (1, 1)))
     logit = sum(

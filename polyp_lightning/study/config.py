@@ -1,0 +1,225 @@
+"""Reads and checks a study's configuration: networks, data sets, criteria, targets, seeds, controls and epochs."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from polyp_lightning.common.errors import ConfigError, nearest
+from polyp_lightning.data.sets import DATASETS, check_choice
+from polyp_lightning.networks.build import check_names
+from polyp_lightning.pruning.criteria import build_criterion
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Net:
+    """A network by the name that it has in the study."""
+
+    key: str
+    arch: str
+    encoder: str
+    encoder_weights: str | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set by the name that it has in the study.
+
+    Attributes:
+        key: that name.
+        options: of the datamodule, ``name`` among them.
+        cross: other data sets that its networks are also tested on.
+    """
+
+    key: str
+    options: Values
+    cross: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StudyCriterion:
+    """A criterion with its options.
+
+    Attributes:
+        key: the name that it has in the study.
+        name: of the criterion in ``--pruning.criterion``.
+        options: of the criterion.
+    """
+
+    key: str
+    name: str
+    options: Values = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Times:
+    """How long runs train: ``epochs`` in all, cuts from the start of epoch ``start`` to that of ``end``.
+
+    ``oneshot`` is the number of epochs before the cut of a one-shot run; the rest of ``epochs`` fine-tune.
+    """
+
+    epochs: int
+    start: int
+    end: int
+    oneshot: int
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What a configuration lists; the plan makes a run of each combination.
+
+    Attributes:
+        nets: the networks.
+        data: the data sets.
+        criteria: by their names in the study.
+        targets: shares of the dense MACs.
+        seeds: of weights, order and augmentation.
+        controls: the names of criteria that get further runs, by the kind of control.
+        times: epochs.
+        fit: further options of every ``fit``, by name.
+        backend: what measures milliseconds.
+        threads: of that backend.
+    """
+
+    nets: list[Net]
+    data: list[Data]
+    criteria: Mapping[str, StudyCriterion]
+    targets: list[float]
+    seeds: list[int]
+    controls: Values
+    times: Times
+    fit: Values
+    backend: str
+    threads: int
+
+
+_KEYS = ("nets", "data", "criteria", "targets", "seeds", "controls", "epochs", "fit", "time")
+_CONTROLS = ("scratch", "oneshot", "distill")
+
+
+def read_config(path: Path, weights: Mapping[str, str] | None = None) -> StudyConfig:
+    """Reads a study's configuration.
+
+    Args:
+        path: the YAML file.
+        weights: encoder → file, in place of published ``imagenet`` weights.
+
+    Raises:
+        ConfigError: the file can't be read, or one of its names or values is not allowed.
+    """
+    values = _read_values(path)
+    criteria = {
+        key: _criterion(key, _table(f"criteria.{key}", one, ("criterion", "options")))
+        for key, one in values["criteria"].items()
+    }
+    controls = _table("controls", values.get("controls"), _CONTROLS)
+    for control, keys in controls.items():
+        for key in keys or ():
+            _known(f"controls.{control}", str(key), criteria)
+    time = _table("time", values.get("time"), ("backend", "threads"))
+    return StudyConfig(
+        nets=[
+            _net(key, _table(f"nets.{key}", one, _fields(Net)), weights or {}) for key, one in values["nets"].items()
+        ],
+        data=[_data(key, one) for key, one in values["data"].items()],
+        criteria=criteria,
+        targets=[
+            _number("targets", target, lambda t: 0 < t < 1, "above 0 and below 1") for target in values["targets"]
+        ],
+        seeds=[int(_number("seeds", seed, lambda s: s >= 0 and s == int(s), "0, 1, 2 …")) for seed in values["seeds"]],
+        controls=controls,
+        times=_times(_table("epochs", values["epochs"], _fields(Times))),
+        fit=dict(values.get("fit") or {}),
+        backend=time.get("backend", "torch"),
+        threads=time.get("threads", 1),
+    )
+
+
+def _read_values(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        msg = f"--config {path} can't be read: {error}"
+        raise ConfigError(msg) from error
+    values = _table("the configuration", content, _KEYS)
+    missing = [key for key in ("nets", "data", "criteria", "targets", "seeds", "epochs") if not values.get(key)]
+    if missing:
+        msg = f"--config {path} has no {', '.join(missing)}"
+        raise ConfigError(msg)
+    return values
+
+
+def _net(key: str, values: Values, weights: Mapping[str, str]) -> Net:
+    net = Net(**{"arch": "Unet", "encoder": "resnet18", **values, "key": _key("nets", key)})
+    check_names(net.arch, net.encoder)
+    if net.encoder_weights != "imagenet" or net.encoder not in weights:
+        return net
+    return replace(net, encoder_weights=weights[net.encoder])
+
+
+def _data(key: str, values: Any) -> Data:
+    where = f"data.{key}"
+    options = dict(values) if isinstance(values, Mapping) else {}
+    name = options.setdefault("name", key)
+    cross = tuple(options.pop("cross", None) or ())
+    for one in (name, *cross):
+        _known(where, str(one), DATASETS)
+    check_choice(name, options.get("split"))
+    return Data(_key("data", key), options, cross)
+
+
+def _criterion(key: str, values: Values) -> StudyCriterion:
+    criterion = StudyCriterion(_key("criteria", key), values.get("criterion", key), dict(values.get("options") or {}))
+    build_criterion(criterion.name, **criterion.options)
+    return criterion
+
+
+def _times(values: Values) -> Times:
+    lacking = [name for name in ("epochs", "start", "end") if name not in values]
+    if lacking:
+        msg = f"epochs has no {', '.join(lacking)}; it needs epochs: {{epochs: 12, start: 3, end: 6}}"
+        raise ConfigError(msg)
+    times = Times(**{"oneshot": values["end"], **values})
+    if not 0 < times.start <= times.end < times.epochs or not 0 < times.oneshot < times.epochs:
+        cuts = f"start {times.start}, end {times.end}, oneshot {times.oneshot}"
+        msg = f"epochs: {times.epochs}, {cuts}: the cuts must lie inside, start before end"
+        raise ConfigError(msg)
+    return times
+
+
+def _table(where: str, values: Any, known: Collection[str]) -> dict[str, Any]:
+    if values is not None and not isinstance(values, Mapping):
+        msg = f"{where} must be a table of {', '.join(known)}, got {values!r}"
+        raise ConfigError(msg)
+    for key in values or ():
+        _known(where, str(key), known)
+    return dict(values or {})
+
+
+def _known(where: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        msg = f"{where}: {name!r} is unknown. {nearest(name, known)}"
+        raise ConfigError(msg)
+
+
+def _key(where: str, key: Any) -> str:
+    """Checks a name that becomes part of a folder's name."""
+    if not str(key).replace("-", "").replace("_", "").replace(".", "").isalnum():
+        msg = f"{where}: the name {key!r} must consist of letters, digits, '-', '_' and '.'"
+        raise ConfigError(msg)
+    return str(key)
+
+
+def _number(where: str, value: Any, holds: Callable[[float], bool], allowed: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
+        msg = f"{where}: {value!r} must be {allowed}"
+        raise ConfigError(msg)
+    return float(value)
+
+
+def _fields(kind: type[Any]) -> list[str]:
+    return [name for name in kind.__dataclass_fields__ if name != "key"]
