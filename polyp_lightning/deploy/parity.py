@@ -1,6 +1,6 @@
-"""Whether an exported model says what the network says."""
+"""Compares an exported model's results with the network's."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from polyp_lightning.common.errors import ConfigError
-from polyp_lightning.deploy.bundle import THRESHOLD
-from polyp_lightning.deploy.runtime import Frames, Maps
+from polyp_lightning.deploy.runners.runner import Runner
 from polyp_lightning.deploy.samples import Sample
+from polyp_lightning.deploy.signature import THRESHOLD
 from polyp_lightning.metrics.functional import per_image_dice
 
 LARGEST_DIFFERENCE = 1e-4
@@ -38,7 +38,7 @@ class Parity:
         return f"largest |Δ| {self.difference:.1e}, same mask on {self.agreement:.4%} of the pixels"
 
 
-def compare(one: Callable[[Frames], Maps], other: Callable[[Frames], Maps], samples: Sequence[Sample]) -> Parity:
+def compare(one: Runner, other: Runner, samples: Sequence[Sample]) -> Parity:
     """Runs both on every frame, one at a time."""
     difference, same = 0.0, []
     for sample in samples:
@@ -50,7 +50,7 @@ def compare(one: Callable[[Frames], Maps], other: Callable[[Frames], Maps], samp
 
 
 def require_parity(parity: Parity, what: str) -> None:
-    """Refuses a model that differs by more than rounding does.
+    """Checks that a model differs by no more than rounding does.
 
     Raises:
         ConfigError: the difference exceeds 1e-4, or less than 99.99 % of the pixels agree.
@@ -64,8 +64,8 @@ def require_parity(parity: Parity, what: str) -> None:
     raise ConfigError(msg)
 
 
-def mean_dice(model: Callable[[Frames], Maps], samples: Sequence[Sample]) -> float:
-    """Mean Dice per image at the original resolution, by the protocol of ``test``: logits are resized, not masks."""
+def mean_dice(model: Runner, samples: Sequence[Sample]) -> float:
+    """Returns the mean Dice per image at the original resolution. As in ``test``, logits are resized, not masks."""
     scores = []
     for sample in samples:
         if sample.mask is not None:

@@ -10,12 +10,13 @@ from small_models import Exported
 
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.files import sha256
-from polyp_lightning.deploy.bundle import THRESHOLD, model_files, read_bundle, sidecar, write_sidecar
+from polyp_lightning.deploy.bundle import list_files, read_bundle, sidecar, write_sidecar
+from polyp_lightning.deploy.signature import THRESHOLD
 from polyp_lightning.metrics import binarise
 
 
 def copied(model: Path, folder: Path) -> Path:
-    for path in (*model_files(model), sidecar(model)):
+    for path in list_files(model):
         shutil.copy(path, folder)
     return folder / model.name
 
@@ -30,7 +31,7 @@ def test_threshold__is_that_of_the_metrics() -> None:
 def test_read_bundle__says_what_a_caller_needs(exported: Exported, checkpoint: Path) -> None:
     bundle = read_bundle(exported("onnx"))
     facts = bundle.facts
-    assert (bundle.format, bundle.image_size, bundle.threshold, bundle.test_dice) == ("onnx", 64, 0.5, None)
+    assert (bundle.format.name, bundle.image_size, bundle.threshold, bundle.test_dice) == ("onnx", 64, 0.5, None)
     assert facts["input"] | {"values": "", "resize": ""} == {
         "name": "frame", "dtype": "uint8", "layout": "NHWC", "shape": [1, 64, 64, 3], "colours": "RGB",
         "values": "", "resize": "",
@@ -87,7 +88,7 @@ def test_read_bundle__refuses(
 def test_read_bundle__misses_the_weights_of_openvino(exported: Exported, tmp_path: Path) -> None:
     model = copied(exported("openvino"), tmp_path)
     model.with_suffix(".bin").unlink()
-    with pytest.raises(ConfigError, match=r"openvino\.bin is missing: an OpenVINO model is two files"):
+    with pytest.raises(ConfigError, match=r"openvino\.bin is missing: a model of this format is 2 files, .xml and"):
         read_bundle(model)
 
 
