@@ -5,12 +5,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_models import Exported
 
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.files import sha256
-from polyp_lightning.deploy.bundle import list_files, read_bundle, sidecar, write_sidecar
+from polyp_lightning.deploy.bundle import list_files, load_model, read_bundle, sidecar, write_sidecar
 from polyp_lightning.deploy.signature import THRESHOLD
 from polyp_lightning.metrics import binarise
 
@@ -109,3 +110,13 @@ def test_write_sidecar__is_what_read_bundle_wants(exported: Exported, tmp_path: 
     model.write_bytes(model.read_bytes() + b"\0")
     write_sidecar(model, json.loads(sidecar(model).read_text()))
     assert read_bundle(model).path == model
+
+
+@pytest.mark.parametrize("name", ["small.onnx", "small.xml", "small.pt2", "small.torchscript"])
+def test_read_bundle__still_takes_an_export_of_version_0_1(name: str) -> None:
+    """A drawn network's exports, written before formats had files of their own; the numbers are PyTorch's."""
+    bundle = read_bundle(Path(__file__).parent / "exports_0_1" / name)
+    frames = (np.arange(32 * 32 * 3).reshape(1, 32, 32, 3) % 256).astype(np.uint8)
+    maps = load_model(bundle, bundle.format.backends[0], 1)(frames)
+    assert (float(maps.mean()), float(maps[0, 0, 16, 16])) == pytest.approx((0.50360829, 0.53284961), abs=1e-6)
+    assert bundle.test_dice == 0.75

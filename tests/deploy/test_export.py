@@ -41,13 +41,13 @@ def expected(checkpoint: Path, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
         return segmenter(torch.from_numpy(frame).permute(0, 3, 1, 2)).sigmoid().numpy()
 
 
+# What runs on any machine, at full precision.
+ANYWHERE = ("onnxruntime", "openvino", "torch")
+
+
 @pytest.mark.parametrize(
-    ("kind", "backend"),
-    [
-        ("onnx", "onnxruntime"), ("onnx", "openvino"), ("openvino", "openvino"),
-        ("pt2", "torch"), ("torchscript", "torch"),
-    ],
-)  # fmt: skip
+    ("kind", "backend"), [(k.name, backend) for k in FORMATS.values() for backend in k.backends if backend in ANYWHERE]
+)
 def test_export__every_format_says_what_the_segmenter_says(
     exported: Exported,
     frame: NDArray[np.uint8],
@@ -66,12 +66,12 @@ def test_export__every_format_says_what_the_segmenter_says(
     assert not np.array_equal(found, other)
 
 
-@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+@pytest.mark.parametrize("kind", [kind.name for kind in FORMATS.values() if kind.quantises])
 def test_export__int8_stays_near_the_network(
     exported: Exported, frame: NDArray[np.uint8], expected: NDArray[np.float32], kind: str
 ) -> None:
     bundle = read_bundle(exported(kind, int8=True))
-    found = load_model(bundle, "onnxruntime" if kind == "onnx" else "openvino", threads=1)(frame)
+    found = load_model(bundle, FORMATS[kind].backends[0], threads=1)(frame)
     assert 1e-5 < np.abs(found - expected).max() < 0.2
     assert bundle.facts["precision"] == "int8"
     assert bundle.facts["calibration"] == "20 training frames of phantom"
@@ -80,7 +80,7 @@ def test_export__int8_stays_near_the_network(
     assert abs(change["dice_int8"] - change["dice_float"]) < 0.1
 
 
-@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+@pytest.mark.parametrize("kind", [kind.name for kind in FORMATS.values() if kind.quantises])
 def test_export__int8_of_a_network_with_group_norm(tmp_path: Path, frame: NDArray[np.uint8], kind: str) -> None:
     path = save_checkpoint(lively_net("FPN"), tmp_path / "fpn.ckpt", arch="FPN")
     bundle = export(ExportOptions(path, kind, int8=True), lambda _: None)

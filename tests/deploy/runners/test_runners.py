@@ -13,11 +13,12 @@ from torch import nn
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.deploy.benchmark.timers import serialise
 from polyp_lightning.deploy.bundle import load_model, read_bundle, sidecar, write_sidecar
+from polyp_lightning.deploy.formats import FORMATS
 
 HEAVY = {"torch", "lightning", "wandb", "albumentations", "segmentation_models_pytorch", "timm", "openvino_telemetry"}
 
 
-@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+@pytest.mark.parametrize("kind", [kind.name for kind in FORMATS.values() if kind.backends[0] != "torch"])
 def test_stream__needs_neither_torch_nor_lightning(
     exported: Exported, clean_modules: CleanModules, tmp_path: Path, kind: str
 ) -> None:
@@ -57,8 +58,9 @@ def test_openvino_request__leaves_signals_alone_whatever_goes_first(
     model = tmp_path / "model.onnx"
     model.write_bytes(serialise(nn.Conv2d(3, 4, 3).eval(), (1, 3, 8, 6)))
     clean_modules(
-        "import gc, os, signal; from polyp_lightning.deploy.runners.openvino_runner import open_openvino_request; "
-        f"first = open_openvino_request({str(model)!r}, 1, 'f32'); second = open_openvino_request({str(model)!r}, 1, 'f32'); "
+        "import gc, os, signal; from polyp_lightning.deploy.runners.openvino_runner import "
+        "open_openvino_request as open; "
+        f"first = open({str(model)!r}, 1, 'f32'); second = open({str(model)!r}, 1, 'f32'); "
         "del first; gc.collect(); del second; gc.collect(); handled = []; "
         "signal.signal(signal.SIGUSR1, lambda *_: handled.append(1)); "
         "os.kill(os.getpid(), signal.SIGUSR1); assert handled"
@@ -96,7 +98,7 @@ def test_load__says_what_can_not_be_loaded(
         load_model(read_bundle(model), backend, 1)
 
 
-@pytest.mark.parametrize("kind", ["pt2", "torchscript"])
+@pytest.mark.parametrize("kind", [kind.name for kind in FORMATS.values() if kind.backends[0] == "torch"])
 def test_load__says_what_torch_can_not_load(exported: Exported, tmp_path: Path, kind: str) -> None:
     model = damaged(exported(kind), tmp_path, lambda path: path.write_bytes(path.read_bytes()[:5000]))
     with pytest.raises(ConfigError, match=r"torch can't load .*Export again"):
