@@ -11,17 +11,7 @@ from polyp_lightning.deploy.extras import need
 
 
 def main(args: Sequence[str]) -> int:
-    """Runs the verb.
-
-    Args:
-        args: the verb and its options.
-
-    Returns:
-        0, or 1 where a frame budget was missed.
-
-    Raises:
-        PolypError: a mistake in options or a model.
-    """
+    """Runs the verb on its options; returns 0, or 1 where a frame budget was missed."""
     options = _parser().parse_args(args[1:])
 
     need("av")

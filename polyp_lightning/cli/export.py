@@ -12,17 +12,7 @@ from polyp_lightning.deploy.formats import FORMATS
 
 
 def main(args: Sequence[str]) -> int:
-    """Runs the verb.
-
-    Args:
-        args: the verb and its options.
-
-    Returns:
-        0.
-
-    Raises:
-        PolypError: a mistake in options or checkpoint.
-    """
+    """Runs the verb on its options; returns 0."""
     options = _parser().parse_args(args[1:])
 
     # Imports PyTorch and Lightning, which the other verbs can do without.

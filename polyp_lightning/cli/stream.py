@@ -11,21 +11,12 @@ from polyp_lightning.deploy.formats import FORMATS
 
 
 def main(args: Sequence[str]) -> int:
-    """Runs the verb.
-
-    Args:
-        args: the verb and its options.
-
-    Returns:
-        0.
-
-    Raises:
-        PolypError: a mistake in options, model or source.
-    """
+    """Runs the verb on its options; returns 0."""
     options = _parser().parse_args(args[1:])
 
     need("av")
-    from polyp_lightning.deploy.video.stream import StreamOptions, stream
+    from polyp_lightning.deploy.video.pipeline import StreamOptions
+    from polyp_lightning.deploy.video.stream import stream
 
     with raise_on_termination():
         stream(StreamOptions(**vars(options)))

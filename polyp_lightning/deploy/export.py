@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -174,7 +174,7 @@ def _evaluate(job: _Job, module: Deployable, written: Bundle) -> dict[str, Any]:
     samples, what = parity_samples(trained.data, options.data_root, job.size, PARITY_FRAMES)
     parity = compare(reference, runner, samples)
     job.say(f"against torch on {what}: {parity}")
-    facts: dict[str, Any] = {"parity": {**parity.as_dict(), "frames": what}}
+    facts: dict[str, Any] = {"parity": {**asdict(parity), "frames": what}}
     dice: dict[str, Any] = {"test": None, "protocol": None, "validation": trained.val_dice}
     if options.int8:
         facts["int8"] = _int8_change(job, reference, runner)

@@ -1,15 +1,16 @@
 """What an export format is; each one is a file in :mod:`polyp_lightning.deploy.formats`."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from polyp_lightning.deploy.runners.runner import Frames, Runner
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+
+Program: TypeAlias = "ExportedProgram"
+"""A captured network; a string, since importing PyTorch is left to the formats that need it."""
 
 
 class ExportFormat(ABC):
@@ -41,7 +42,7 @@ class ExportFormat(ABC):
         return [model, *(model.with_suffix(suffix) for suffix in self.companions)]
 
     @abstractmethod
-    def write(self, program: ExportedProgram, path: Path, calibration: list[Frames] | None) -> dict[str, Any]:
+    def write(self, program: Program, path: Path, calibration: list[Frames] | None) -> dict[str, Any]:
         """Writes a model.
 
         Args:

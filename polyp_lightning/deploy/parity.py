@@ -1,7 +1,7 @@
 """Compares an exported model's results with the network's."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,10 +28,6 @@ class Parity:
 
     difference: float
     agreement: float
-
-    def as_dict(self) -> dict[str, float]:
-        """Plain values."""
-        return asdict(self)
 
     def __str__(self) -> str:
         """For the report of an export."""

@@ -8,11 +8,11 @@ import itertools
 import random
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -26,9 +26,12 @@ from polyp_lightning.deploy.benchmark.candidates import Candidate, list_candidat
 from polyp_lightning.deploy.benchmark.peak_memory import measure_peak
 from polyp_lightning.deploy.runners.runner import Runner
 from polyp_lightning.deploy.signature import THRESHOLD
-from polyp_lightning.deploy.video.decoding import Source, open_source
+from polyp_lightning.deploy.video.decoding import open_source
 from polyp_lightning.deploy.video.overlay import resize_to_mask
 from polyp_lightning.deploy.video.saving import VideoWriter
+
+_Shown = tuple[NDArray[np.uint8], bool]
+"""A frame, and whether its video has just been opened for it."""
 
 STAGES = ("decode", "preprocess", "network", "postprocess")
 
@@ -125,17 +128,14 @@ def _measure(entries: list[tuple[Timing, Runner]], source: str, options: Benchma
     """Runs the rounds, in which every candidate has a turn, in another order each time."""
     # The same order in every run, and none that would favour a place.
     order = random.Random(0)  # noqa: S311
-    video = _EndlessVideo(source, options.threads)
-    try:
+    with closing(_repeat_video(source, options.threads)) as video:
         for _ in range(options.rounds):
             for timing, runner in order.sample(entries, len(entries)):
                 times = _take_turn(timing, runner, video, options.frames)
                 timing.rounds.append(float(np.median(times)))
-    finally:
-        video.close()
 
 
-def _take_turn(timing: Timing, runner: Runner, video: "_EndlessVideo", frames: int) -> list[float]:
+def _take_turn(timing: Timing, runner: Runner, video: Iterator[_Shown], frames: int) -> list[float]:
     """Measures one candidate for some frames and returns the network's times.
 
     Its first frame, which finds another's data in the caches, and frames before which the video was opened again are
@@ -145,9 +145,8 @@ def _take_turn(timing: Timing, runner: Runner, video: "_EndlessVideo", frames: i
     network: list[float] = []
     settled = False
     while len(network) < frames:
-        opened = video.opened
         moments = [time.perf_counter()]
-        pixels = video.next()
+        pixels, opened = next(video)
         moments.append(time.perf_counter())
         frame = resize(pixels, size)[None]
         moments.append(time.perf_counter())
@@ -155,7 +154,7 @@ def _take_turn(timing: Timing, runner: Runner, video: "_EndlessVideo", frames: i
         moments.append(time.perf_counter())
         resize_to_mask(probability, THRESHOLD, pixels.shape[0], pixels.shape[1])
         moments.append(time.perf_counter())
-        if settled and video.opened == opened:
+        if settled and not opened:
             spent = [1e3 * (b - a) for a, b in itertools.pairwise(moments)]
             network.append(spent[2])
             for stage, value in zip((*STAGES, "total"), (*spent, 1e3 * (moments[-1] - moments[0])), strict=True):
@@ -164,33 +163,19 @@ def _take_turn(timing: Timing, runner: Runner, video: "_EndlessVideo", frames: i
     return network
 
 
-class _EndlessVideo:
-    """Repeats a video's frames; ``opened`` counts how often it began."""
-
-    def __init__(self, name: str, threads: int) -> None:
-        self._name, self._threads, self.opened = name, threads, 0
-        self._open()
-
-    def _open(self) -> None:
-        self._source: Source = open_source(self._name, self._threads)
-        self._frames: Any = iter(self._source)
-        self.opened += 1
-
-    def next(self) -> NDArray[np.uint8]:
-        """Returns the next frame, RGB uint8 (H, W, 3)."""
-        frame = next(self._frames, None)
-        if frame is None:
-            self.close()
-            self._open()
-            frame = next(self._frames, None)
-        if frame is None:
-            msg = f"no frame of --source {self._name} could be decoded ({self._source.broken} broken)"
+def _repeat_video(name: str, threads: int) -> Generator[_Shown]:
+    """Yields a video's frames, RGB uint8 (H, W, 3), again and again."""
+    while True:
+        source, opened = open_source(name, threads), True
+        try:
+            for frame in source:
+                yield frame.pixels, opened
+                opened = False
+        finally:
+            source.close()
+        if opened:
+            msg = f"no frame of --source {name} could be decoded ({source.broken} broken)"
             raise DataError(msg)
-        pixels: NDArray[np.uint8] = frame.pixels
-        return pixels
-
-    def close(self) -> None:
-        self._source.close()
 
 
 def compare_rounds(timing: Timing, reference: Timing) -> tuple[float, float, float]:

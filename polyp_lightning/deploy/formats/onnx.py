@@ -1,21 +1,16 @@
 """ONNX, for ONNX Runtime, OpenVINO and most others."""
 
-from __future__ import annotations
-
 import logging
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from polyp_lightning.deploy.export_format import ExportFormat
+from polyp_lightning.deploy.export_format import ExportFormat, Program
 from polyp_lightning.deploy.extras import need, silence_exporters
 from polyp_lightning.deploy.runners.onnx_runner import OnnxRunner
 from polyp_lightning.deploy.runners.openvino_runner import OpenVinoRunner
 from polyp_lightning.deploy.runners.runner import OPENVINO_BACKENDS, Frames, Runner
 from polyp_lightning.deploy.signature import INPUT, OUTPUT
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
 
 OPSET = 20
 """Operator set: the one that torch's exporter is written for, which therefore converts nothing."""
@@ -31,7 +26,7 @@ class Onnx(ExportFormat):
     packages = ("onnx", "onnxruntime")
     quantises = True
 
-    def write(self, program: ExportedProgram, path: Path, calibration: list[Frames] | None) -> dict[str, Any]:
+    def write(self, program: Program, path: Path, calibration: list[Frames] | None) -> dict[str, Any]:
         """See :class:`ExportFormat`."""
         model = convert(program)
         path.write_bytes((model if calibration is None else _quantise(model, calibration)).SerializeToString())
@@ -47,7 +42,7 @@ class Onnx(ExportFormat):
 FORMAT = Onnx()
 
 
-def convert(program: ExportedProgram) -> Any:
+def convert(program: Program) -> Any:
     """Converts a captured network to an ``onnx.ModelProto``.
 
     Raises:

@@ -1,19 +1,14 @@
 """OpenVINO's own format, read faster than ONNX and merged for speed."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from polyp_lightning.deploy.export_format import ExportFormat
+from polyp_lightning.deploy.export_format import ExportFormat, Program
 from polyp_lightning.deploy.extras import need
 from polyp_lightning.deploy.formats.onnx import convert
 from polyp_lightning.deploy.runners.openvino_runner import OpenVinoRunner, share_openvino_core
 from polyp_lightning.deploy.runners.runner import OPENVINO_BACKENDS, Frames, Runner
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
 
 
 class OpenVino(ExportFormat):
@@ -25,7 +20,7 @@ class OpenVino(ExportFormat):
     quantises = True
     merges_upsampling = True
 
-    def write(self, program: ExportedProgram, path: Path, calibration: list[Frames] | None) -> dict[str, Any]:
+    def write(self, program: Program, path: Path, calibration: list[Frames] | None) -> dict[str, Any]:
         """See :class:`ExportFormat`."""
         # By way of ONNX, which OpenVINO reads faster than torch's graphs.
         model = share_openvino_core().read_model(convert(program).SerializeToString())

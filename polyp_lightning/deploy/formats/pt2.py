@@ -1,16 +1,11 @@
 """PyTorch's ``ExportedProgram``. Only files of your own: what ``torch.export.load`` reads may hold code."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from polyp_lightning.deploy.export_format import ExportFormat
+from polyp_lightning.deploy.export_format import ExportFormat, Program
 from polyp_lightning.deploy.extras import silence_exporters
 from polyp_lightning.deploy.runners.runner import TORCH_BACKENDS, Frames, Runner
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
 
 
 class Pt2(ExportFormat):
@@ -19,7 +14,7 @@ class Pt2(ExportFormat):
     name, suffix = "pt2", ".pt2"
     backends = TORCH_BACKENDS
 
-    def write(self, program: ExportedProgram, path: Path, calibration: list[Frames] | None) -> dict[str, Any]:
+    def write(self, program: Program, path: Path, calibration: list[Frames] | None) -> dict[str, Any]:
         """See :class:`ExportFormat`."""
         import torch
 

@@ -1,17 +1,12 @@
 """TorchScript, for programs in C++ and for older PyTorch. Only files of your own: it is code by nature."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from polyp_lightning.deploy.export_format import ExportFormat
+from polyp_lightning.deploy.export_format import ExportFormat, Program
 from polyp_lightning.deploy.extras import silence_exporters
 from polyp_lightning.deploy.runners.runner import Frames, Runner
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
 
 
 class TorchScript(ExportFormat):
@@ -20,7 +15,7 @@ class TorchScript(ExportFormat):
     name, suffix = "torchscript", ".torchscript"
     backends = ("torch", "cuda")
 
-    def write(self, program: ExportedProgram, path: Path, calibration: list[Frames] | None) -> dict[str, Any]:
+    def write(self, program: Program, path: Path, calibration: list[Frames] | None) -> dict[str, Any]:
         """See :class:`ExportFormat`."""
         import torch
 

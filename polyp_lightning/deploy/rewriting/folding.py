@@ -14,11 +14,7 @@ def fold_batch_norm(graph: nn.Module) -> fx.GraphModule:
 
     Works on the exported graph, not on modules, and so finds what really follows what in any network.
 
-    Args:
-        graph: the module of an ``ExportedProgram``, in evaluation mode; changed in place.
-
-    Returns:
-        The same module.
+    The module of an ``ExportedProgram``, in evaluation mode, is changed in place and returned.
     """
     assert isinstance(graph, fx.GraphModule)  # noqa: S101 for the type checker
     nodes = [n for n in graph.graph.nodes if n.op == "call_function" and n.target == aten.batch_norm.default]

@@ -16,11 +16,7 @@ from polyp_lightning.deploy.rewriting.nodes import add_constant, aten, clean_up,
 def speed_up_single_channels(graph: fx.GraphModule) -> fx.GraphModule:
     """Rewrites convolutions with one filter and bilinear upsampling of one channel; see the two functions below.
 
-    Args:
-        graph: the module of an ``ExportedProgram``; changed in place.
-
-    Returns:
-        The same module.
+    The module of an ``ExportedProgram`` is changed in place and returned.
     """
     calls = [node for node in graph.graph.nodes if node.op == "call_function"]
     for number, node in enumerate(calls):
@@ -36,11 +32,6 @@ def split_filter(graph: fx.GraphModule, conv: fx.Node, name: str) -> None:
 
     A 1×k convolution makes the k sums over a row each, and a k×1 convolution with weights 0 and 1 adds them up: the
     same products, in half the time (3×3 on 16 channels at 352² in OpenVINO). Others are left alone.
-
-    Args:
-        graph: that of the convolution.
-        conv: the node of an ``aten.conv2d``.
-        name: for the new constants.
     """
     weight = read_constant(graph, conv.args[1])
     bias, stride, padding, dilation, groups = conv_options(conv)
@@ -62,11 +53,6 @@ def multiply_upsampling(graph: fx.GraphModule, node: fx.Node, name: str) -> None
     """Computes a bilinear upsampling of one channel as two products of matrices.
 
     It is linear in rows and columns apart, Y = A·X·Bᵀ. Others are left alone.
-
-    Args:
-        graph: that of the node.
-        node: an ``aten.upsample_bilinear2d.vec``.
-        name: for the new constants.
     """
     source: Any = node.args[0]
     value = source.meta["val"]

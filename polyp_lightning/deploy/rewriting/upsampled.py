@@ -19,11 +19,7 @@ def merge_upsampling(graph: fx.GraphModule) -> fx.GraphModule:
     zeros around the map included. Where the doubled map is concatenated with others first, these get a convolution of
     their own, and the two are added: a sum over channels may be split. Everything else is left alone.
 
-    Args:
-        graph: the module of an ``ExportedProgram``; changed in place.
-
-    Returns:
-        The same module.
+    The module of an ``ExportedProgram`` is changed in place and returned.
     """
     for number, conv in enumerate([node for node in graph.graph.nodes if node.target == aten.conv2d.default]):
         weight = read_constant(graph, conv.args[1])

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyp_lightning.data.cache import resize
+from polyp_lightning.deploy.bundle import Bundle
 from polyp_lightning.deploy.runners.runner import Frames, Runner
 from polyp_lightning.deploy.video.channel import Channel
 from polyp_lightning.deploy.video.cores import divide_cores, stay_on_cores
@@ -27,6 +29,31 @@ from polyp_lightning.deploy.video.saving import VideoWriter
 _WAITING = 4
 _WINDOW = 120
 """Frames over which the readout's FPS and p99 are taken."""
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """What to watch and how.
+
+    Attributes:
+        model: an exported model.
+        source: see :func:`~polyp_lightning.deploy.video.decoding.open_source`.
+        save: a video to write; None for none.
+        show: show a window; ``q`` or Escape ends.
+        backend: one of the model's backends; None for its usual one.
+        threads: threads of the network.
+        smooth: weight of the past in the probabilities, in [0, 1): 0 takes every frame by itself.
+        overwrite: replace an older ``save``.
+    """
+
+    model: Path
+    source: str
+    save: Path | None = None
+    show: bool = False
+    backend: str | None = None
+    threads: int = 1
+    smooth: float = 0.0
+    overwrite: bool = False
 
 
 @dataclass
@@ -68,27 +95,13 @@ class StreamReport:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Runs a model over a source and shows or saves the result.
-
-    Attributes:
-        source: gives the frames.
-        runner: the network.
-        size: side in pixels of its frames.
-        threshold: probability above which a pixel is polyp.
-        threads: threads of the network.
-        smooth: weight of the past in the probabilities, in [0, 1).
-        writer: of the saved video; None for none.
-        show: show a window; ``q`` or Escape ends.
-    """
+    """Runs a model over a source, and shows or saves the result."""
 
     source: Source
     runner: Runner
-    size: int
-    threshold: float
-    threads: int = 1
-    smooth: float = 0.0
-    writer: VideoWriter | None = None
-    show: bool = False
+    bundle: Bundle
+    options: StreamOptions
+    writer: VideoWriter | None
 
     def run(self, report: StreamReport) -> None:
         """Runs until the source ends or the user has seen enough; what happened is added to the report."""
@@ -96,7 +109,7 @@ class Pipeline:
         live = self.source.live
         frames: Channel[tuple[Frame, Frames]] = Channel(1 if live else _WAITING, drop=live)
         results: Channel[_Segmented] = Channel(_WAITING)
-        own, others = divide_cores(self.threads)
+        own, others = divide_cores(self.options.threads)
         start = time.perf_counter()
         workers = [
             _start_thread(lambda: self._read(frames), frames, others),
@@ -119,7 +132,7 @@ class Pipeline:
         """Decodes and resizes; closes the source, which no other thread may do while this one reads."""
         try:
             for frame in self.source:
-                if not frames.put((frame, resize(frame.pixels, self.size)[None])):
+                if not frames.put((frame, resize(frame.pixels, self.bundle.image_size)[None])):
                     return
         finally:
             self.source.close()
@@ -131,8 +144,8 @@ class Pipeline:
             start = time.perf_counter()
             probability = self.runner(resized)[0, 0]
             milliseconds = 1e3 * (time.perf_counter() - start)
-            if self.smooth:
-                past = probability if past is None else average(past, probability, self.smooth)
+            if self.options.smooth:
+                past = probability if past is None else average(past, probability, self.options.smooth)
                 probability = past
             if not results.put(_Segmented(frame, probability, milliseconds)):
                 frames.close()
@@ -144,19 +157,19 @@ class Pipeline:
         for result in results:
             pace.append(time.perf_counter())
             report.network.append(result.milliseconds)
-            finding = find_polyp(result.probability, self.threshold)
+            finding = find_polyp(result.probability, self.bundle.threshold)
             report.frames += 1
             report.polyps += finding.polyp
-            if self.writer is None and not self.show:
+            if self.writer is None and not self.options.show:
                 continue
             pixels = result.frame.pixels
             # No contour where the readout says that there is no polyp: specks don't count.
             height, width = pixels.shape[:2]
-            mask = resize_to_mask(result.probability, self.threshold, height, width) if finding.polyp else None
+            mask = resize_to_mask(result.probability, self.bundle.threshold, height, width) if finding.polyp else None
             draw_finding(pixels, mask, format_readout(finding, pace, report.network[-_WINDOW:]))
             if self.writer is not None:
                 self.writer.write(pixels, result.frame.time)
-            if self.show and not _show(pixels):
+            if self.options.show and not _show(pixels):
                 return
 
 

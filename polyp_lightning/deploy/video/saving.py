@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Callable
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -112,10 +112,12 @@ class VideoWriter:
         """Finishes the file."""
         if self._container is None:
             return
-        try:
-            _take_every_step(lambda: self._container.mux(self._stream.encode()), self._container.close, self._publish)
-        finally:
-            self._beside.unlink(missing_ok=True)
+        # Every step is taken, the last one first, even if one fails: what was written so far may well be playable.
+        with ExitStack() as steps:
+            steps.callback(self._beside.unlink, missing_ok=True)
+            steps.callback(self._beside.replace, self.path)
+            steps.callback(self._container.close)
+            steps.callback(lambda: self._container.mux(self._stream.encode()))
 
     def clear_leftovers(self) -> list[Path]:
         """Finds the files beside this one that a process began and could not finish, as when it was killed.
@@ -129,9 +131,6 @@ class VideoWriter:
             path.unlink(missing_ok=True)
         return dead
 
-    def _publish(self) -> None:
-        self._beside.replace(self.path)
-
 
 def _is_dead(pid: str) -> bool:
     """Whether there is no process of this number. Only asked where asking does not disturb it."""
@@ -139,23 +138,9 @@ def _is_dead(pid: str) -> bool:
         return False
     try:
         os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, OverflowError):
-        pass
+    except (OSError, OverflowError) as error:
+        return isinstance(error, ProcessLookupError)
     return False
-
-
-def _take_every_step(*steps: Callable[[], Any]) -> None:
-    """Takes every step even if an earlier one fails, and raises the first failure in the end."""
-    failure: Exception | None = None
-    for step in steps:
-        try:
-            step()
-        except Exception as error:
-            failure = failure or error
-    if failure is not None:
-        raise failure
 
 
 def _fit(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,33 +9,8 @@ import numpy as np
 from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.deploy.bundle import load_model, read_bundle
 from polyp_lightning.deploy.video.decoding import Source, open_source
-from polyp_lightning.deploy.video.pipeline import Pipeline, StreamReport
+from polyp_lightning.deploy.video.pipeline import Pipeline, StreamOptions, StreamReport
 from polyp_lightning.deploy.video.saving import VideoWriter
-
-
-@dataclass(frozen=True)
-class StreamOptions:
-    """What to watch and how.
-
-    Attributes:
-        model: an exported model.
-        source: see :func:`~polyp_lightning.deploy.video.decoding.open_source`.
-        save: a video to write; None for none.
-        show: show a window; ``q`` or Escape ends.
-        backend: one of the model's backends; None for its usual one.
-        threads: threads of the network.
-        smooth: weight of the past in the probabilities, in [0, 1): 0 takes every frame by itself.
-        overwrite: replace an older ``save``.
-    """
-
-    model: Path
-    source: str
-    save: Path | None = None
-    show: bool = False
-    backend: str | None = None
-    threads: int = 1
-    smooth: float = 0.0
-    overwrite: bool = False
 
 
 def stream(options: StreamOptions, say: Callable[[str], None] = print) -> StreamReport:
@@ -67,11 +40,8 @@ def stream(options: StreamOptions, say: Callable[[str], None] = print) -> Stream
     with _open_writer(options, source) as writer:
         if writer is not None:
             _report_leftovers(writer, say)
-        pipeline = Pipeline(
-            source, runner, size, bundle.threshold, options.threads, options.smooth, writer, options.show
-        )
         try:
-            pipeline.run(report)
+            Pipeline(source, runner, bundle, options, writer).run(report)
         except KeyboardInterrupt:
             say("interrupted: what was segmented so far is kept")
     if not report.frames:

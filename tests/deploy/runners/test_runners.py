@@ -12,7 +12,7 @@ from torch import nn
 
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.deploy.benchmark.timers import serialise
-from polyp_lightning.deploy.bundle import load_model, read_bundle, sidecar, write_sidecar
+from polyp_lightning.deploy.bundle import list_files, load_model, read_bundle, sidecar, write_sidecar
 from polyp_lightning.deploy.formats import FORMATS
 
 HEAVY = {"torch", "lightning", "wandb", "albumentations", "segmentation_models_pytorch", "timm", "openvino_telemetry"}
@@ -70,7 +70,8 @@ def test_openvino_request__leaves_signals_alone_whatever_goes_first(
 def damaged(model: Path, folder: Path, edit: Callable[[Path], object]) -> Path:
     """A copy whose sidecar agrees with it, so that the runtime has to find the fault."""
     facts = dict(read_bundle(model).facts)
-    shutil.copy(model, folder)
+    for path in list_files(model)[:-1]:
+        shutil.copy(path, folder)
     copy = folder / model.name
     edit(copy)
     write_sidecar(copy, facts)

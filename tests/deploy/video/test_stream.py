@@ -23,9 +23,9 @@ from polyp_lightning.deploy.video import pipeline
 from polyp_lightning.deploy.video import stream as module
 from polyp_lightning.deploy.video.decoding import Frame
 from polyp_lightning.deploy.video.overlay import CONTOUR
-from polyp_lightning.deploy.video.pipeline import StreamReport, average
+from polyp_lightning.deploy.video.pipeline import StreamOptions, StreamReport, average
 from polyp_lightning.deploy.video.saving import VideoWriter
-from polyp_lightning.deploy.video.stream import StreamOptions, stream
+from polyp_lightning.deploy.video.stream import stream
 
 
 def quiet(options: StreamOptions) -> StreamReport:
