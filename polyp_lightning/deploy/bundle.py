@@ -10,7 +10,7 @@ from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.files import sha256, written_beside
 from polyp_lightning.deploy.export_format import ExportFormat
 from polyp_lightning.deploy.formats import FORMATS
-from polyp_lightning.deploy.runners.runner import Runner
+from polyp_lightning.deploy.runners.arrays import Runner
 
 SCHEMA = 1
 

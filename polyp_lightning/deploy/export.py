@@ -20,7 +20,7 @@ from polyp_lightning.deploy.export_format import ExportFormat
 from polyp_lightning.deploy.formats import FORMATS
 from polyp_lightning.deploy.parity import compare, mean_dice, require_parity
 from polyp_lightning.deploy.rewriting.capture import Deployable, capture, check_size
-from polyp_lightning.deploy.runners.runner import Runner
+from polyp_lightning.deploy.runners.arrays import Runner
 from polyp_lightning.deploy.runners.torch_runner import TorchRunner
 from polyp_lightning.deploy.samples import Sample, parity_samples, read_samples
 from polyp_lightning.deploy.signature import describe_signature

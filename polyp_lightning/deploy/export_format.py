@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from polyp_lightning.deploy.runners.runner import Frames, Runner
+from polyp_lightning.deploy.runners.arrays import Frames, Runner
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from polyp_lightning.common.errors import ConfigError
-from polyp_lightning.deploy.runners.runner import Runner
+from polyp_lightning.deploy.runners.arrays import Runner
 from polyp_lightning.deploy.samples import Sample
 from polyp_lightning.deploy.signature import THRESHOLD
 from polyp_lightning.metrics.functional import per_image_dice

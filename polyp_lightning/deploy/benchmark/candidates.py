@@ -8,7 +8,7 @@ import numpy as np
 
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.deploy.bundle import check_backend, load_model, read_bundle
-from polyp_lightning.deploy.runners.runner import TORCH_BACKENDS, Runner
+from polyp_lightning.deploy.runners.arrays import TORCH_BACKENDS, Runner
 
 WARM_UP = 5
 

@@ -24,7 +24,7 @@ from polyp_lightning.data.cache import resize
 from polyp_lightning.data.phantom import draw_frame
 from polyp_lightning.deploy.benchmark.candidates import Candidate, list_candidates, load_candidate
 from polyp_lightning.deploy.benchmark.peak_memory import measure_peak
-from polyp_lightning.deploy.runners.runner import Runner
+from polyp_lightning.deploy.runners.arrays import Runner
 from polyp_lightning.deploy.signature import THRESHOLD
 from polyp_lightning.deploy.video.decoding import open_source
 from polyp_lightning.deploy.video.overlay import resize_to_mask

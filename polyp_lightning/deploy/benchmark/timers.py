@@ -15,9 +15,9 @@ from polyp_lightning.common.machine import processor
 from polyp_lightning.common.timing import median_seconds
 from polyp_lightning.deploy.extras import need, silence_exporters
 from polyp_lightning.deploy.rewriting.capture import rewrite
+from polyp_lightning.deploy.runners.arrays import OPENVINO_BACKENDS
 from polyp_lightning.deploy.runners.onnx_runner import open_onnx_session
 from polyp_lightning.deploy.runners.openvino_runner import open_openvino_request, precision_of
-from polyp_lightning.deploy.runners.runner import OPENVINO_BACKENDS
 from polyp_lightning.pruning.budget import Timer, TorchTimer
 
 _Run = Callable[[NDArray[np.float32]], Any]

@@ -7,9 +7,9 @@ from typing import Any
 
 from polyp_lightning.deploy.export_format import ExportFormat, Program
 from polyp_lightning.deploy.extras import need, silence_exporters
+from polyp_lightning.deploy.runners.arrays import OPENVINO_BACKENDS, Frames, Runner
 from polyp_lightning.deploy.runners.onnx_runner import OnnxRunner
 from polyp_lightning.deploy.runners.openvino_runner import OpenVinoRunner
-from polyp_lightning.deploy.runners.runner import OPENVINO_BACKENDS, Frames, Runner
 from polyp_lightning.deploy.signature import INPUT, OUTPUT
 
 OPSET = 20

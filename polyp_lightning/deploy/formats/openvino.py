@@ -7,8 +7,8 @@ from typing import Any
 from polyp_lightning.deploy.export_format import ExportFormat, Program
 from polyp_lightning.deploy.extras import need
 from polyp_lightning.deploy.formats.onnx import convert
+from polyp_lightning.deploy.runners.arrays import OPENVINO_BACKENDS, Frames, Runner
 from polyp_lightning.deploy.runners.openvino_runner import OpenVinoRunner, share_openvino_core
-from polyp_lightning.deploy.runners.runner import OPENVINO_BACKENDS, Frames, Runner
 
 
 class OpenVino(ExportFormat):

@@ -5,7 +5,7 @@ from typing import Any
 
 from polyp_lightning.deploy.export_format import ExportFormat, Program
 from polyp_lightning.deploy.extras import silence_exporters
-from polyp_lightning.deploy.runners.runner import TORCH_BACKENDS, Frames, Runner
+from polyp_lightning.deploy.runners.arrays import TORCH_BACKENDS, Frames, Runner
 
 
 class Pt2(ExportFormat):

@@ -6,7 +6,7 @@ from typing import Any
 
 from polyp_lightning.deploy.export_format import ExportFormat, Program
 from polyp_lightning.deploy.extras import silence_exporters
-from polyp_lightning.deploy.runners.runner import Frames, Runner
+from polyp_lightning.deploy.runners.arrays import Frames, Runner
 
 
 class TorchScript(ExportFormat):

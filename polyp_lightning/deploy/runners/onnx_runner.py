@@ -3,7 +3,7 @@
 from typing import Any
 
 from polyp_lightning.deploy.extras import need
-from polyp_lightning.deploy.runners.runner import Frames, Maps
+from polyp_lightning.deploy.runners.arrays import Frames, Maps
 from polyp_lightning.deploy.signature import OUTPUT
 
 

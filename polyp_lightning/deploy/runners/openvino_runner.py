@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from polyp_lightning.deploy.extras import need
-from polyp_lightning.deploy.runners.runner import Frames, Maps
+from polyp_lightning.deploy.runners.arrays import Frames, Maps
 
 
 @cache

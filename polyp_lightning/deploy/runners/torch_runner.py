@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from polyp_lightning.common.errors import ConfigError
-from polyp_lightning.deploy.runners.runner import Frames, Maps
+from polyp_lightning.deploy.runners.arrays import Frames, Maps
 
 
 class TorchRunner:

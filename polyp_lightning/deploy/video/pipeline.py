@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from polyp_lightning.data.cache import resize
 from polyp_lightning.deploy.bundle import Bundle
-from polyp_lightning.deploy.runners.runner import Frames, Runner
+from polyp_lightning.deploy.runners.arrays import Frames, Runner
 from polyp_lightning.deploy.video.channel import Channel
 from polyp_lightning.deploy.video.cores import divide_cores, stay_on_cores
 from polyp_lightning.deploy.video.decoding import Frame, Source
