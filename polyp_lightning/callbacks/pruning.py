@@ -22,7 +22,7 @@ from polyp_lightning.callbacks.passes import gather, loss_scale, noise, recalibr
 from polyp_lightning.callbacks.schedule import Schedule, Shape
 from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.common.errors import ANOTHER_CHECKPOINT, ConfigError
-from polyp_lightning.deploy.timer_by_name import build_timer
+from polyp_lightning.deploy.benchmark.timers import build_timer
 from polyp_lightning.networks.complexity import measure
 from polyp_lightning.pruning.budget import (
     Allocation,

@@ -11,24 +11,14 @@ from polyp_lightning.deploy.extras import need
 
 
 def main(args: Sequence[str]) -> int:
-    """Runs the verb.
-
-    Args:
-        args: the verb and its options.
-
-    Returns:
-        0, or 1 where a frame budget was missed.
-
-    Raises:
-        PolypError: a mistake in options or a model.
-    """
+    """Runs the verb on its options; returns 0, or 1 where a frame budget was missed."""
     options = _parser().parse_args(args[1:])
 
     need("av")
     from rich.console import Console
 
-    from polyp_lightning.deploy import benchmark_report as report
-    from polyp_lightning.deploy.benchmark import BenchmarkOptions, benchmark, missed
+    from polyp_lightning.deploy.benchmark import benchmark_report as report
+    from polyp_lightning.deploy.benchmark.measuring import BenchmarkOptions, benchmark, find_late
 
     wanted = BenchmarkOptions(
         options.model, options.image_size, options.threads, options.backend, options.source,
@@ -36,17 +26,17 @@ def main(args: Sequence[str]) -> int:
     )  # fmt: skip
     with raise_on_termination():
         timings = benchmark(wanted)
-    table = report.rows(timings, options.threads)
+    table = report.list_rows(timings, options.threads)
     # A file or a pipe has no width of its own.
     console = Console() if sys.stdout.isatty() else Console(width=140)
-    for shown in report.terminal_tables(table):
+    for shown in report.build_tables(table):
         console.print(shown)
     if options.output:
         report.write_csv(table, options.output.with_suffix(".csv"))
         report.write_png(table, options.output.with_suffix(".png"))
     if options.budget_ms is None:
         return 0
-    late = missed(timings, options.budget_ms)
+    late = find_late(timings, options.budget_ms)
     for timing in timings:
         verdict = "FAIL" if timing in late else "pass"
         which = f"{timing.candidate.model.name} in {timing.candidate.backend}"

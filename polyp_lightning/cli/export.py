@@ -7,21 +7,12 @@ from pathlib import Path
 
 from polyp_lightning.cli.parsing import make_parser
 from polyp_lightning.cli.termination import raise_on_termination
-from polyp_lightning.deploy.bundle import SUFFIXES, model_files, sidecar
+from polyp_lightning.deploy.bundle import list_files
+from polyp_lightning.deploy.formats import FORMATS
 
 
 def main(args: Sequence[str]) -> int:
-    """Runs the verb.
-
-    Args:
-        args: the verb and its options.
-
-    Returns:
-        0.
-
-    Raises:
-        PolypError: a mistake in options or checkpoint.
-    """
+    """Runs the verb on its options; returns 0."""
     options = _parser().parse_args(args[1:])
 
     # Imports PyTorch and Lightning, which the other verbs can do without.
@@ -32,7 +23,7 @@ def main(args: Sequence[str]) -> int:
     if any((options.ckpt_path.absolute().parent.parent / "wandb").glob("run-*")):
         from polyp_lightning.tracking.artefacts import log_export
 
-        if log_export(options.ckpt_path, [*model_files(bundle.path), sidecar(bundle.path)]):
+        if log_export(options.ckpt_path, list_files(bundle.path)):
             print("W&B: the export is an artefact of its run")
     return 0
 
@@ -42,12 +33,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ckpt_path", type=Path, required=True, help="a checkpoint of `fit` or `prune`")
     parser.add_argument(
         "--format",
-        choices=list(SUFFIXES),
+        choices=list(FORMATS),
         default="onnx",
         metavar="FORMAT",
-        help=f"{', '.join(SUFFIXES)} (default: %(default)s)",
+        help=f"{', '.join(FORMATS)} (default: %(default)s)",
     )
-    parser.add_argument("--int8", action="store_true", help="8 bits, calibrated on training frames (onnx, openvino)")
+    able = ", ".join(kind.name for kind in FORMATS.values() if kind.quantises)
+    parser.add_argument("--int8", action="store_true", help=f"8 bits, calibrated on training frames ({able})")
     parser.add_argument("--image_size", type=int, help="side in pixels, a multiple of 32 (default: as trained)")
     parser.add_argument("--dynamic_batch", action="store_true", help="take any number of frames at once, not one")
     parser.add_argument("--output", type=Path, help="the model's file (default: in the run's folder export)")

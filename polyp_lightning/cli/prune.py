@@ -16,7 +16,7 @@ from polyp_lightning.cli.parser_errors import explain
 from polyp_lightning.cli.preview_table import build_preview_table
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.terminal import show_text
-from polyp_lightning.deploy.timer_by_name import build_timer
+from polyp_lightning.deploy.benchmark.timers import build_timer
 from polyp_lightning.networks.complexity import measure
 from polyp_lightning.pruning import ChannelGraph, assert_exact, drop_dead, remove, trace
 from polyp_lightning.pruning.budget import Allocation, Cost, Limits, build_recipe, preview

@@ -7,24 +7,16 @@ from pathlib import Path
 from polyp_lightning.cli.parsing import make_parser
 from polyp_lightning.cli.termination import raise_on_termination
 from polyp_lightning.deploy.extras import need
+from polyp_lightning.deploy.formats import FORMATS
 
 
 def main(args: Sequence[str]) -> int:
-    """Runs the verb.
-
-    Args:
-        args: the verb and its options.
-
-    Returns:
-        0.
-
-    Raises:
-        PolypError: a mistake in options, model or source.
-    """
+    """Runs the verb on its options; returns 0."""
     options = _parser().parse_args(args[1:])
 
     need("av")
-    from polyp_lightning.deploy.stream import StreamOptions, stream
+    from polyp_lightning.deploy.video.pipeline import StreamOptions
+    from polyp_lightning.deploy.video.stream import stream
 
     with raise_on_termination():
         stream(StreamOptions(**vars(options)))
@@ -37,7 +29,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--source", required=True, help="a video, a folder of images, camera[:N] or rtsp://…")
     parser.add_argument("--save", type=Path, help="write the video with contours: .mp4, .mkv or .mov")
     parser.add_argument("--show", action="store_true", help="show a window; q ends")
-    parser.add_argument("--backend", help="onnxruntime, openvino, openvino-bf16, torch, … (default: the format's own)")
+    backends = ", ".join(dict.fromkeys(backend for kind in FORMATS.values() for backend in kind.backends))
+    parser.add_argument("--backend", help=f"{backends} (default: the format's own)")
     parser.add_argument("--threads", type=int, default=1, help="threads of the network (default: %(default)s)")
     parser.add_argument("--smooth", type=float, default=0.0, help="weight of the past, 0 to < 1 (default: off)")
     parser.add_argument("--overwrite", action="store_true", help="replace an older video")

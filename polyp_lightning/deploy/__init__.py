@@ -1,5 +1,11 @@
 """From a checkpoint to frames per second: ``export``, ``benchmark`` and ``stream``.
 
-Knows nothing of training. What runs an exported model (:mod:`~polyp_lightning.deploy.runtime`,
-:mod:`~polyp_lightning.deploy.stream`) needs neither Lightning nor PyTorch, so importing this package imports nothing.
+Knows nothing of training. What runs an exported model needs neither Lightning nor, but for PyTorch's own formats,
+PyTorch; importing this package therefore imports nothing.
+
+- ``export``: writes a model, checked against the network, in one of the ``formats`` (one file each).
+- ``rewriting``: the captured graph, made faster without changing its values.
+- ``bundle``: an exported model with its sidecar, and how it is loaded into one of the ``runners``.
+- ``benchmark``: times and peak memory of models, and the timers of latency budgets.
+- ``video``: decoding, segmenting, drawing and saving.
 """

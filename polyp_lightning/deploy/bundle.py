@@ -1,21 +1,18 @@
 """An exported model and its sidecar: the JSON file that says how to feed it and what it is."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.files import sha256, write_beside
+from polyp_lightning.deploy.export_format import ExportFormat
+from polyp_lightning.deploy.formats import FORMATS
+from polyp_lightning.deploy.runners.arrays import Runner
 
 SCHEMA = 1
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2", "torchscript": ".torchscript"}
-"""Format → the suffix of its file; OpenVINO's weights lie in a ``.bin`` beside."""
-
-INPUT, OUTPUT = "frame", "probability"
-THRESHOLD = 0.5
-"""A pixel is polyp where its probability exceeds this, as in :func:`polyp_lightning.metrics.binarise`."""
 
 _KEYS = {
     "format": str, "precision": str, "files": dict, "input": dict, "output": dict, "threshold": float,
@@ -36,9 +33,9 @@ class Bundle:
     facts: Mapping[str, Any]
 
     @property
-    def format(self) -> str:
-        """One of the keys of :data:`SUFFIXES`."""
-        return str(self.facts["format"])
+    def format(self) -> ExportFormat:
+        """How it is written and loaded."""
+        return FORMATS[self.facts["format"]]
 
     @property
     def image_size(self) -> int:
@@ -60,42 +57,20 @@ class Bundle:
         return None if value is None else float(value)
 
     def test_dice_in(self, backend: str) -> float | None:
-        """The same for one backend: its own where the file was scored; none for bf16 where it was not."""
+        """Returns the same for one backend: its own where the file was scored; None for bf16 where it was not."""
         scored = self.facts["dice"].get("backends", {})
         if backend in scored:
             return float(scored[backend])
         return None if backend.endswith("bf16") else self.test_dice
 
 
-def facts_of_graph(image_size: int, dynamic_batch: bool) -> dict[str, Any]:
-    """What every exported graph takes and returns, whatever its format."""
-    batch: int | str = "batch" if dynamic_batch else 1
-    return {
-        "input": {
-            "name": INPUT,
-            "dtype": "uint8",
-            "layout": "NHWC",
-            "shape": [batch, image_size, image_size, 3],
-            "colours": "RGB",
-            "values": "0 to 255 as decoded; scale, mean and standard deviation are applied inside",
-            "resize": "by the caller, to the square: area averaging where the frame shrinks, bilinear where it grows",
-        },
-        "output": {
-            "name": OUTPUT,
-            "dtype": "float32",
-            "layout": "NCHW",
-            "shape": [batch, 1, image_size, image_size],
-            "values": "probability of polyp, 0 to 1; the sigmoid is applied inside",
-        },
-        "threshold": THRESHOLD,
-        "classes": ["polyp"],
-        "image_size": image_size,
-        "dynamic_batch": dynamic_batch,
-    }
+def format_of(model: Path) -> ExportFormat | None:
+    """Returns the format that a file's suffix says; None for no exported model."""
+    return next((kind for kind in FORMATS.values() if kind.suffix == model.suffix), None)
 
 
 def sidecar(model: Path) -> Path:
-    """Where the sidecar of a model lies.
+    """Returns where the sidecar of a model lies.
 
     >>> sidecar(Path("polyp.onnx")).name
     'polyp.onnx.json'
@@ -103,14 +78,15 @@ def sidecar(model: Path) -> Path:
     return model.with_name(f"{model.name}.json")
 
 
-def model_files(model: Path) -> list[Path]:
-    """The files that make a model, its own first."""
-    return [model, model.with_suffix(".bin")] if model.suffix == SUFFIXES["openvino"] else [model]
+def list_files(model: Path) -> list[Path]:
+    """Lists the files of an exported model: its own first, its sidecar last."""
+    kind = format_of(model)
+    return [*(kind.list_files(model) if kind else [model]), sidecar(model)]
 
 
 def write_sidecar(model: Path, facts: Mapping[str, Any]) -> None:
     """Writes the sidecar of a model that lies in place, with the SHA-256 of its files."""
-    whole = {"schema": SCHEMA, **facts, "files": {path.name: sha256(path) for path in model_files(model)}}
+    whole = {"schema": SCHEMA, **facts, "files": {path.name: sha256(path) for path in list_files(model)[:-1]}}
     with write_beside(sidecar(model)) as path:
         path.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -123,10 +99,11 @@ def read_bundle(model: Path) -> Bundle:
     """
     _check_is_model(model)
     facts = _read_facts(sidecar(model))
-    for path in model_files(model):
+    for path in (files := list_files(model)[:-1]):
         expected = facts["files"].get(path.name)
         if not path.is_file():
-            msg = f"{path} is missing: an OpenVINO model is two files, .xml and .bin; copy both, or export again"
+            parts = " and ".join(file.suffix for file in files)
+            msg = f"{path} is missing: a model of this format is {len(files)} files, {parts}; copy all, or export again"
             raise ConfigError(msg)
         if expected != sha256(path):
             msg = (
@@ -138,14 +115,14 @@ def read_bundle(model: Path) -> Bundle:
 
 
 def _check_is_model(model: Path) -> None:
-    known = ", ".join(SUFFIXES.values())
+    known = ", ".join(kind.suffix for kind in FORMATS.values())
     if model.suffix == ".ckpt":
         msg = (
             f"--model {model} is a checkpoint, and this needs an exported model ({known}): "
             f"python -m polyp_lightning export --ckpt_path {model} --format onnx"
         )
         raise ConfigError(msg)
-    if model.suffix not in SUFFIXES.values():
+    if format_of(model) is None:
         msg = f"--model {model} is no exported model: its name ends in {model.suffix!r}; known are {known}"
         raise ConfigError(msg)
     if not model.is_file():
@@ -175,4 +152,45 @@ def _read_facts(path: Path) -> dict[str, Any]:
     if wrong:
         msg = f"the sidecar {path} lacks {', '.join(wrong)}, or holds another kind of value there; export again"
         raise ConfigError(msg)
+    if facts["format"] not in FORMATS:
+        msg = f"the sidecar {path} says format {facts['format']!r}; this version knows {', '.join(FORMATS)}"
+        raise ConfigError(msg)
     return dict(facts)
+
+
+def load_model(bundle: Bundle, backend: str, threads: int) -> Runner:
+    """Loads an exported model.
+
+    Args:
+        bundle: the model.
+        backend: one of its format's.
+        threads: threads that the network may use, ≥ 1.
+
+    Raises:
+        ConfigError: the backend does not run this format or is not installed, or the model can't be loaded.
+    """
+    check_backend(backend, bundle.format.backends, bundle.path, bundle.format.name)
+    if threads < 1:
+        msg = f"--threads {threads} must be at least 1"
+        raise ConfigError(msg)
+    try:
+        return bundle.format.load(bundle.path, backend, threads)
+    except ConfigError:
+        raise
+    except Exception as error:
+        # The runtimes' own errors: an operator set they don't know, a damaged file, a missing device.
+        first = str(error).strip().split("\n", maxsplit=1)[0][:300]
+        opset = f" (operator set {bundle.facts['opset']})" if "opset" in bundle.facts else ""
+        msg = f"{backend} can't load {bundle.path}{opset}: {first}. Export again with the versions installed here."
+        raise ConfigError(msg) from error
+
+
+def check_backend(backend: str, allowed: Sequence[str], path: Path, kind: str) -> None:
+    """Checks that a backend runs a file.
+
+    Raises:
+        ConfigError: naming those that do.
+    """
+    if backend not in allowed:
+        msg = f"--backend {backend} does not run {path} ({kind}); allowed: {', '.join(allowed)}"
+        raise ConfigError(msg)

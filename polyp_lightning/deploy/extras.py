@@ -1,7 +1,11 @@
-"""Packages of the extra ``deploy``, imported when they are needed."""
+"""Packages of the extra ``deploy``: imported when they are needed, and kept quiet."""
 
 import importlib
+import logging
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from polyp_lightning.common.errors import ConfigError
@@ -26,3 +30,17 @@ def need(module: str) -> Any:
     except ImportError as error:
         msg = f"{package} is needed for this and can't be imported ({error}): {_INSTALL}"
         raise ConfigError(msg) from error
+
+
+@contextmanager
+def silence_exporters() -> Iterator[None]:
+    """Hides the exporters' remarks on their own deprecations and versions."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

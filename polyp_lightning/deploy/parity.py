@@ -1,16 +1,16 @@
-"""Whether an exported model says what the network says."""
+"""Compares an exported model's results with the network's."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from polyp_lightning.common.errors import ConfigError
-from polyp_lightning.deploy.bundle import THRESHOLD
-from polyp_lightning.deploy.runtime import Frames, Maps
+from polyp_lightning.deploy.runners.arrays import Runner
 from polyp_lightning.deploy.samples import Sample
+from polyp_lightning.deploy.signature import THRESHOLD
 from polyp_lightning.metrics.functional import per_image_dice
 
 LARGEST_DIFFERENCE = 1e-4
@@ -29,16 +29,12 @@ class Parity:
     difference: float
     agreement: float
 
-    def as_dict(self) -> dict[str, float]:
-        """Plain values."""
-        return asdict(self)
-
     def __str__(self) -> str:
         """For the report of an export."""
         return f"largest |Δ| {self.difference:.1e}, same mask on {self.agreement:.4%} of the pixels"
 
 
-def compare(one: Callable[[Frames], Maps], other: Callable[[Frames], Maps], samples: Sequence[Sample]) -> Parity:
+def compare(one: Runner, other: Runner, samples: Sequence[Sample]) -> Parity:
     """Runs both on every frame, one at a time."""
     difference, same = 0.0, []
     for sample in samples:
@@ -50,7 +46,7 @@ def compare(one: Callable[[Frames], Maps], other: Callable[[Frames], Maps], samp
 
 
 def require_parity(parity: Parity, what: str) -> None:
-    """Refuses a model that differs by more than rounding does.
+    """Checks that a model differs by no more than rounding does.
 
     Raises:
         ConfigError: the difference exceeds 1e-4, or less than 99.99 % of the pixels agree.
@@ -64,8 +60,8 @@ def require_parity(parity: Parity, what: str) -> None:
     raise ConfigError(msg)
 
 
-def mean_dice(model: Callable[[Frames], Maps], samples: Sequence[Sample]) -> float:
-    """Mean Dice per image at the original resolution, by the protocol of ``test``: logits are resized, not masks."""
+def mean_dice(model: Runner, samples: Sequence[Sample]) -> float:
+    """Returns the mean Dice per image at the original resolution. As in ``test``, logits are resized, not masks."""
     scores = []
     for sample in samples:
         if sample.mask is not None:

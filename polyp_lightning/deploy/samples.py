@@ -28,16 +28,14 @@ class Sample:
     mask: NDArray[np.uint8] | None
 
 
-def phantoms(size: int, count: int) -> list[Sample]:
-    """Drawn frames, the same ones every time."""
+def draw_phantoms(size: int, count: int) -> list[Sample]:
+    """Draws frames, the same ones every time."""
     drawn = (draw_frame(0, index) for index in range(count))
     return [Sample(resize(frame, size), mask) for frame, mask in drawn]
 
 
-def dataset_samples(
-    facts: Mapping[str, Any], root: Path, part: str, size: int, count: int | None = None
-) -> list[Sample]:
-    """Frames of the data set and split that a checkpoint was trained on.
+def read_samples(facts: Mapping[str, Any], root: Path, part: str, size: int, count: int | None = None) -> list[Sample]:
+    """Reads frames of the data set and split that a checkpoint was trained on.
 
     Args:
         facts: what the checkpoint says of its data.
@@ -62,11 +60,11 @@ def dataset_samples(
 
 
 def parity_samples(facts: Mapping[str, Any], root: Path, size: int, count: int) -> tuple[list[Sample], str]:
-    """Validation frames where the data are at hand, else phantoms; and what they are in words."""
+    """Returns validation frames where the data are at hand, else phantoms; and what they are in words."""
     try:
-        samples = dataset_samples(facts, root, "val", size, count)
+        samples = read_samples(facts, root, "val", size, count)
     except (ConfigError, DataError):
-        return phantoms(size, count), f"{count} drawn phantoms"
+        return draw_phantoms(size, count), f"{count} drawn phantoms"
     return samples, f"{len(samples)} validation frames of {facts['data']}"
 
 

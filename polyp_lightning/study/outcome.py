@@ -11,7 +11,7 @@ from polyp_lightning.checkpoints.trained import load_net
 from polyp_lightning.common.errors import DataError
 from polyp_lightning.common.files import hide_home, sha256
 from polyp_lightning.common.machine import processor
-from polyp_lightning.deploy.timer_by_name import build_timer
+from polyp_lightning.deploy.benchmark.timers import build_timer
 from polyp_lightning.networks.build import build_net
 from polyp_lightning.networks.complexity import measure
 from polyp_lightning.study.plan import Cell, Study

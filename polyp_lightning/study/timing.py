@@ -12,7 +12,7 @@ from torch import nn
 from polyp_lightning.checkpoints.trained import load_net
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.machine import processor
-from polyp_lightning.deploy.timer_by_name import build_timer
+from polyp_lightning.deploy.benchmark.timers import build_timer
 from polyp_lightning.pruning.budget import Timer
 from polyp_lightning.study.plan import Study
 from polyp_lightning.study.results import RESULTS, Result, change_results, read_results

@@ -7,8 +7,9 @@ from measuring import Effort, Row, take_turns
 from scoring import NETS
 from torch import nn
 
-from polyp_lightning.deploy.runtime import onnx_session, openvino_request
-from polyp_lightning.deploy.timers import serialised
+from polyp_lightning.deploy.benchmark.timers import serialise
+from polyp_lightning.deploy.runners.onnx_runner import open_onnx_session
+from polyp_lightning.deploy.runners.openvino_runner import open_openvino_request
 from polyp_lightning.networks.build import build_net
 from polyp_lightning.pruning import remove, select, trace
 from polyp_lightning.pruning.budget import Limits
@@ -50,13 +51,13 @@ def _pruned(encoder: str) -> nn.Module:
 
 
 def _onnx(net: nn.Module) -> Run:
-    session = onnx_session(serialised(net, _SHAPE), 1)
+    session = open_onnx_session(serialise(net, _SHAPE), 1)
     inputs = {session.get_inputs()[0].name: _values(_SHAPE)}
     return lambda: session.run(None, inputs)
 
 
 def _openvino(net: nn.Module, *, merge: bool = True) -> Run:
-    request = openvino_request(serialised(net, _SHAPE, merge=merge), 1, "f32", channels_last=True)
+    request = open_openvino_request(serialise(net, _SHAPE, merge=merge), 1, "f32", channels_last=True)
     values = _values(tuple(request.get_input_tensor(0).shape))
     return lambda: request.infer([values], share_inputs=True)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from small_models import CleanModules, Exported, cut, lively_net, save_checkpoint
 
-from polyp_lightning.deploy.bundle import SUFFIXES
 from polyp_lightning.deploy.export import ExportOptions, export
+from polyp_lightning.deploy.formats import FORMATS
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +25,7 @@ def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Expo
     def get(kind: str, int8: bool = False) -> Path:
         key = f"{kind}{'-int8' * int8}"
         if key not in made:
-            target = folder / f"{key}{SUFFIXES[kind]}"
+            target = folder / f"{key}{FORMATS[kind].suffix}"
             made[key] = export(ExportOptions(checkpoint, kind, int8=int8, output=target), lambda _: None).path
         return made[key]
 

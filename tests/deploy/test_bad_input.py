@@ -178,7 +178,7 @@ def test_export__a_termination_leaves_nothing(checkpoint: Path, tmp_path: Path) 
         "from polyp_lightning.cli.verbs import main\n"
         "from polyp_lightning.deploy import export\n"
         "def kill(*_): assert list(Path(sys.argv[2]).glob('.m-*/m.onnx')); os.kill(os.getpid(), signal.SIGTERM)\n"
-        "export._checked = kill\n"
+        "export._evaluate = kill\n"
         "main(['export', '--ckpt_path', sys.argv[1], '--output', sys.argv[2] + '/m.onnx'])\n"
     )
     done = subprocess.run(

@@ -19,10 +19,11 @@ from polyp_lightning.common.files import sha256
 from polyp_lightning.data.cache import resize
 from polyp_lightning.data.sets.phantom import draw_frame
 from polyp_lightning.deploy import export as module
-from polyp_lightning.deploy.bundle import read_bundle, sidecar
+from polyp_lightning.deploy.bundle import load_model, read_bundle, sidecar
 from polyp_lightning.deploy.export import ExportOptions, export
+from polyp_lightning.deploy.formats import FORMATS
 from polyp_lightning.deploy.parity import mean_dice
-from polyp_lightning.deploy.runtime import BACKENDS, load, openvino_core
+from polyp_lightning.deploy.runners.openvino_runner import share_openvino_core
 from polyp_lightning.deploy.samples import Sample
 from polyp_lightning.training.module import PolypSegmenter
 
@@ -40,13 +41,13 @@ def expected(checkpoint: Path, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
         return segmenter(torch.from_numpy(frame).permute(0, 3, 1, 2)).sigmoid().numpy()
 
 
+# What runs on any machine, at full precision.
+ANYWHERE = ("onnxruntime", "openvino", "torch")
+
+
 @pytest.mark.parametrize(
-    ("kind", "backend"),
-    [
-        ("onnx", "onnxruntime"), ("onnx", "openvino"), ("openvino", "openvino"),
-        ("pt2", "torch"), ("torchscript", "torch"),
-    ],
-)  # fmt: skip
+    ("kind", "backend"), [(k.name, backend) for k in FORMATS.values() for backend in k.backends if backend in ANYWHERE]
+)
 def test_export__every_format_says_what_the_segmenter_says(
     exported: Exported,
     frame: NDArray[np.uint8],
@@ -54,7 +55,7 @@ def test_export__every_format_says_what_the_segmenter_says(
     kind: str,
     backend: str,
 ) -> None:
-    runner = load(read_bundle(exported(kind)), backend, threads=1)
+    runner = load_model(read_bundle(exported(kind)), backend, threads=1)
     found = runner(frame)
     assert found.shape == (1, 1, SIZE, SIZE)
     assert found.dtype == np.float32
@@ -65,12 +66,12 @@ def test_export__every_format_says_what_the_segmenter_says(
     assert not np.array_equal(found, other)
 
 
-@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+@pytest.mark.parametrize("kind", [kind.name for kind in FORMATS.values() if kind.quantises])
 def test_export__int8_stays_near_the_network(
     exported: Exported, frame: NDArray[np.uint8], expected: NDArray[np.float32], kind: str
 ) -> None:
     bundle = read_bundle(exported(kind, int8=True))
-    found = load(bundle, "onnxruntime" if kind == "onnx" else "openvino", threads=1)(frame)
+    found = load_model(bundle, FORMATS[kind].backends[0], threads=1)(frame)
     assert 1e-5 < np.abs(found - expected).max() < 0.2
     assert bundle.facts["precision"] == "int8"
     assert bundle.facts["calibration"] == "20 training frames of phantom"
@@ -79,16 +80,16 @@ def test_export__int8_stays_near_the_network(
     assert abs(change["dice_int8"] - change["dice_float"]) < 0.1
 
 
-@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+@pytest.mark.parametrize("kind", [kind.name for kind in FORMATS.values() if kind.quantises])
 def test_export__int8_of_a_network_with_group_norm(tmp_path: Path, frame: NDArray[np.uint8], kind: str) -> None:
     path = save_checkpoint(lively_net("FPN"), tmp_path / "fpn.ckpt", arch="FPN")
     bundle = export(ExportOptions(path, kind, int8=True), lambda _: None)
     segmenter = PolypSegmenter.load_from_checkpoint(path, map_location="cpu", strict=False).eval()
     with torch.no_grad():
         wanted = segmenter(torch.from_numpy(frame).permute(0, 3, 1, 2)).sigmoid().numpy()
-    found = load(bundle, BACKENDS[kind][0], threads=1)(frame)
+    found = load_model(bundle, FORMATS[kind].backends[0], threads=1)(frame)
     if kind == "openvino":
-        ops = openvino_core().read_model(bundle.path).get_ordered_ops()
+        ops = share_openvino_core().read_model(bundle.path).get_ordered_ops()
         products = [op for op in ops if op.get_type_name() == "MatMul"]
         read = {value.get_node().get_type_name() for op in products for value in op.input_values()}
         # The upsampling at the end stays in float.
@@ -119,13 +120,13 @@ def test_export__onnx_is_valid_and_has_no_batch_norm(exported: Exported) -> None
 
 @pytest.mark.parametrize(("kind", "doublings"), [("onnx", 0), ("openvino", 5)])
 def test_export__doublings_are_merged_for_openvino(exported: Exported, kind: str, doublings: int) -> None:
-    ops = [op.get_type_name() for op in openvino_core().read_model(exported(kind)).get_ops()]
+    ops = [op.get_type_name() for op in share_openvino_core().read_model(exported(kind)).get_ops()]
     assert ops.count("ConvolutionBackpropData") == doublings
     assert ("Interpolate" in ops) == (not doublings)
 
 
 def test_export__onnx_refuses_what_is_not_uint8(exported: Exported) -> None:
-    runner = load(read_bundle(exported("onnx")), "onnxruntime", 1)
+    runner = load_model(read_bundle(exported("onnx")), "onnxruntime", 1)
     with pytest.raises(Exception, match="uint8"):
         runner(np.zeros((1, SIZE, SIZE, 3), np.float32))  # type: ignore[arg-type]
 
@@ -137,7 +138,7 @@ def test_export__dynamic_batch_takes_several(checkpoint: Path, tmp_path: Path, f
     dims = onnx.load(bundle.path).graph.input[0].type.tensor_type.shape.dim
     assert dims[0].dim_param == "batch"
     for backend in ("onnxruntime", "openvino"):
-        runner = load(bundle, backend, 1)
+        runner = load_model(bundle, backend, 1)
         three = np.concatenate([frame, 255 - frame, frame // 2])
         alone = np.concatenate([runner(one[None]) for one in three])
         assert np.abs(runner(three) - alone).max() < 1e-5
@@ -157,7 +158,7 @@ def test_export__score_is_the_dice_of_the_segmenters_own_masks(checkpoint: Path,
     assert bundle.test_dice == pytest.approx(np.mean(scores), abs=1e-4)
     assert bundle.facts["dice"]["backends"].keys() == {"onnxruntime", "openvino", "openvino-bf16"}
     for backend in ("onnxruntime", "openvino", "openvino-bf16"):
-        runner, pairs = load(bundle, backend, threads=1), [draw_frame(0, index) for index in range(24, 28)]
+        runner, pairs = load_model(bundle, backend, threads=1), [draw_frame(0, index) for index in range(24, 28)]
         exact = mean_dice(runner, [Sample(resize(image, SIZE), mask) for image, mask in pairs])
         assert bundle.test_dice_in(backend) == pytest.approx(exact, abs=1e-9)
     assert bundle.facts["dice"]["protocol"].startswith("4 test images of drawn frames; mean over images of the Dice")
@@ -184,8 +185,8 @@ def test_export__takes_the_score_that_test_has_left_of_this_very_checkpoint(chec
 def test_export__parity_that_fails_leaves_nothing(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = module.load
-    monkeypatch.setattr(module, "load", lambda *args: lambda frames: real(*args)(frames) + 2e-4)
+    real = module.load_model
+    monkeypatch.setattr(module, "load_model", lambda *args: lambda frames: real(*args)(frames) + 2e-4)
     with pytest.raises(ConfigError, match=r"onnx model differs.*2\.0e-04.*nothing was written"):
         export(ExportOptions(checkpoint, "onnx", output=tmp_path / "bad.onnx"), lambda _: None)
     assert list(tmp_path.iterdir()) == []
@@ -198,7 +199,7 @@ def test_export__refuses_to_overwrite_and_a_failure_keeps_the_old(
     target.write_bytes(b"old")
     with pytest.raises(ConfigError, match=r"m\.onnx exists already; .*--overwrite"):
         export(ExportOptions(checkpoint, "onnx", output=target), lambda _: None)
-    monkeypatch.setattr(module, "_checked", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(module, "_evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         export(ExportOptions(checkpoint, "onnx", output=target, overwrite=True), lambda _: None)
     assert target.read_bytes() == b"old"
@@ -218,8 +219,8 @@ def test_export__goes_beside_the_runs_checkpoints(checkpoint: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"format": "tflite"}, ConfigError, "--format tflite is unknown; allowed: onnx, openvino"),
-        ({"format": "pt2", "int8": True}, ConfigError, "--int8 goes with --format onnx or openvino"),
+        ({"format": "tflite"}, ConfigError, f"--format tflite is unknown; allowed: {', '.join(FORMATS)}"),
+        ({"format": "pt2", "int8": True}, ConfigError, "--int8 goes with --format .*onnx or openvino.*, not with pt2"),
         ({"image_size": 100}, ConfigError, "--image_size 100 must be a multiple of 32"),
         ({"output": Path("m.xml")}, ConfigError, r"--output m\.xml has to end in \.onnx"),
         ({"ckpt_path": Path("m.onnx")}, ConfigError, "is an exported model already"),

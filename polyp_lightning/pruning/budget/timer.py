@@ -1,7 +1,5 @@
 """How long a network takes on a machine."""
 
-import statistics
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
@@ -10,6 +8,7 @@ import torch
 from torch import nn
 
 from polyp_lightning.common.machine import processor
+from polyp_lightning.common.timing import median_seconds
 
 Conditions = Mapping[str, str | int]
 """What a time depends on apart from the network: ``backend``, ``version``, ``threads``, ``machine`` …"""
@@ -57,20 +56,7 @@ class TorchTimer:
         if len(input_shape) == 4:
             net = net.to(memory_format=torch.channels_last)
         with _threads(self.threads), torch.inference_mode():
-            times = self._times(net, images)
-        return 1e3 * statistics.median(times)
-
-    def _times(self, net: nn.Module, images: torch.Tensor) -> list[float]:
-        # The first passes choose kernels and fill caches.
-        for _ in range(2):
-            net(images)
-        times: list[float] = []
-        end = time.perf_counter() + self.seconds
-        while len(times) < self.least or time.perf_counter() < end:
-            start = time.perf_counter()
-            net(images)
-            times.append(time.perf_counter() - start)
-        return times
+            return 1e3 * median_seconds(lambda: net(images), self.seconds, self.least)
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""How long a frame takes: ``benchmark``, and the timers of latency budgets."""

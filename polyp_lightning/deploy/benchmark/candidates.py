@@ -1,0 +1,119 @@
+"""What a benchmark measures: models, each with a backend."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.deploy.bundle import check_backend, load_model, read_bundle
+from polyp_lightning.deploy.runners.arrays import TORCH_BACKENDS, Runner
+
+WARM_UP = 5
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model with a backend.
+
+    Attributes:
+        model: its file: an exported model or a checkpoint.
+        backend: where it runs.
+        image_size: side in pixels of its frames.
+        gmacs: 10⁹ multiply-accumulates for a frame.
+        params: parameters that it uses.
+        precision: of the file: float32 or int8.
+        dice: its test Dice, where it was scored.
+    """
+
+    model: Path
+    backend: str
+    image_size: int
+    gmacs: float
+    params: int
+    precision: str
+    dice: float | None
+
+
+def list_candidates(models: Sequence[Path], image_size: int | None, backends: Sequence[str] | None) -> list[Candidate]:
+    """Lists every model with every backend that it is to run in.
+
+    Args:
+        models: exported models or checkpoints.
+        image_size: side in pixels; None for each model's own.
+        backends: backends; None for all that a model has here.
+
+    Raises:
+        ConfigError: a model can't be read, or a backend or the size does not fit it.
+    """
+    return [one for model in models for one in _candidates_of(model, image_size, backends)]
+
+
+def _candidates_of(model: Path, image_size: int | None, backends: Sequence[str] | None) -> Iterator[Candidate]:
+    exported = model.suffix != ".ckpt"
+    kind, own = _read_exported(model, image_size) if exported else ("checkpoint", _read_checkpoint(model, image_size))
+    for one in own:
+        if backends is None and (not one.backend.startswith("cuda") or _has_cuda()):
+            yield one
+    for backend in backends or ():
+        check_backend(backend, [one.backend for one in own], model, kind)
+        yield next(one for one in own if one.backend == backend)
+
+
+def _read_exported(model: Path, image_size: int | None) -> tuple[str, list[Candidate]]:
+    bundle = read_bundle(model)
+    size, facts = bundle.image_size, bundle.facts
+    if image_size not in (None, size):
+        msg = (
+            f"--image_size {image_size}, but {model} was exported for {size}²: "
+            f"export it again with --image_size {image_size}"
+        )
+        raise ConfigError(msg)
+    cost = float(facts["gmacs"]), facts["params"], facts["precision"]
+    return bundle.format.name, [
+        Candidate(model, backend, size, *cost, bundle.test_dice_in(backend)) for backend in bundle.format.backends
+    ]
+
+
+def _read_checkpoint(model: Path, image_size: int | None) -> list[Candidate]:
+    from polyp_lightning.checkpoints.trained import load_net
+    from polyp_lightning.deploy.rewriting.capture import check_size
+    from polyp_lightning.networks.complexity import measure
+
+    trained = load_net(model)
+    size = image_size or trained.image_size
+    check_size(size)
+    cost = measure(trained.net, size)
+    return [
+        Candidate(model, backend, size, cost.gmacs, cost.params_used, "float32", None) for backend in TORCH_BACKENDS
+    ]
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def load_candidate(candidate: Candidate, threads: int) -> Runner:
+    """Loads a candidate's network and runs it until it has settled."""
+    if candidate.model.suffix == ".ckpt":
+        runner = _load_checkpoint(candidate, threads)
+    else:
+        runner = load_model(read_bundle(candidate.model), candidate.backend, threads)
+    frame = np.zeros((1, candidate.image_size, candidate.image_size, 3), np.uint8)
+    for _ in range(WARM_UP):
+        runner(frame)
+    return runner
+
+
+def _load_checkpoint(candidate: Candidate, threads: int) -> Runner:
+    """Loads a checkpoint's network with the preprocessing and the sigmoid of an export, batch norm not folded."""
+    # PyTorch and Lightning, which exported models do without.
+    from polyp_lightning.checkpoints.trained import load_net
+    from polyp_lightning.deploy.rewriting.capture import Deployable
+    from polyp_lightning.deploy.runners.torch_runner import TorchRunner
+
+    trained = load_net(candidate.model)
+    return TorchRunner(Deployable(trained.net, trained.mean, trained.std), candidate.backend, threads)

@@ -1,0 +1,1 @@
+"""What runs a loaded model: one file per runtime, none imported before it is needed."""

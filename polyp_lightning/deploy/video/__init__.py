@@ -1,0 +1,1 @@
+"""From a video's frames to the same video with contours, as fast as it comes."""

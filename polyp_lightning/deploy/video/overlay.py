@@ -1,0 +1,71 @@
+"""From probabilities to what a viewer sees: polyp or not, its contour, a few lines of text."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+CONTOUR = (0, 255, 160)
+"""The colour of a contour, RGB: seldom seen in a colon."""
+
+LEAST_SHARE = 0.001
+"""A frame shows a polyp where at least this share of its pixels exceeds the threshold: fewer are specks."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a probability map says of its frame.
+
+    Attributes:
+        polyp: whether there is one.
+        confidence: probability of the weakest of the pixels that decide (the top 0.1 %) where there is a polyp, 1 minus
+            it where there is none. It is the network's own word, not calibrated.
+    """
+
+    polyp: bool
+    confidence: float
+
+
+def find_polyp(probability: NDArray[np.float32], threshold: float) -> Finding:
+    """Decides whether there is a polyp: at least 0.1 % of the pixels exceed the threshold.
+
+    Args:
+        probability: (S, S).
+        threshold: probability above which a pixel is polyp.
+
+    >>> import numpy as np
+    >>> one = np.zeros((100, 100), np.float32); one[0, :10] = 0.75
+    >>> find_polyp(one, 0.5)
+    Finding(polyp=True, confidence=0.75)
+    """
+    values = probability.ravel()
+    rank = max(1, round(LEAST_SHARE * values.size))
+    deciding = float(np.partition(values, values.size - rank)[values.size - rank])
+    return Finding(deciding > threshold, deciding if deciding > threshold else 1 - deciding)
+
+
+def resize_to_mask(probability: NDArray[np.float32], threshold: float, height: int, width: int) -> NDArray[np.uint8]:
+    """Returns the mask at a frame's size, uint8 (H, W) of 0 and 1: probabilities are resized, then compared."""
+    return (cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR) > threshold).astype(np.uint8)
+
+
+def draw_finding(frame: NDArray[np.uint8], mask: NDArray[np.uint8] | None, lines: list[str]) -> None:
+    """Draws a mask's contour and a few lines of text into a frame, in place.
+
+    Args:
+        frame: RGB, uint8 (H, W, 3), writable.
+        mask: uint8 (H, W) of 0 and 1; None for no contour.
+        lines: ASCII text, shown at the top left.
+    """
+    size = min(frame.shape[:2])
+    if mask is not None:
+        outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(frame, outlines, -1, CONTOUR, 1 + size // 250)
+    scale = size / 700
+    step = round(28 * scale) + 2
+    for number, line in enumerate(lines, 1):
+        # A shadow keeps it legible on any frame; a thicker outline would have other advance widths.
+        for offset, colour in ((1, (0, 0, 0)), (0, (255, 255, 255))):
+            where = (step // 2 + offset, number * step + offset)
+            cv2.putText(frame, line, where, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)

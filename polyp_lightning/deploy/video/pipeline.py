@@ -1,0 +1,217 @@
+"""The way of a frame through ``stream``: decode, resize, network, threshold, draw, save; read it from the top.
+
+Decoding and resizing, the network, and drawing and encoding run in three threads that hand frames on through short
+queues: throughput is that of the slowest, not of the sum. FFmpeg, OpenCV and the runtimes all let go of Python's lock
+while they work.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from polyp_lightning.data.cache import resize
+from polyp_lightning.deploy.bundle import Bundle
+from polyp_lightning.deploy.runners.arrays import Frames, Runner
+from polyp_lightning.deploy.video.channel import Channel
+from polyp_lightning.deploy.video.cores import divide_cores, stay_on_cores
+from polyp_lightning.deploy.video.decoding import Frame, Source
+from polyp_lightning.deploy.video.overlay import Finding, draw_finding, find_polyp, resize_to_mask
+from polyp_lightning.deploy.video.saving import VideoWriter
+
+_WAITING = 4
+_WINDOW = 120
+"""Frames over which the readout's FPS and p99 are taken."""
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """What to watch and how.
+
+    Attributes:
+        model: an exported model.
+        source: see :func:`~polyp_lightning.deploy.video.decoding.open_source`.
+        save: a video to write; None for none.
+        show: show a window; ``q`` or Escape ends.
+        backend: one of the model's backends; None for its usual one.
+        threads: threads of the network.
+        smooth: weight of the past in the probabilities, in [0, 1): 0 takes every frame by itself.
+        overwrite: replace an older ``save``.
+    """
+
+    model: Path
+    source: str
+    save: Path | None = None
+    show: bool = False
+    backend: str | None = None
+    threads: int = 1
+    smooth: float = 0.0
+    overwrite: bool = False
+
+
+@dataclass
+class StreamReport:
+    """What a stream did.
+
+    Attributes:
+        frames: frames segmented.
+        polyps: those with a polyp.
+        dropped: frames of a live source that were passed over to keep up.
+        broken: frames that could not be decoded, or only in part.
+        seconds: from the first frame's decoding to the last one's drawing.
+        network: the network's time for each frame, in milliseconds.
+        encoder: the saved video's encoder, else empty.
+    """
+
+    frames: int = 0
+    polyps: int = 0
+    dropped: int = 0
+    broken: int = 0
+    seconds: float = 0.0
+    network: list[float] = field(default_factory=list)
+    encoder: str = ""
+
+    @property
+    def fps(self) -> float:
+        """Frames per second, end to end."""
+        return self.frames / self.seconds if self.seconds else 0.0
+
+    def __str__(self) -> str:
+        """In one line for people."""
+        p50, p99 = np.percentile(self.network, [50, 99])
+        return (
+            f"{self.frames} frames in {self.seconds:.1f} s: {self.fps:.1f} FPS end to end; "
+            f"network p50 {p50:.1f} ms, p99 {p99:.1f} ms; {self.polyps} with a polyp; "
+            f"{self.dropped} dropped, {self.broken} broken"
+        )
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Runs a model over a source, and shows or saves the result."""
+
+    source: Source
+    runner: Runner
+    bundle: Bundle
+    options: StreamOptions
+    writer: VideoWriter | None
+
+    def run(self, report: StreamReport) -> None:
+        """Runs until the source ends or the user has seen enough; what happened is added to the report."""
+        # A live source never waits: the network takes the newest frame, and older ones are dropped.
+        live = self.source.live
+        frames: Channel[tuple[Frame, Frames]] = Channel(1 if live else _WAITING, drop=live)
+        results: Channel[_Segmented] = Channel(_WAITING)
+        own, others = divide_cores(self.options.threads)
+        start = time.perf_counter()
+        workers = [
+            _start_thread(lambda: self._read(frames), frames, others),
+            _start_thread(lambda: self._segment(frames, results), results, own),
+        ]
+        try:
+            # Drawing, saving and showing are in the caller's thread, which windows need.
+            with stay_on_cores(others):
+                self._present(results, report)
+        finally:
+            frames.close()
+            results.close()
+            for worker in workers:
+                # A reader may hang in a stream that stands still; as a daemon it does not keep the process.
+                worker.join(timeout=2.0)
+            report.seconds = time.perf_counter() - start
+            report.dropped, report.broken = frames.dropped, self.source.broken
+
+    def _read(self, frames: "Channel[tuple[Frame, Frames]]") -> None:
+        """Decodes and resizes; closes the source, which no other thread may do while this one reads."""
+        try:
+            for frame in self.source:
+                if not frames.put((frame, resize(frame.pixels, self.bundle.image_size)[None])):
+                    return
+        finally:
+            self.source.close()
+
+    def _segment(self, frames: "Channel[tuple[Frame, Frames]]", results: "Channel[_Segmented]") -> None:
+        """Runs the network."""
+        past: NDArray[np.float32] | None = None
+        for frame, resized in frames:
+            start = time.perf_counter()
+            probability = self.runner(resized)[0, 0]
+            milliseconds = 1e3 * (time.perf_counter() - start)
+            if self.options.smooth:
+                past = probability if past is None else average(past, probability, self.options.smooth)
+                probability = past
+            if not results.put(_Segmented(frame, probability, milliseconds)):
+                frames.close()
+                return
+
+    def _present(self, results: "Channel[_Segmented]", report: StreamReport) -> None:
+        """Decides, draws, saves and shows."""
+        pace: deque[float] = deque(maxlen=_WINDOW)
+        for result in results:
+            pace.append(time.perf_counter())
+            report.network.append(result.milliseconds)
+            finding = find_polyp(result.probability, self.bundle.threshold)
+            report.frames += 1
+            report.polyps += finding.polyp
+            if self.writer is None and not self.options.show:
+                continue
+            pixels = result.frame.pixels
+            # No contour where the readout says that there is no polyp: specks don't count.
+            height, width = pixels.shape[:2]
+            mask = resize_to_mask(result.probability, self.bundle.threshold, height, width) if finding.polyp else None
+            draw_finding(pixels, mask, format_readout(finding, pace, report.network[-_WINDOW:]))
+            if self.writer is not None:
+                self.writer.write(pixels, result.frame.time)
+            if self.options.show and not _show(pixels):
+                return
+
+
+@dataclass(frozen=True)
+class _Segmented:
+    frame: Frame
+    probability: NDArray[np.float32]
+    milliseconds: float
+
+
+def average(past: NDArray[np.float32], now: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
+    """Returns the exponential average: ``weight`` of the past and the rest of now."""
+    return np.asarray(cv2.addWeighted(past, weight, now, 1 - weight, 0), np.float32)
+
+
+def format_readout(finding: Finding, pace: deque[float], network: list[float]) -> list[str]:
+    """Returns the lines drawn into a frame: FPS and the network's p99 over the last frames, and the finding."""
+    fps = (len(pace) - 1) / (pace[-1] - pace[0]) if len(pace) > 1 else 0.0
+    return [
+        f"{fps:.0f} fps, p99 {np.percentile(network, 99):.0f} ms",
+        f"{'polyp' if finding.polyp else 'no polyp'} {finding.confidence:.2f}",
+    ]
+
+
+def _show(pixels: NDArray[np.uint8]) -> bool:
+    """Shows a frame; returns False where the user wants to end."""
+    cv2.imshow("polyp_lightning", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    return cv2.waitKey(1) not in (ord("q"), 27)
+
+
+def _start_thread(work: Callable[[], None], output: Channel[Any], cores: set[int] | None) -> Thread:
+    """Starts a thread on some cores that closes its output at its end, with the error that ended it."""
+
+    def run() -> None:
+        try:
+            with stay_on_cores(cores):
+                work()
+        except BaseException as error:
+            output.close(error)
+        else:
+            output.close()
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    return thread

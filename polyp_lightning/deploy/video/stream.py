@@ -1,0 +1,84 @@
+"""``stream``: segments a video as it comes."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import cv2
+import numpy as np
+
+from polyp_lightning.common.errors import ConfigError, DataError
+from polyp_lightning.deploy.bundle import load_model, read_bundle
+from polyp_lightning.deploy.video.decoding import Source, open_source
+from polyp_lightning.deploy.video.pipeline import Pipeline, StreamOptions, StreamReport
+from polyp_lightning.deploy.video.saving import VideoWriter
+
+
+def stream(options: StreamOptions, say: Callable[[str], None] = print) -> StreamReport:
+    """Runs a model over a source until it ends, or ``q`` is pressed in the window, or the process is interrupted.
+
+    Args:
+        options: what to watch.
+        say: takes the lines of the report.
+
+    Raises:
+        ConfigError: the model can't be run, or the video or window can't be opened.
+        DataError: the source can't be opened, or no frame of it could be decoded.
+    """
+    if not 0 <= options.smooth < 1:
+        msg = f"--smooth {options.smooth} is the weight of the past, in [0, 1)"
+        raise ConfigError(msg)
+    if options.show:
+        check_window()
+    bundle = read_bundle(options.model)
+    runner = load_model(bundle, options.backend or bundle.format.backends[0], options.threads)
+    size = bundle.image_size
+    # The first call plans memory and compiles kernels.
+    runner(np.zeros((1, size, size, 3), np.uint8))
+    cv2.setNumThreads(1)
+    source = open_source(options.source)
+    report = StreamReport()
+    with _open_writer(options, source) as writer:
+        if writer is not None:
+            _report_leftovers(writer, say)
+        try:
+            Pipeline(source, runner, bundle, options, writer).run(report)
+        except KeyboardInterrupt:
+            say("interrupted: what was segmented so far is kept")
+    if not report.frames:
+        msg = f"no frame of --source {options.source} could be decoded ({report.broken} broken)"
+        raise DataError(msg)
+    say(str(report))
+    if writer is not None:
+        report.encoder = writer.encoder
+        say(f"saved {options.save} ({writer.encoder}, {float(source.rate):g} frames per second)")
+    return report
+
+
+def check_window() -> None:
+    """Checks that OpenCV can open a window.
+
+    Raises:
+        ConfigError: with the command that installs one that can.
+    """
+    gui = [line for line in cv2.getBuildInformation().splitlines() if line.strip().startswith("GUI:")]
+    if gui and gui[0].split(":")[1].strip() != "NONE":
+        return
+    msg = (
+        "--show needs an OpenCV with windows, and this one is headless: "
+        "pip uninstall opencv-python-headless && pip install opencv-python. Without --show, use --save FILE.mp4"
+    )
+    raise ConfigError(msg)
+
+
+def _open_writer(options: StreamOptions, source: Source) -> AbstractContextManager[VideoWriter | None]:
+    try:
+        return VideoWriter(options.save, source.rate, options.overwrite) if options.save else nullcontext()
+    except ConfigError:
+        source.close()
+        raise
+
+
+def _report_leftovers(writer: VideoWriter, say: Callable[[str], None]) -> None:
+    for path in writer.clear_leftovers():
+        fate = "it plays to where it ends" if path.exists() else "nothing could play it, and it is removed"
+        say(f"{path} is of an earlier stream that was killed: {fate}")
