@@ -21,7 +21,7 @@ from polyp_lightning.deploy.timer_by_name import build_timer
 from polyp_lightning.networks.complexity import measure
 from polyp_lightning.pruning import ChannelGraph, assert_exact, drop_dead, remove, trace
 from polyp_lightning.pruning.budget import Allocation, Cost, FrameTimer, Limits, Recipe, choose_target, preview
-from polyp_lightning.pruning.criteria import Importance, build_criterion
+from polyp_lightning.pruning.criteria import CRITERIA, Importance, build_criterion
 from polyp_lightning.pruning.graph import Removed
 from polyp_lightning.training.loaded_run import LoadedRun, load_run
 
@@ -61,8 +61,7 @@ def prune(
         target_params: in place of target: share of its used parameters to keep.
         target_gmacs: in place of target: 10⁹ MACs for one image at the checkpoint's image size.
         target_ms: in place of target: milliseconds per frame, as measured here on the cut network.
-        criterion: what is least important; taylor, taylor_weight, taylor_filter, bn_scale, magnitude_l1, magnitude_l2,
-            fpgm, random, uniform or oracle.
+        criterion: what is least important; CRITERIA.
         options: the criterion's own options by name.
         allocation: how importances become widths: global, per_cost or optimal.
         limits: floor, ceiling, rounding and protected layers.
@@ -98,6 +97,10 @@ def prune(
         return
     facts = {"criterion": criterion, "target": str(wanted), "allocation": allocation, "from": Path(ckpt_path).name}
     cut.make(recalibration_batches, goal, facts)
+
+
+# The parser takes its help from here.
+prune.__doc__ = str(prune.__doc__).replace("CRITERIA", ", ".join(CRITERIA))
 
 
 def main(args: Sequence[str]) -> int:
