@@ -1,9 +1,9 @@
-"""A network that was compiled in place (``net.compile()``), while it is scored and after a cut.
+"""What to do with a network that was compiled in place (``net.compile()``) while it is watched and after a cut.
 
-Compiled code knows nothing of hooks that are attached later: scores would be silently missing. Compiled together with
-the hooks, the network breaks into many graphs, nine in place of one for the smallest. So it runs uncompiled in the
-epochs that are scored. Every cut makes other shapes, and after 8 of them PyTorch would fall back to uncompiled code
-with one warning: what was compiled is forgotten at a cut, and compiled again at the next unscored step.
+Compiled code does not call hooks that are attached later: importances would be silently missing. Compiled together
+with the hooks, the network breaks into many graphs, nine in place of one for the smallest. So it runs uncompiled in the
+epochs that are watched. Every cut changes shapes, and after 8 of them PyTorch would fall back to uncompiled code with
+one warning. So compiled code is dropped at a cut, and the next unwatched step compiles again.
 """
 
 from collections.abc import Callable
@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 
-def uncompiled(net: nn.Module) -> Callable[[], None]:
-    """Run a network and its parts as they are, until what is returned is called."""
+def run_uncompiled(net: nn.Module) -> Callable[[], None]:
+    """Makes a network and its parts run uncompiled, until the returned function is called."""
     compiled = {module: call for module in net.modules() if (call := module._compiled_call_impl) is not None}
     for module in compiled:
         module._compiled_call_impl = None
@@ -26,6 +26,6 @@ def uncompiled(net: nn.Module) -> Callable[[], None]:
 
 
 def forget_compiled(net: nn.Module) -> None:
-    """Let go of the compiled code of a network that was cut."""
+    """Drops the compiled code of a network that was cut."""
     if any(module._compiled_call_impl is not None for module in net.modules()):
         torch.compiler.reset()

@@ -21,7 +21,7 @@ from polyp_lightning.checkpoints.record import read, record_of
 from polyp_lightning.common.tables import write_table
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.pruning import ChannelGraph, trace
-from polyp_lightning.pruning.criteria import Criterion, Importance, build_criterion
+from polyp_lightning.pruning.criteria import CRITERIA, Criterion, Importance, build_criterion
 from polyp_lightning.pruning.criteria.oracle import evaluating, image_losses
 from polyp_lightning.study.loss_changes import (
     Correlation,
@@ -50,13 +50,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "taylor square": ("taylor", {"reduction": "square"}),
     "taylor of output": ("taylor", {"signal": "output"}),
     "taylor of random": ("taylor", {"signal": "random"}),
-    **{
-        name.replace("_", " "): (name, {})
-        for name in (
-            *("taylor_weight", "taylor_filter", "bn_scale", "magnitude_l1", "magnitude_l2", "fpgm"),
-            *("uniform", "random"),
-        )
-    },
+    # The oracle is what they are compared with.
+    **{name.replace("_", " "): (name, {}) for name in CRITERIA if name not in ("taylor", "oracle")},
 }
 """What is compared: criteria with their options, by the name in the picture."""
 

@@ -1,6 +1,8 @@
 """The verb ``prune`` on a trained network, and what can be done with the file that it writes."""
 
 import json
+from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,13 @@ import torch
 from fake_timer import FakeTimer
 from torch.utils.flop_counter import FlopCounterMode
 
+from polyp_lightning.callbacks.pruning import TaylorFOPruning
 from polyp_lightning.checkpoints.record import KEY, read
 from polyp_lightning.checkpoints.trained import load_net
 from polyp_lightning.cli import main
 from polyp_lightning.cli import prune as oneshot
 from polyp_lightning.common.errors import PolypError
+from polyp_lightning.pruning.budget import UNITS
 from polyp_lightning.pruning.criteria import CRITERIA
 
 SIZE = 64
@@ -87,6 +91,12 @@ def test_prune__dry_run_writes_nothing(dense: Path, capsys: pytest.CaptureFixtur
     assert "encoder.layer4.0.conv1" in shown
     assert "(50%)" in shown
     assert {path: path.stat().st_mtime_ns for path in dense.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize("options", [oneshot.prune, TaylorFOPruning])
+def test_target__each_unit_has_its_option(options: Callable[..., object]) -> None:
+    given = {name for name in signature(options).parameters if name.startswith("target_")}
+    assert {"target_macs", *given} == {f"target_{unit}" for unit in UNITS}
 
 
 @pytest.mark.parametrize("criterion", sorted(set(CRITERIA) - {"oracle"}))

@@ -53,7 +53,7 @@ class Geometry:
         return ", ".join(parts)
 
     def layer(self, first: int, second: int) -> tuple[nn.Module, tuple[int, ...]]:
-        """A layer whose weight begins with the dimensions ``first`` × ``second``, and the shape of its input."""
+        """Makes a layer whose weight begins with the dimensions ``first`` × ``second``, and the shape of its input."""
         if self.kind == "linear":
             return nn.Linear(second, first), (1, *self.size, second)
         options: dict[str, Any] = {"kernel_size": self.kernel, "stride": self.stride, "padding": self.padding}
@@ -83,7 +83,7 @@ class LayerCall:
 
 
 def layer_calls(net: nn.Module, graph: ChannelGraph, input_shape: Sequence[int]) -> list[LayerCall]:
-    """The convolutions (2-D) and linear layers that one image runs through, in order.
+    """Returns the convolutions (2-D) and linear layers that one image runs through, in order.
 
     Args:
         net: the network that was traced; a copy of it runs once.

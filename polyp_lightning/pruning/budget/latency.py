@@ -60,13 +60,13 @@ class LatencyTable:
     conditions: Conditions
 
     def save(self, path: Path) -> None:
-        """Write the table as JSON."""
+        """Writes the table as JSON."""
         with write_beside(path) as beside:
             beside.write_text(json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path, conditions: Conditions) -> "LatencyTable":
-        """Read a table that was measured under the same conditions.
+        """Reads a table that was measured under the same conditions.
 
         Args:
             path: a file that :meth:`save` wrote.
@@ -75,7 +75,7 @@ class LatencyTable:
         Raises:
             PruningError: there is no such table, it is damaged, or it was measured under other conditions.
         """
-        table = cls._parsed(path)
+        table = cls._parse(path)
         names = sorted({*table.conditions, *conditions})
         other = [n for n in names if table.conditions.get(n) != conditions.get(n)]
         if other:
@@ -85,7 +85,7 @@ class LatencyTable:
         return table
 
     @classmethod
-    def _parsed(cls, path: Path) -> "LatencyTable":
+    def _parse(cls, path: Path) -> "LatencyTable":
         try:
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             schema = values.pop("schema")
@@ -132,7 +132,7 @@ class TableCost:
 
     @classmethod
     def of(cls, table: LatencyTable, net: nn.Module, graph: ChannelGraph, input_shape: Sequence[int]) -> "TableCost":
-        """The cost of what can become of ``net``, with (1, C, H, W) for one frame; a copy of it runs once."""
+        """Returns the cost of what can become of ``net``, with (1, C, H, W) for one frame; a copy of it runs once."""
         return cls(table, layer_calls(net, graph, input_shape), graph)
 
     def of_widths(self, widths: Floats) -> Floats:
@@ -177,7 +177,7 @@ class _Surface:
 
 
 def _lookup(grid: list[int], step: int) -> tuple[Any, Floats]:
-    """Per width, the grid point at or below it and how far it is towards the next one."""
+    """Returns per width the grid point at or below it and how far it is towards the next one."""
     every = np.arange(grid[-1] + 1)
     # A width that was measured is known better than by the step.
     widths = np.where(np.isin(every, grid), every, np.minimum(-(-every // step) * step, grid[-1]))

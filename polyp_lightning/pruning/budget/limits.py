@@ -1,4 +1,4 @@
-"""What a cut may do to a single layer."""
+"""How narrow and how wide a cut may leave each layer."""
 
 import difflib
 import math
@@ -18,7 +18,7 @@ class Limits:
 
     Patterns are those of the shell (:mod:`fnmatch`: ``*``, ``?``, ``[…]``; a ``*`` runs across dots), compared with the
     names of layers. One that names a block, such as ``encoder.layer4``, stands for all layers inside. Layers that are
-    coupled have one width, so that a bound on one of them is a bound on all.
+    coupled have one width: a bound on one of them is a bound on all.
 
     Attributes:
         floor: least share of each dense layer's filters that stays, in [0, 1]; never less than one filter.
@@ -40,7 +40,7 @@ class Limits:
     ceilings: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse what can't be."""
+        """Validates the fields."""
         for what, share in [("floor", self.floor), *self.floors.items()]:
             if not 0 <= share <= 1:
                 msg = f"the floor of {what} is {share}; it is a share in [0, 1] (--pruning.limits.floor)"
@@ -61,7 +61,7 @@ class Bounds:
     Attributes:
         least: at least so many.
         most: at most so many.
-        step: a multiple of this where the group is cut.
+        step: the width is a multiple of this where the group is cut.
     """
 
     least: int
@@ -76,7 +76,7 @@ def bounds(
     left: float = 0.0,
     step: int = 1,
 ) -> list[Bounds]:
-    """The least and greatest width of each group of ``graph``, in components.
+    """Returns the least and greatest width of each group of ``graph``, in components.
 
     Args:
         graph: coupled channels.
@@ -96,19 +96,19 @@ def bounds(
     result = []
     for group, (floor, ceiling) in zip(graph.groups, shares, strict=True):
         if floor > ceiling:
-            msg = f"{group.name} has a floor of {floor} above its ceiling of {ceiling}; mend the patterns that fit it"
+            msg = f"{group.name} has a floor of {floor} above its ceiling of {ceiling}; change the patterns that fit it"
             raise PruningError(msg)
         # A grouped convolution whose proportions change with a cut may be coupled in another way than it was.
         now = len(group.components)
         dense = (dense_widths or {}).get(group.name, now)
         highest = ceiling + (1 - ceiling) * left
         unit = math.lcm(limits.round_to, step if now >= 2 * step else 1)
-        result.append(_rounded(floor * dense, highest * dense, now, unit))
+        result.append(_round(floor * dense, highest * dense, now, unit))
     return result
 
 
-def _rounded(least: float, most: float, now: int, step: int) -> Bounds:
-    """Bounds that are multiples of ``step``, or the present width where nothing is cut."""
+def _round(least: float, most: float, now: int, step: int) -> Bounds:
+    """Returns bounds that are multiples of ``step``, or the present width where nothing is cut."""
     # What is left of a share in floating point must not cost a filter.
     lowest = min(now, math.ceil(max(1, math.ceil(least - 1e-9)) / step) * step)
     highest = now if most >= now - 1e-9 else max(lowest, math.floor(most + 1e-9) // step * step)
@@ -116,22 +116,22 @@ def _rounded(least: float, most: float, now: int, step: int) -> Bounds:
 
 
 def _shares(graph: ChannelGraph, limits: Limits) -> list[tuple[float, float]]:
-    """Floor and ceiling of each group."""
+    """Returns floor and ceiling of each group."""
     floors = np.full(len(graph.groups), limits.floor)
     ceilings = np.full(len(graph.groups), limits.ceiling)
     layers = _groups_of_layers(graph)
     for pattern, share in limits.floors.items():
-        floors[_matching(pattern, layers)] = share
+        floors[_match(pattern, layers)] = share
     for pattern, share in limits.ceilings.items():
-        ceilings[_matching(pattern, layers)] = share
+        ceilings[_match(pattern, layers)] = share
     for pattern in limits.protected:
-        members = _matching(pattern, layers)
+        members = _match(pattern, layers)
         floors[members], ceilings[members] = 1.0, 1.0
     return list(zip(floors.tolist(), ceilings.tolist(), strict=True))
 
 
 def _groups_of_layers(graph: ChannelGraph) -> dict[str, set[int]]:
-    """Per layer, the groups of the filters that it makes."""
+    """Returns per layer the groups of the filters that it makes."""
     group_of = np.full(graph.size, -1)
     for number, group in enumerate(graph.groups):
         group_of[group.components] = number
@@ -146,15 +146,15 @@ def _groups_of_layers(graph: ChannelGraph) -> dict[str, set[int]]:
     return {name: members - {-1} for name, members in layers.items()}
 
 
-def _matching(pattern: str, layers: Mapping[str, set[int]]) -> list[int]:
+def _match(pattern: str, layers: Mapping[str, set[int]]) -> list[int]:
     found = [name for name in layers if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")]
     if not found:
-        msg = f"the pattern {pattern!r} fits no layer of this network; {_near(pattern, layers)}"
+        msg = f"the pattern {pattern!r} fits no layer of this network; {_suggest(pattern, layers)}"
         raise PruningError(msg)
     return sorted(set().union(*(layers[name] for name in found)))
 
 
-def _near(pattern: str, layers: Iterable[str]) -> str:
+def _suggest(pattern: str, layers: Iterable[str]) -> str:
     plain = pattern.strip("*")
     names = {
         ".".join(parts[: depth + 1]) for name in layers for parts in [name.split(".")] for depth in range(len(parts))

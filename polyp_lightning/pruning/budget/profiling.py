@@ -1,4 +1,4 @@
-"""Measuring a latency table."""
+"""Measures a latency table."""
 
 import copy
 import statistics
@@ -23,7 +23,7 @@ _POINTS = 5
 def measure_table(
     net: nn.Module, graph: ChannelGraph, input_shape: Sequence[int], timer: Timer, step: int | None = None
 ) -> LatencyTable:
-    """Measure what is needed to predict the time of every network that a cut of ``net`` can lead to.
+    """Measures what is needed to predict the time of every network that a cut of ``net`` can lead to.
 
     Takes one measurement for each layer geometry and point of its grid of widths (up to 25), some for the step, and two
     of whole networks.
@@ -46,7 +46,7 @@ def measure_table(
 
 
 def preferred_step(timer: Timer) -> int:
-    """The largest of 16, 8 and 4 whose multiples are no slower than the widths below them; 1 where there is none.
+    """Finds the largest of 16, 8 and 4 whose multiples are no slower than the widths below them; 1 where there is none.
 
     Measured on 3×3 convolutions with 64 inputs at 28², each width in turn with the multiple above it.
     """
@@ -69,7 +69,7 @@ def _eval(geometry: Geometry, first: int, second: int) -> tuple[nn.Module, tuple
 
 
 def _widest(calls: list[LayerCall], graph: ChannelGraph) -> dict[Geometry, tuple[list[int], list[int]]]:
-    """Per geometry, the dense widths that occur along both dimensions."""
+    """Returns per geometry the dense widths that occur along both dimensions."""
     found: dict[Geometry, tuple[list[int], list[int]]] = {}
     for call in calls:
         firsts, seconds = found.setdefault(call.geometry, ([], []))
@@ -87,7 +87,7 @@ def _layer_times(geometry: Geometry, widths: tuple[list[int], list[int]], timer:
 
 
 def _grid(widths: list[int], step: int) -> list[int]:
-    """A few multiples of the step between it and the widest, denser where layers are narrow."""
+    """Returns a few multiples of the step between it and the widest, denser where layers are narrow."""
     widest, fixed = max(abs(w) for w in widths), sorted({-w for w in widths if w < 0})
     if len(fixed) == len(set(widths)):
         return fixed
@@ -98,7 +98,7 @@ def _grid(widths: list[int], step: int) -> list[int]:
 def _rest(
     net: nn.Module, graph: ChannelGraph, calls: list[LayerCall], bare: LatencyTable, shape: Sequence[int], timer: Timer
 ) -> tuple[float, float]:
-    """The time that the layers don't account for: fixed, and per value put out; from the dense and a halved network."""
+    """Measures the time outside of layers, fixed and per value put out, on the dense and a halved network."""
     cost = TableCost(bare, calls, graph)
     values, missing = [], []
     for removed in (graph.nothing(), _halved(graph)):
@@ -120,7 +120,7 @@ def _values_put_out(calls: list[LayerCall], graph: ChannelGraph, removed: Remove
 
 
 def cut_copy(net: nn.Module, graph: ChannelGraph, removed: Removed) -> nn.Module:
-    """A copy on the CPU in eval mode with the cut made; ``net`` is not touched."""
+    """Returns a copy on the CPU in eval mode with the cut made; ``net`` is not touched."""
     twin = copy.deepcopy(net).to("cpu").eval()
     if removed.any():
         remove(twin, graph, removed)

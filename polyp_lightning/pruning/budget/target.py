@@ -109,7 +109,7 @@ def choose_target(target: float, **others: float | None) -> Target:
 
 @dataclass(frozen=True)
 class Dense:
-    """What shares are shares of: the network before its first cut. Plain numbers, so that a checkpoint can hold it.
+    """What shares are shares of: the network before its first cut, in plain numbers for checkpoints.
 
     Attributes:
         costs: what it costs, by the quantities of :data:`~polyp_lightning.pruning.budget.units.UNITS`: ``macs`` for

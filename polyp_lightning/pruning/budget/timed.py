@@ -23,7 +23,7 @@ from polyp_lightning.pruning.graph import ChannelGraph, Removed
 
 # Share of the target by which the measured time may miss it.
 TOLERANCE = 0.05
-# The search goes on until it is this near, so that the next measurement is within the tolerance too.
+# The search goes on until it is this near: the next measurement then is within the tolerance too.
 _CLOSE = 0.02
 
 

@@ -1,4 +1,4 @@
-"""How long a network takes on a machine."""
+"""Measures how long a network takes on this machine."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Importance criteria: one file each; a new one is a class with a name, listed here."""
+"""Importance criteria: one file each. A new one is a class with a name, listed here and nowhere else."""
 
 import inspect
 from typing import Any
@@ -28,11 +28,11 @@ __all__ = ["CRITERIA", "Batches", "Criterion", "Importance", "Loss", "TaylorFO",
 
 
 def build_criterion(name: str, **options: Any) -> Criterion:
-    """A criterion by name.
+    """Makes a criterion by name.
 
     Args:
         name: a key of :data:`CRITERIA`.
-        options: the constructor's.
+        options: those of its constructor.
 
     Raises:
         ConfigError: there is no such criterion, or it has no such option or value.

@@ -1,4 +1,4 @@
-"""What every importance criterion can be asked, whether it watches training steps, runs its own or needs no data."""
+"""What every criterion does, whether it watches training steps, runs passes of its own or needs no data."""
 
 # ruff: noqa: B027  nothing to do is the right default: each criterion overrides what it needs.
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from polyp_lightning.common.errors import PruningError
-from polyp_lightning.pruning.compiled import uncompiled
+from polyp_lightning.pruning.compiled import run_uncompiled
 from polyp_lightning.pruning.graph import ChannelGraph
 
 Importance = npt.NDArray[np.float64]
@@ -27,7 +27,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Criterion(ABC):
-    """How important each component of a network is.
+    """Finds how important each component of a network is.
 
     A data-free criterion only implements :meth:`importance`. One that gathers does so either while it is attached, from
     the training's own backward passes (:attr:`rides_along`), or in :meth:`gather`, from passes of its own:
@@ -38,7 +38,7 @@ class Criterion(ABC):
     Attributes:
         name: what it is called on the command line.
         loss_scale: what the loss is multiplied with before a backward pass that it watches, and all gradients with it
-            (a gradient scaler does so); importances are free of it.
+            (a gradient scaler's factor); importances are free of it.
     """
 
     name: ClassVar[str]
@@ -46,17 +46,17 @@ class Criterion(ABC):
 
     @property
     def rides_along(self) -> bool:
-        """Whether it gathers from ordinary training steps; if not, it has no use for :meth:`attach`."""
+        """Whether it gathers from ordinary training steps; if not, :meth:`attach` does nothing."""
         return False
 
     def attach(self, net: nn.Module, graph: ChannelGraph) -> None:
-        """Begin to watch the network's backward passes; what was gathered on a graph of the same size is kept."""
+        """Begins to watch the network's backward passes; keeps what was gathered on a graph of the same size."""
 
     def detach(self) -> None:
-        """Stop to watch and leave no hook behind; may be called at any time."""
+        """Stops watching and leaves no hook behind; may be called at any time."""
 
     def gather(self, net: nn.Module, graph: ChannelGraph, batches: Batches, loss: Loss) -> None:
-        """Run the passes that the criterion needs, with the network in the mode that it is in.
+        """Runs the passes that the criterion needs, with the network in the mode that it is in.
 
         Parameters and their ``.grad`` are afterwards as they were. Data-free criteria don't touch ``batches``.
 
@@ -69,37 +69,37 @@ class Criterion(ABC):
 
     @abstractmethod
     def importance(self, net: nn.Module, graph: ChannelGraph) -> Importance:
-        """The importance of every component.
+        """Returns the importance of every component.
 
         Raises:
-            PruningError: nothing was gathered, or nothing in this network can be judged by this criterion.
+            PruningError: nothing was gathered, or the criterion sees no component of this network.
         """
 
     def reset(self, size: int) -> None:
-        """Forget what was gathered; from now on for a graph with ``size`` components."""
+        """Forgets what was gathered and goes on with a graph of ``size`` components."""
 
     def clear(self) -> None:
-        """Forget what was gathered; from now on for a graph of the same size."""
+        """Forgets what was gathered and goes on with a graph of the same size."""
 
     def keep(self) -> None:
-        """What was gathered until now counts."""
+        """Makes what was gathered until now count."""
 
     def take_back(self) -> None:
-        """Forget what was gathered since the last :meth:`keep`."""
+        """Forgets what was gathered since the last :meth:`keep`."""
 
     def reduce(self, all_reduce_sum: Callable[[Tensor], Tensor]) -> None:
-        """Add up what the processes of a distributed training gathered; once, before :meth:`importance`.
+        """Adds up what the processes of a distributed training gathered; once, before :meth:`importance`.
 
         Args:
             all_reduce_sum: takes a float64 CPU tensor of the same shape in every process and returns the sum over all.
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """What was gathered, as plain values and tensors."""
+        """Returns what was gathered, as plain values and tensors."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
+        """Restores what :meth:`state_dict` returned."""
 
 
 class MeanCriterion(Criterion):
@@ -119,61 +119,61 @@ class MeanCriterion(Criterion):
         self.reset(1)
 
     def _add(self, batch: Tensor, count: int) -> None:
-        """Add a batch's sum (size,); one that is not finite is left out: its optimizer step is skipped as well."""
+        """Adds a batch's sum (size,); leaves out one that is not finite: its optimizer step is skipped as well."""
         batch = batch.detach().to("cpu", torch.float64)
         if torch.isfinite(batch).all():
             # Not in place: what was kept stays what it was.
             self.total, self.count = self.total + batch, self.count + count
 
     def importance(self, net: nn.Module, graph: ChannelGraph) -> Importance:
-        """The mean of what was gathered.
+        """Returns the mean of what was gathered.
 
         Raises:
             PruningError: nothing was gathered, or on another graph.
         """
         if self.count == 0:
             msg = (
-                f"no {self.counted} were scored by {self.name!r}: there was no batch, or every batch was skipped or "
+                f"criterion {self.name!r} saw no {self.counted}: there was no batch, or every batch was skipped or "
                 "gave numbers that are not finite"
             )
             raise PruningError(msg)
         if len(self.total) != graph.size:
-            msg = f"{len(self.total)} components were scored, but the network has {graph.size}: score it again"
+            msg = f"{len(self.total)} components were watched, but the network has {graph.size}: gather again"
             raise PruningError(msg)
         return np.asarray((self.total / self.count).numpy(), np.float64)
 
     def reset(self, size: int) -> None:
-        """Forget what was gathered; from now on for a graph with ``size`` components."""
+        """Forgets what was gathered and goes on with a graph of ``size`` components."""
         self.total = torch.zeros(size, dtype=torch.float64)
         self.count = 0
         self.keep()
 
     def clear(self) -> None:
-        """Forget what was gathered; from now on for a graph of the same size."""
+        """Forgets what was gathered and goes on with a graph of the same size."""
         self.reset(len(self.total))
 
     def keep(self) -> None:
-        """What was gathered until now counts."""
+        """Makes what was gathered until now count."""
         self._kept = self.total, self.count
 
     def take_back(self) -> None:
-        """Forget what was gathered since the last :meth:`keep`."""
+        """Forgets what was gathered since the last :meth:`keep`."""
         self.total, self.count = self._kept
 
     def reduce(self, all_reduce_sum: Callable[[Tensor], Tensor]) -> None:
-        """Add up sums and counts of all processes, in one call."""
+        """Adds up sums and counts of all processes, in one call."""
         summed = all_reduce_sum(torch.cat([self.total, self.total.new_tensor([self.count])]))
         self.total, self.count = summed[:-1].clone(), round(float(summed[-1]))
 
     def state_dict(self) -> dict[str, Any]:
-        """Sum and count as tensor and int."""
+        """Returns sum and count as tensor and int."""
         return {"total": self.total, self.counted: self.count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`.
+        """Restores what :meth:`state_dict` returned.
 
         Raises:
-            ValueError: these are no sums and no count.
+            ValueError: these are not sums and a count.
         """
         total, count = state["total"].clone(), int(state[self.counted])
         if total.ndim != 1 or total.dtype != torch.float64 or not total.isfinite().all() or count < 0:
@@ -192,31 +192,31 @@ class WatchingCriterion(MeanCriterion):
 
     @property
     def rides_along(self) -> bool:
-        """True: ordinary training steps are enough."""
+        """Always: ordinary training steps are enough."""
         return True
 
     @abstractmethod
     def _watch(self, net: nn.Module, graph: ChannelGraph) -> Callable[[], None]:
-        """Attach hooks; returns what takes them away."""
+        """Attaches hooks and returns what removes them."""
 
     def attach(self, net: nn.Module, graph: ChannelGraph) -> None:
-        """Begin to watch the network's backward passes; what was gathered on a graph of the same size is kept."""
+        """Begins to watch the network's backward passes; keeps what was gathered on a graph of the same size."""
         self.detach()
         if len(self.total) != graph.size:
             self.reset(graph.size)
-        self._unwatch = [self._watch(net, graph), uncompiled(net)]
+        self._unwatch = [self._watch(net, graph), run_uncompiled(net)]
 
     def detach(self) -> None:
-        """Stop to watch and leave no hook behind; may be called at any time."""
+        """Stops watching and leaves no hook behind; may be called at any time."""
         for undo in self._unwatch:
             undo()
         self._unwatch = []
 
     def gather(self, net: nn.Module, graph: ChannelGraph, batches: Batches, loss: Loss) -> None:
-        """One forward and backward pass for each batch."""
+        """Runs one forward and backward pass for each batch."""
         self.attach(net, graph)
         try:
-            with gradients_kept(net), torch.enable_grad():
+            with keep_gradients(net), torch.enable_grad():
                 for images, masks in batches:
                     self._backward(net(images), masks, loss)
         finally:
@@ -227,8 +227,8 @@ class WatchingCriterion(MeanCriterion):
 
 
 @contextmanager
-def gradients_kept(net: nn.Module) -> Iterator[None]:
-    """Parameters' ``.grad`` is None inside and afterwards what it was."""
+def keep_gradients(net: nn.Module) -> Iterator[None]:
+    """Sets parameters' ``.grad`` to None inside, and afterwards back to what it was."""
     gradients = [(parameter, parameter.grad) for parameter in net.parameters()]
     for parameter, _ in gradients:
         parameter.grad = None

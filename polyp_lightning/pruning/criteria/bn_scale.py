@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from polyp_lightning.pruning.criteria.base import Criterion, Importance
-from polyp_lightning.pruning.criteria.filters import mean_per_component, unseen_last
+from polyp_lightning.pruning.criteria.filters import mean_per_component, put_unseen_last
 from polyp_lightning.pruning.graph import ChannelGraph
 
 
@@ -23,7 +23,7 @@ class BatchNormScale(Criterion):
     name: ClassVar[str] = "bn_scale"
 
     def importance(self, net: nn.Module, graph: ChannelGraph) -> Importance:
-        """Mean |γ| of each component.
+        """Returns the mean |γ| of each component.
 
         Raises:
             PruningError: no component passes a batch norm.
@@ -35,4 +35,4 @@ class BatchNormScale(Criterion):
             and (scale := module.weight) is not None
             and (name := f"{module_name}.weight") in graph.axes
         )
-        return unseen_last(*mean_per_component(scales, graph.size), self.name)
+        return put_unseen_last(*mean_per_component(scales, graph.size), self.name)

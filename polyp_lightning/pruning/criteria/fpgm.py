@@ -7,7 +7,7 @@ from scipy.spatial.distance import cdist
 from torch import nn
 
 from polyp_lightning.pruning.criteria.base import Criterion, Importance
-from polyp_lightning.pruning.criteria.filters import Values, judged
+from polyp_lightning.pruning.criteria.filters import Values, importance_by_filter
 from polyp_lightning.pruning.graph import ChannelGraph
 
 
@@ -23,10 +23,10 @@ class FPGM(Criterion):
     name: ClassVar[str] = "fpgm"
 
     def importance(self, net: nn.Module, graph: ChannelGraph) -> Importance:
-        """Distances to the other filters; their mean over coupled layers, relative to the mean of the group."""
-        return judged(net, graph, self.name, distances)
+        """Returns distances to the other filters: their mean over coupled layers, relative to the mean of the group."""
+        return importance_by_filter(net, graph, self.name, distances)
 
 
 def distances(matrix: Values) -> Values:
-    """Of each row, the sum of the Euclidean distances to all others: (filters, weights) → (filters,)."""
+    """Returns the sum of each row's Euclidean distances to all others: (filters, weights) → (filters,)."""
     return np.asarray(cdist(matrix, matrix).sum(1), np.float64)

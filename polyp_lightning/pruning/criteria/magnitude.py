@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from polyp_lightning.pruning.criteria.base import Criterion, Importance
-from polyp_lightning.pruning.criteria.filters import judged
+from polyp_lightning.pruning.criteria.filters import importance_by_filter
 from polyp_lightning.pruning.graph import ChannelGraph
 
 
@@ -14,11 +14,13 @@ class _Magnitude(Criterion):
     order: ClassVar[int]
 
     def importance(self, net: nn.Module, graph: ChannelGraph) -> Importance:
-        """Norms of filters; their mean over coupled layers, relative to the mean of the group.
+        """Returns norms of filters: their mean over coupled layers, relative to the mean of the group.
 
         Components that no convolution or linear layer makes come last.
         """
-        return judged(net, graph, self.name, lambda matrix: np.linalg.norm(matrix, ord=self.order, axis=1))
+        return importance_by_filter(
+            net, graph, self.name, lambda matrix: np.linalg.norm(matrix, ord=self.order, axis=1)
+        )
 
 
 class MagnitudeL1(_Magnitude):

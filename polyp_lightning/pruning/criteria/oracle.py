@@ -22,11 +22,11 @@ class Oracle(MeanCriterion):
     The "oracle" of Molchanov et al., ICLR 2017 (arXiv:1611.06440), who call ``signed`` oracle-loss and ``abs``, the
     mean of its absolute value, oracle-abs. Masking is the same as removal, see
     :mod:`~polyp_lightning.pruning.exactness`. One forward pass for each component and batch: for small networks.
-    Runs in evaluation mode whatever mode the network is in, so that its statistics stay as they are.
+    Runs in evaluation mode whatever mode the network is in: its statistics stay as they are.
 
     Args:
         change: ``signed`` or ``abs``.
-        limit: most components that it agrees to measure.
+        limit: the most components to measure.
     """
 
     name: ClassVar[str] = "oracle"
@@ -41,7 +41,7 @@ class Oracle(MeanCriterion):
 
     @torch.no_grad()
     def gather(self, net: nn.Module, graph: ChannelGraph, batches: Batches, loss: Loss) -> None:
-        """Measure every component on every batch.
+        """Measures every component on every batch.
 
         Raises:
             PruningError: there are more components than ``limit``.
@@ -68,14 +68,14 @@ class Oracle(MeanCriterion):
 
 
 def image_losses(output: Tensor, masks: Tensor, loss: Loss) -> Tensor:
-    """The loss of each image by itself: (N,) float64."""
+    """Returns the loss of each image by itself: (N,) float64."""
     each = [loss(output[n : n + 1], masks[n : n + 1]) for n in range(len(masks))]
     return torch.stack(each).to("cpu", torch.float64)
 
 
 @contextmanager
 def masked(net: nn.Module, graph: ChannelGraph, removed: Removed) -> Iterator[None]:
-    """The network without these components; afterwards every tensor holds what it held."""
+    """Masks components inside, and afterwards puts back what every tensor held."""
     touched = {name for name in graph.axes if graph.keep(name, removed)}
     stored = [(tensor, tensor.detach().clone()) for name, tensor in named_tensors(net) if name in touched]
     try:
@@ -89,7 +89,7 @@ def masked(net: nn.Module, graph: ChannelGraph, removed: Removed) -> Iterator[No
 
 @contextmanager
 def evaluating(net: nn.Module) -> Iterator[None]:
-    """Every layer in evaluation mode, and afterwards in the mode it had."""
+    """Sets every layer to evaluation mode inside, and afterwards back to the mode it had."""
     modes = {module: module.training for module in net.modules()}
     net.eval()
     try:

@@ -1,4 +1,4 @@
-"""Random order: what is left to gain by any score at all."""
+"""Random order: how much any criterion gains at all."""
 
 from typing import ClassVar
 
@@ -25,5 +25,5 @@ class RandomOrder(Criterion):
         self.seed = seed
 
     def importance(self, net: nn.Module, graph: ChannelGraph) -> Importance:
-        """Uniform in [0, 1)."""
+        """Returns numbers drawn uniformly from [0, 1)."""
         return np.random.default_rng(self.seed).random(graph.size)

@@ -29,20 +29,20 @@ class TaylorFO(WatchingCriterion):
 
     where ŝ[n, c] = s[n, c] / (‖∂L/∂y_n‖₂ + ε) if ``normalise``, else s[n, c]. Normalising makes a well-fitted image
     count as much as a hard one: "gradient-normalised back-propagation" of Sapkota et al., MIUA 2023
-    (doi:10.1007/978-3-031-48593-0_22); the formulas of the reductions are those of arXiv:2310.20203. Dividing the
-    score is the same as scaling the gradient before it is propagated where images do not mix (batch norm in eval
-    mode), and differs from it slightly in training mode. A normalised score is free of the factor 1/N of a mean loss
-    and of that of a gradient scaler.
+    (doi:10.1007/978-3-031-48593-0_22); the formulas of the reductions are those of arXiv:2310.20203. Dividing a change
+    is the same as scaling the gradient before it is propagated where images do not mix (batch norm in eval mode), and
+    differs from it slightly in training mode. A normalised change is free of the factor 1/N of a mean loss and of that
+    of a gradient scaler.
 
-    The change of what, says ``signal``:
+    ``signal`` chooses what changes:
 
-    - ``loss``: of the loss L;
-    - ``output``: of the output itself: L is replaced by Σ_n ½‖y_n‖₂², whose gradient at the output is y_n. Normalised,
+    - ``loss``: the loss L;
+    - ``output``: the output itself: L is replaced by Σ_n ½‖y_n‖₂², whose gradient at the output is y_n. Normalised,
       ŝ is then the first-order change of the output's norm ‖y_n‖₂;
-    - ``random``: of the output along a random direction: the gradient at the output is drawn from N(0, 1)
+    - ``random``: the output along a random direction: the gradient at the output is drawn from N(0, 1)
       (arXiv:2310.20203). In expectation the square of s is the squared norm of the output's first-order change.
 
-    The latter two need no labels, and passes of their own.
+    The latter two need passes of their own, and no labels.
 
     Args:
         reduction: ``abs``, ``square`` or ``signed``.
@@ -66,13 +66,13 @@ class TaylorFO(WatchingCriterion):
 
     @property
     def rides_along(self) -> bool:
-        """Only the loss is propagated by a training step."""
+        """True for the loss, which every training step propagates."""
         return self.signal == "loss"
 
     def _watch(self, net: nn.Module, graph: ChannelGraph) -> Callable[[], None]:
-        scores = ConsumerChanges(net, graph, self.update)
-        scores.attach()
-        return scores.detach
+        hooks = ConsumerChanges(net, graph, self.update)
+        hooks.attach()
+        return hooks.detach
 
     def _backward(self, output: Any, masks: Tensor, loss: Loss) -> None:
         if self.signal == "loss":
@@ -86,21 +86,21 @@ class TaylorFO(WatchingCriterion):
             return output.detach()
         return torch.randn(output.shape, generator=self._generator).to(output)
 
-    def update(self, s: Tensor, norm: Tensor) -> None:
-        """Add a batch.
+    def update(self, changes: Tensor, norm: Tensor) -> None:
+        """Adds a batch.
 
         Args:
-            s: (N, size), first-order changes.
+            changes: (N, size), s[n, c].
             norm: (N,), gradient norms at the output.
         """
-        s = s / (norm[:, None] + EPSILON if self.normalise else self.loss_scale)
+        changes = changes / (norm[:, None] + EPSILON if self.normalise else self.loss_scale)
         if self.reduction == "abs":
-            s = s.abs()
+            changes = changes.abs()
         elif self.reduction == "square":
-            s = s.square()
+            changes = changes.square()
         else:
-            s = -s
-        self._add(s.sum(0, dtype=torch.float64), len(s))
+            changes = -changes
+        self._add(changes.sum(0, dtype=torch.float64), len(changes))
 
 
 def _check(option: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from polyp_lightning.pruning.criteria.base import Batches, Importance, Loss, WatchingCriterion
-from polyp_lightning.pruning.criteria.filters import made_along, makers, unseen_last
+from polyp_lightning.pruning.criteria.filters import components_along, makers, put_unseen_last
 from polyp_lightning.pruning.criteria.taylor_hooks import EPSILON, LayerChanges, contract
 from polyp_lightning.pruning.graph import ChannelGraph
 
@@ -29,7 +29,7 @@ class TaylorFilter(WatchingCriterion):
     Components that no convolution or linear layer makes come last.
 
     Args:
-        layer_norm: divide by the L2 norm over the layer, so that layers can be compared.
+        layer_norm: divide by the L2 norm over the layer, to compare layers.
     """
 
     name: ClassVar[str] = "taylor_filter"
@@ -40,33 +40,33 @@ class TaylorFilter(WatchingCriterion):
         self._overwritten: WeakSet[nn.Module] = WeakSet()
 
     def _watch(self, net: nn.Module, graph: ChannelGraph) -> Callable[[], None]:
-        scores = self._scores(net, graph)
-        scores.attach()
-        return scores.detach
+        hooks = self._hooks(net, graph)
+        hooks.attach()
+        return hooks.detach
 
-    def _scores(self, net: nn.Module, graph: ChannelGraph) -> LayerChanges:
-        def add(s: Tensor, norm: Tensor) -> None:
-            self._add(s.sum(0, dtype=torch.float64) / self.loss_scale, len(s))
+    def _hooks(self, net: nn.Module, graph: ChannelGraph) -> LayerChanges:
+        def add(changes: Tensor, norm: Tensor) -> None:
+            self._add(changes.sum(0, dtype=torch.float64) / self.loss_scale, len(changes))
 
         return FilterChanges(net, graph, add, self._overwritten)
 
     def gather(self, net: nn.Module, graph: ChannelGraph, batches: Batches, loss: Loss) -> None:
-        """One forward and backward pass for each batch; one more forward pass shows which outputs are overwritten."""
+        """Runs a forward and backward pass per batch; one more forward pass shows which outputs are overwritten."""
         remaining = iter(batches)
         first = list(islice(remaining, 1))
-        with self._scores(net, graph), torch.enable_grad():
+        with self._hooks(net, graph), torch.enable_grad():
             for images, _ in first:
                 net(images)
         super().gather(net, graph, chain(first, remaining), loss)
 
     def importance(self, net: nn.Module, graph: ChannelGraph) -> Importance:
-        """The mean, normalised per layer if asked for."""
+        """Returns the mean, normalised per layer if asked for."""
         mean = super().importance(net, graph)
-        seen = made_along(graph, ((name, dim) for _, name, dim in makers(net, graph)))
-        return unseen_last(layer_l2(mean, graph) if self.layer_norm else mean, seen, self.name)
+        seen = components_along(graph, ((name, dim) for _, name, dim in makers(net, graph)))
+        return put_unseen_last(divide_by_group_l2(mean, graph) if self.layer_norm else mean, seen, self.name)
 
 
-def layer_l2(importance: Importance, graph: ChannelGraph) -> Importance:
+def divide_by_group_l2(importance: Importance, graph: ChannelGraph) -> Importance:
     """Divides by the L2 norm over each group of coupled layers."""
     result = importance.copy()
     for group in graph.groups:
@@ -77,14 +77,14 @@ def layer_l2(importance: Importance, graph: ChannelGraph) -> Importance:
 class FilterChanges(LayerChanges):
     """:class:`LayerChanges` of abs(mean over space of z · ∂L/∂z), summed over layers.
 
-    An activation that works in place overwrites z. Batch norm keeps z as it is, so that it can be held without a copy;
+    An activation that works in place overwrites z. Batch norm keeps z as it is, and z is held without a copy;
     a layer whose output is seen to be overwritten gets one from the next forward pass on, and the pass in which that is
-    seen is not scored.
+    seen adds nothing.
 
     Args:
         net: the network that was traced.
         graph: its graph.
-        on_changes: takes the scores.
+        on_changes: takes changes and norms.
         overwritten: layers whose outputs need a copy; grows.
     """
 
@@ -136,6 +136,6 @@ class FilterChanges(LayerChanges):
 
 
 def mean_product(z: Tensor, gradient: Tensor, channel_dim: int) -> Tensor:
-    """abs(1/P Σ_space z · gradient): (N, C)."""
+    """Returns abs(1/P Σ_space z · gradient): (N, C)."""
     positions = z.numel() // (len(z) * z.shape[channel_dim])
     return contract(z, gradient, channel_dim).abs() / positions

@@ -1,14 +1,15 @@
-"""Taylor scores, measured where channels are read.
+"""Per image, the first-order change of the loss when a component is removed, measured where its channels are read.
 
 When a component leaves the network, the loss changes to first order by minus the derivative along "scale everything the
-component feeds into its consumers by g" at g = 1. So the score is taken at the *consumers*, the layers that read the
+component feeds into its consumers by g" at g = 1. So it is taken at the *consumers*, the layers that read the
 component's channels: for each, with input ``x`` and the gradient that reaches ``x`` through that consumer alone,
 
     s[n, c] = Σ_consumers Σ_space  x[n, c] · ∂L/∂x[n, c]
 
-summed over all consumers of a component before anything else. Unlike a hook on the layer that *makes* a filter this is
-exact for residual streams, concatenations and depthwise convolutions. Where the graph asks for it (``side`` is
-``output``) the sum is over the layer's output instead.
+summed over all consumers of a component before anything else. This number is called the **change** of a component on an
+image (removal changes the loss by −s, to first order); criteria make one importance of it per component. Unlike a hook
+on the layer that *makes* a filter it is exact for residual streams, concatenations and depthwise convolutions. Where
+the graph asks for it (``side`` is ``output``) the sum is over the layer's output instead.
 """
 
 from abc import abstractmethod
@@ -35,7 +36,7 @@ _PIECE = 2**20
 
 
 def contract(x: Tensor, gradient: Tensor, channel_dim: int) -> Tensor:
-    """Σ_space x · gradient per image and channel.
+    """Returns Σ_space x · gradient per image and channel.
 
     Args:
         x: (N, C, *) with ``channel_dim`` 1, or (N, *, C) with ``channel_dim`` −1.
@@ -73,7 +74,7 @@ def _contract_images(x: Tensor, gradient: Tensor) -> Tensor:
 
 
 def wide(tensor: Tensor) -> torch.dtype:
-    """The type to add up in: float64 for float64, else float32."""
+    """Returns the type to add up in: float64 for float64, else float32."""
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
@@ -82,7 +83,7 @@ class ForwardPass:
 
     Attributes:
         images: how many; set at the end of the forward pass.
-        parts: per layer seen, numbers (N, C) and the component of each.
+        parts: per layer seen, changes (N, C) and the component of each.
         squared_norm: (N,), of the gradients at the outputs; None until the first arrives.
         spoiled: something was overwritten before it was seen.
     """
@@ -93,57 +94,57 @@ class ForwardPass:
         self.squared_norm: Tensor | None = None
         self.spoiled = False
 
-    def add(self, s: Tensor, channels: Tensor) -> None:
-        """Numbers per channel of one layer: (N, C), or (N · windows, C) where windows are folded into the batch."""
-        if len(s) != self.images:
-            s = s.reshape(self.images, -1, s.shape[-1]).sum(1)
-        self.parts.append((s, channels))
+    def add(self, changes: Tensor, channels: Tensor) -> None:
+        """Adds those of one layer: (N, C), or (N · windows, C) where windows are folded into the batch."""
+        if len(changes) != self.images:
+            changes = changes.reshape(self.images, -1, changes.shape[-1]).sum(1)
+        self.parts.append((changes, channels))
 
     def add_output(self, gradient: Tensor) -> None:
-        """The gradient at one output."""
+        """Adds the gradient at one output."""
         squares = gradient.to(wide(gradient)).flatten(1).square().sum(1)
         self.squared_norm = squares if self.squared_norm is None else self.squared_norm + squares
 
-    def scores(self, size: int) -> Tensor:
-        """Sum over the layers: (N, size)."""
-        values = torch.cat([s for s, _ in self.parts], 1)
+    def changes(self, size: int) -> Tensor:
+        """Returns the sum over the layers: (N, size)."""
+        values = torch.cat([changes for changes, _ in self.parts], 1)
         channels = torch.cat([c for _, c in self.parts])
         return values.new_zeros(self.images, size).index_add_(1, channels, values)
 
 
 class LayerChanges:
-    """Hooks on a network that hand over numbers per image and component after each backward pass.
+    """Hooks on a network that hand over changes per image and component after each backward pass.
 
-    Used as a context manager, or with :meth:`attach` and :meth:`detach`. ``on_changes(s, norm)`` is called at the end
-    of a backward pass, once for each forward pass that it goes back through, with ``s`` of shape (N, graph.size) and
-    ``norm`` of shape (N,), the gradient's norm at the output, over all tensors where the output is several. Forward
-    passes without gradients are not scored, nor is a second backward pass over the same graph.
+    Used as a context manager, or with :meth:`attach` and :meth:`detach`. ``on_changes(changes, norm)`` is called at the
+    end of a backward pass, once for each forward pass that it goes back through, with ``changes`` of shape
+    (N, graph.size) and ``norm`` of shape (N,), the gradient's norm at the output, over all tensors where the output is
+    several. Forward passes without gradients are not watched, nor is a second backward pass over the same graph.
 
-    Inside layers that are recomputed during backward (``torch.utils.checkpoint``) scores are right, but for the
+    Inside layers that are recomputed during backward (``torch.utils.checkpoint``) changes are right, but for the
     non-reentrant kind the layers' inputs stay in memory.
     """
 
     def __init__(self, net: nn.Module, graph: ChannelGraph, on_changes: Callable[[Tensor, Tensor], None]) -> None:
         self._net = net
         self._graph = graph
-        self._on_scores = on_changes
+        self._on_changes = on_changes
         self._handles: list[RemovableHandle] = []
         self._forward: ForwardPass | None = None
         self._backward: ForwardPass | None = None
 
     def __enter__(self) -> "LayerChanges":
-        """Attach the hooks."""
+        """Attaches the hooks."""
         self.attach()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove the hooks."""
+        """Removes the hooks."""
         self.detach()
 
     def attach(self) -> None:
-        """Start to watch; does nothing if already watching."""
+        """Starts watching; does nothing if already watching."""
         if self._handles:
             return
         self._handles = [
@@ -153,7 +154,7 @@ class LayerChanges:
         ]
 
     def detach(self) -> None:
-        """Remove every hook."""
+        """Removes every hook."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -161,10 +162,10 @@ class LayerChanges:
 
     @abstractmethod
     def _watch_layers(self) -> list[RemovableHandle]:
-        """Hooks on layers that add to :meth:`_current`."""
+        """Attaches hooks to layers that add to :meth:`_current`."""
 
     def _current(self) -> ForwardPass | None:
-        """The pass that a layer runs in; during a backward pass it is run to recompute."""
+        """Returns the pass that a layer runs in; during a backward pass it is run to recompute."""
         return self._forward or self._backward
 
     def _begin_forward(self, net: nn.Module, args: tuple[Any, ...]) -> None:
@@ -199,7 +200,7 @@ class LayerChanges:
 
     def _finish(self, done: ForwardPass) -> None:
         if done.parts and done.squared_norm is not None and not done.spoiled:
-            self._on_scores(done.scores(self._graph.size), done.squared_norm.sqrt())
+            self._on_changes(done.changes(self._graph.size), done.squared_norm.sqrt())
         done.parts, done.squared_norm, self._backward = [], None, None
 
 
@@ -225,8 +226,8 @@ class ConsumerChanges(LayerChanges):
             return None
         x: Tensor = args[0] if args else kwargs["input"]
         # A view of its own: its gradient is what flows back through this consumer alone, and the consumer saves it for
-        # its own backward pass, so that no later in-place operation may overwrite it.
-        # Behind frozen layers nothing requires a gradient, and yet their filters have to be scored.
+        # its own backward pass: no later in-place operation may overwrite it.
+        # Behind frozen layers nothing requires a gradient, and yet their filters need an importance.
         view = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
         _watch_change(view, view.detach(), now, channels, channel_dim)
         return ((view, *args[1:]), kwargs) if args else ((), {**kwargs, "input": view})
@@ -242,8 +243,8 @@ class ConsumerChanges(LayerChanges):
 
 def _watch_change(tensor: Tensor, values: Tensor, now: ForwardPass, channels: Tensor, channel_dim: int) -> None:
     """Adds Σ values · gradient when the tensor's gradient arrives."""
-    # Let go then, so that backward frees it as early as it would without the hook; a second backward pass over the same
-    # graph is not scored again.
+    # Let go then: backward frees it as early as it would without the hook, and a second backward pass over the same
+    # graph adds nothing.
     held = [values]
 
     def add(gradient: Tensor) -> None:

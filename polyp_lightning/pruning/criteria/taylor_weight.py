@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from polyp_lightning.pruning.criteria.base import Importance, WatchingCriterion
-from polyp_lightning.pruning.criteria.filters import made, made_along, unseen_last
+from polyp_lightning.pruning.criteria.filters import components_along, making_dim, put_unseen_last
 from polyp_lightning.pruning.criteria.taylor_hooks import wide
 from polyp_lightning.pruning.graph import ChannelGraph
 
@@ -29,7 +29,7 @@ class TaylorWeight(WatchingCriterion):
     counted: ClassVar[str] = "steps"
 
     def _watch(self, net: nn.Module, graph: ChannelGraph) -> Callable[[], None]:
-        makers = _parameters(net, graph)
+        makers = _making_parameters(net, graph)
         components = [torch.as_tensor(graph.axes[name][dim]) for name, _, dim in makers]
         seen: dict[int, Tensor] = {}
 
@@ -44,7 +44,7 @@ class TaylorWeight(WatchingCriterion):
         def add(number: int, parameter: Tensor, dim: int, gradient: Tensor) -> None:
             if not seen:
                 torch.autograd.Variable._execution_engine.queue_callback(finish)
-            seen[number] = by_filter(parameter.detach(), gradient, dim)
+            seen[number] = sum_products(parameter.detach(), gradient, dim)
 
         handles = [
             parameter.register_hook(partial(add, number, parameter, dim))
@@ -58,20 +58,20 @@ class TaylorWeight(WatchingCriterion):
         return unwatch
 
     def importance(self, net: nn.Module, graph: ChannelGraph) -> Importance:
-        """The mean, of components with a trainable parameter."""
+        """Returns the mean, of components with a trainable parameter."""
         mean = super().importance(net, graph)
-        seen = made_along(graph, ((name, dim) for name, _, dim in _parameters(net, graph)))
-        return unseen_last(mean, seen, self.name)
+        seen = components_along(graph, ((name, dim) for name, _, dim in _making_parameters(net, graph)))
+        return put_unseen_last(mean, seen, self.name)
 
 
-def _parameters(net: nn.Module, graph: ChannelGraph) -> list[tuple[str, Tensor, int]]:
-    """Trainable parameters along which components are made, with the dimension."""
-    found = ((name, parameter, made(graph, name)) for name, parameter in net.named_parameters())
+def _making_parameters(net: nn.Module, graph: ChannelGraph) -> list[tuple[str, Tensor, int]]:
+    """Returns the trainable parameters that make components: name, parameter, dimension along which they do."""
+    found = ((name, parameter, making_dim(graph, name)) for name, parameter in net.named_parameters())
     return [(name, parameter, dim) for name, parameter, dim in found if dim is not None and parameter.requires_grad]
 
 
-def by_filter(weight: Tensor, gradient: Tensor, dim: int) -> Tensor:
-    """Σ weight · gradient over all but one dimension: (weight.shape[dim],), float32 or wider."""
+def sum_products(weight: Tensor, gradient: Tensor, dim: int) -> Tensor:
+    """Returns Σ weight · gradient over all but one dimension: (weight.shape[dim],), float32 or wider."""
     rest = [d for d in range(weight.ndim) if d != dim]
     product = weight.to(wide(weight)) * gradient.to(wide(weight))
     return product.sum(rest) if rest else product

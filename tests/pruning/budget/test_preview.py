@@ -32,7 +32,7 @@ def test_preview__worked_by_hand() -> None:
     importance = np.array([0, 0.25, 9, 0.5, 9])
     removed = np.array([False, True, False, True, False])
     of = preview(graph, importance, removed)
-    assert of.units == ("MACs", "parameters")
+    assert of.units[:2] == ("MACs", "parameters")
     assert (of.before[0], of.after[0]) == (9 * 12, 9 * 5)
     assert [(row.name, row.before, row.after, row.loss) for row in of.rows] == [
         ("layer0", 2, 1, 0.25),
@@ -51,12 +51,12 @@ def test_preview__columns_add_up_to_what_is_saved(
     importance = np.random.default_rng(0).random(graph.size)
     removed = pruning.select(graph, importance, 0.4, allocation=allocation)
     of = preview(graph, importance, removed, cost)
-    assert of.units == ("MACs", "parameters", "ms")
+    assert of.units[-1] == "ms"
     for column, (before, after) in enumerate(zip(of.before, of.after, strict=True)):
         assert sum(row.saved[column] for row in of.rows) == pytest.approx(before - after)
         assert all(row.saved[column] >= 0 for row in of.rows)
         assert all(row.saved[column] == 0 for row in of.rows if row.after == row.before)
-    assert of.after[2] == total(cost, removed)
+    assert of.after[-1] == total(cost, removed)
     assert of.loss == pytest.approx(importance[removed].sum())
     assert sum(row.before - row.after for row in of.rows) == removed.sum()
 
@@ -65,7 +65,7 @@ def test_preview__of_nothing(graph: pruning.ChannelGraph) -> None:
     of = preview(graph, np.ones(graph.size), graph.nothing())
     assert of.before == of.after
     assert of.loss == 0
-    assert all(row.saved == (0, 0) for row in of.rows)
+    assert all(not any(row.saved) for row in of.rows)
 
 
 def test_table__shows_layers_bars_and_sums(graph: pruning.ChannelGraph) -> None:

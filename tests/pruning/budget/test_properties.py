@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from polyp_lightning.common.errors import PruningError
 from polyp_lightning.pruning import ChannelGraph, Dense, Limits, Target, select
-from polyp_lightning.pruning.budget import Allocation, macs, parameters, total
+from polyp_lightning.pruning.budget import UNITS, Allocation, total
 from polyp_lightning.pruning.budget.limits import bounds
 from polyp_lightning.pruning.graph import Removed
 
@@ -52,15 +52,15 @@ def chosen(graph: ChannelGraph, importance: np.ndarray, target: Target, **option
     graph=graphs(),
     bound=limits(),
     share=st.floats(0.05, 1),
-    unit=st.sampled_from(["macs", "params"]),
+    unit=st.sampled_from([unit for unit in UNITS if UNITS[unit].is_share]),
     seed=st.integers(0, 99),
     way=ALLOCATIONS,
 )
 def test_select__keeps_to_its_limits_and_meets_its_target_or_says_so(
     graph: ChannelGraph, bound: Limits, share: float, unit: str, seed: int, way: Allocation
 ) -> None:
-    target, importance = Target(share, unit), importance_of(graph, seed)  # type: ignore[arg-type]
-    cost = macs(graph) if unit == "macs" else parameters(graph)
+    target, importance = Target(share, unit), importance_of(graph, seed)
+    cost = UNITS[unit].cost(graph)
     dense = total(cost, graph.nothing())
     try:
         removed, warned = chosen(graph, importance, target, limits=bound, allocation=way)

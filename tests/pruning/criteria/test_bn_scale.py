@@ -26,10 +26,10 @@ def test_bn_scale__layers_without_norm_come_last() -> None:
 
 def test_bn_scale__a_norm_without_scale_is_not_seen() -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2, affine=False), nn.Conv2d(2, 1, 1))
-    with pytest.raises(PruningError, match="'bn_scale' finds nothing to judge"):
+    with pytest.raises(PruningError, match="'bn_scale' sees no component"):
         BatchNormScale().importance(net, traced(net))
 
 
 def test_bn_scale__no_norm_is_an_error() -> None:
-    with pytest.raises(PruningError, match="'bn_scale' finds nothing to judge"):
+    with pytest.raises(PruningError, match="'bn_scale' sees no component"):
         BatchNormScale().importance(Line(), traced(Line()))

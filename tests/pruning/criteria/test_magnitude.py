@@ -45,7 +45,7 @@ def test_magnitude__a_layer_of_zeros_is_unimportant() -> None:
     assert of(graph, build_criterion("magnitude_l1").importance(net, graph)) == [0, 0]
 
 
-def test_magnitude__nothing_to_judge_is_an_error() -> None:
+def test_magnitude__nothing_to_see_is_an_error() -> None:
     net = nn.Conv2d(1, 1, 1)
-    with pytest.raises(PruningError, match="'magnitude_l1' finds nothing to judge"):
+    with pytest.raises(PruningError, match="'magnitude_l1' sees no component"):
         build_criterion("magnitude_l1").importance(net, traced(net))

@@ -69,5 +69,5 @@ def test_taylor_weight__rides_along_and_lets_go() -> None:
 
 
 def test_taylor_weight__nothing_gathered_is_an_error() -> None:
-    with pytest.raises(PruningError, match="no steps were scored by 'taylor_weight'"):
+    with pytest.raises(PruningError, match="'taylor_weight' saw no steps"):
         TaylorWeight().importance(Line(), traced(Line()))
