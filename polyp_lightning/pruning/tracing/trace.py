@@ -99,7 +99,7 @@ def _copy(fakes: Fakes) -> nn.Module:
 
 
 def _trace_training(fakes: Fakes, used: nn.Module, record: Trace, choices: Choices) -> None:
-    """Follows the training mode as well if it does anything that the eval mode does not."""
+    """Follow the training mode as well if it does anything that the eval mode does not."""
     with fakes.running():
         light, error = run_recorded(train(used), fakes.example())
     record.training_known = error is None
