@@ -14,7 +14,7 @@ import polyp_lightning
 from polyp_lightning.checkpoints.file import read
 from polyp_lightning.common.errors import ANOTHER_CHECKPOINT, ConfigError, join_names
 from polyp_lightning.pruning import describe, rebuild
-from polyp_lightning.pruning.from_scratch import narrowed
+from polyp_lightning.pruning.from_scratch import narrow
 
 __all__ = [
     "KEY",
@@ -124,7 +124,7 @@ def with_widths(fresh: nn.Module, checkpoint: Mapping[str, Any]) -> nn.Module:
         ConfigError: the checkpoint is of another program or version.
         PruningError: the plan belongs to another architecture.
     """
-    return narrowed(fresh, record_of(checkpoint)["plan"])
+    return narrow(fresh, record_of(checkpoint)["plan"])
 
 
 def restore_rng(found: Mapping[str, Any]) -> None:

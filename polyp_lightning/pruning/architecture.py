@@ -14,7 +14,7 @@ SCHEMA = 1
 
 
 def describe(net: nn.Module) -> dict[str, Any]:
-    """A network's plan: the shape of every parameter and buffer and the groups of grouped convolutions.
+    """Describe a network: the shape of every parameter and buffer and the groups of grouped convolutions.
 
     Returns:
         ``{"schema": 1, "shapes": {name: [sizes]}, "groups": {module name: number}, "sizes": {module name:
@@ -33,20 +33,20 @@ def describe(net: nn.Module) -> dict[str, Any]:
     }
 
 
-def rebuild(net: nn.Module, plan: dict[str, Any]) -> nn.Module:
-    """Give a dense network the shapes of a plan, in place; its weights have to be loaded afterwards.
+def rebuild(net: nn.Module, architecture: dict[str, Any]) -> nn.Module:
+    """Give a dense network the shapes of a stored architecture, in place; its weights have to be loaded afterwards.
 
     Args:
         net: a network as its factory makes it, or one that was pruned less.
-        plan: what :func:`describe` returned for the pruned network.
+        architecture: what :func:`describe` returned for the pruned network.
 
     Returns:
         The same network.
 
     Raises:
-        PruningError: the plan is of an unknown schema, or belongs to another architecture.
+        PruningError: it has an unknown schema, is damaged, or belongs to another network.
     """
-    shapes, groups, sizes = _checked(plan)
+    shapes, groups, sizes = _validate(architecture)
     tensors = dict(named_tensors(net))
     _check_fit(tensors, shapes, net, groups, sizes)
     for name in tensors.keys() - shapes.keys():
@@ -63,19 +63,19 @@ def rebuild(net: nn.Module, plan: dict[str, Any]) -> nn.Module:
     return net
 
 
-def _checked(plan: dict[str, Any]) -> tuple[dict[str, list[int]], dict[str, int], dict[str, dict[str, int]]]:
-    schema = plan.get("schema") if isinstance(plan, dict) else None
+def _validate(architecture: dict[str, Any]) -> tuple[dict[str, list[int]], dict[str, int], dict[str, dict[str, int]]]:
+    schema = architecture.get("schema") if isinstance(architecture, dict) else None
     # By type first: a damaged file may hold a tensor there.
     if type(schema) is not int or schema != SCHEMA:
-        msg = f"the checkpoint's architecture plan has schema {schema!r}; this version reads schema {SCHEMA}"
+        msg = f"the checkpoint's architecture has schema {schema!r}; this version reads schema {SCHEMA}"
         raise PruningError(msg)
-    # Plans written before modules' own numbers followed a cut have none.
-    shapes, groups, sizes = plan.get("shapes"), plan.get("groups"), plan.get("sizes", {})
+    # Those written before modules' own numbers followed a cut have none.
+    shapes, groups, sizes = architecture.get("shapes"), architecture.get("groups"), architecture.get("sizes", {})
     well = _are_shapes(shapes) and _are_numbers(groups) and _is_table(sizes)
     if not (well and all(_are_numbers(numbers) for numbers in sizes.values())):
-        msg = "the checkpoint's architecture plan is damaged: shapes, groups and sizes must be tables of whole numbers"
+        msg = "the checkpoint's architecture is damaged: shapes, groups and sizes must be tables of whole numbers"
         raise PruningError(msg)
-    return plan["shapes"], plan["groups"], sizes
+    return architecture["shapes"], architecture["groups"], sizes
 
 
 def _is_number(module: nn.Module, attribute: str) -> bool:
@@ -112,7 +112,8 @@ def _check_fit(
     known = sorted(sizes.keys() & modules.keys())
     strangers += [f"{name}.{key}" for name in known for key in sizes[name] if not _is_number(modules[name], key)]
     if strangers:
-        msg = f"the plan belongs to another architecture: it disagrees with the network about {join_names(strangers)}"
+        names = join_names(strangers)
+        msg = f"the stored shapes belong to another architecture: they disagree with the network about {names}"
         raise PruningError(msg)
     odd = [
         name
@@ -121,7 +122,7 @@ def _check_fit(
     ]
     if odd:
         msg = (
-            f"the plan's shapes exceed those of the network: {join_names(odd)}; "
-            "take the arch and encoder it was made for"
+            f"the stored shapes exceed those of the network: {join_names(odd)}; "
+            "take the arch and encoder they were made for"
         )
         raise PruningError(msg)

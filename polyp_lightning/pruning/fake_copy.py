@@ -1,8 +1,7 @@
-"""Copies of networks that run without a number being computed or memory taken."""
+"""Copies of a network that run without a number being computed or memory taken."""
 
 import copy
 import itertools
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -14,41 +13,6 @@ from torch.utils._pytree import tree_leaves
 
 from polyp_lightning.pruning.example import Example
 
-_ATOMIC = frozenset({bool, int, float, str, type(None)})
-_CONTAINERS = frozenset({dict, OrderedDict, set, list})
-# Some releases of torch define one for modules, others leave it to Python.
-_STATES = (object.__getstate__, nn.Module.__getstate__)
-
-
-class Fakes:
-    """Copies networks and runs them without values.
-
-    Args:
-        meta: use tensors on the ``meta`` device, which is several times faster. Otherwise fake tensors on the CPU: they
-            also allow code that makes tensors on the CPU of its own.
-    """
-
-    def __init__(self, *, meta: bool) -> None:
-        self._device = "meta" if meta else "cpu"
-        self._mode = nullcontext() if meta else FakeTensorMode(allow_non_fake_inputs=True)
-
-    def copy(self, net: nn.Module) -> nn.Module:
-        """Copies a network in eval mode; its parameters and buffers take no memory."""
-        with self._mode:
-            return _copy(net, self._device)
-
-    def example(self, net: nn.Module, example: Example) -> Example:
-        """Copies an example; floats get the type of the network's parameters."""
-        with self._mode:
-            return example.without_values(_dtype(net), self._device)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """A context for calls; attention is broken down into products."""
-        with self._mode, sdpa_kernel(SDPBackend.MATH):
-            yield
-
-
 # Exactly these, by name: a class derived from them may do anything, and not every network needs timm.
 _DROPOUTS = frozenset(
     {
@@ -58,8 +22,48 @@ _DROPOUTS = frozenset(
 )
 
 
+class Fakes:
+    """Copies of a network without values, and the example to call them with.
+
+    Args:
+        net: the original, on any device.
+        example: what it is called with.
+        meta: use tensors on the ``meta`` device, which is several times faster. Otherwise fake tensors on the CPU: they
+            also allow code that makes tensors on the CPU of its own.
+    """
+
+    def __init__(self, net: nn.Module, example: Example, *, meta: bool) -> None:
+        self.net = net
+        self.original_example = example
+        self._detached = detached(net)
+        self._device = "meta" if meta else "cpu"
+        self._mode = nullcontext() if meta else FakeTensorMode(allow_non_fake_inputs=True)
+
+    def copy(self) -> nn.Module:
+        """Copies the network, in eval mode."""
+        memo = self._detached.copy()
+        with self._mode:
+            for tensor in itertools.chain(self.net.parameters(), self.net.buffers()):
+                empty = torch.empty(tensor.shape, dtype=tensor.dtype, device=self._device)
+                is_parameter = isinstance(tensor, nn.Parameter)
+                memo[id(tensor)] = nn.Parameter(empty, requires_grad=False) if is_parameter else empty
+            return copy.deepcopy(self.net, memo).eval()
+
+    def example(self) -> Example:
+        """Copies the example; floats get the type of the network's parameters."""
+        dtypes = (p.dtype for p in self.net.parameters() if p.is_floating_point())
+        with self._mode:
+            return self.original_example.without_values(next(dtypes, torch.get_default_dtype()), self._device)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """A context for calls; attention is broken down into products."""
+        with self._mode, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+            yield
+
+
 def train(net: nn.Module, training: bool = True) -> nn.Module:
-    """Training mode but for common dropouts: they take their sizes from what they are given and leave 0 at 0."""
+    """Sets training mode but for common dropouts: they take their sizes from what they are given and leave 0 at 0."""
     for module in net.train(training).modules():
         kind = type(module)
         module.training &= f"{kind.__module__}.{kind.__qualname__}" not in _DROPOUTS
@@ -72,60 +76,17 @@ def detached(net: nn.Module) -> dict[int, object]:
     return {id(leaf): leaf.detach() for leaf in held if isinstance(leaf, Tensor) and leaf.grad_fn is not None}
 
 
-def _copy(net: nn.Module, device: str) -> nn.Module:
-    memo = detached(net)
-    for tensor in itertools.chain(net.parameters(), net.buffers()):
-        empty = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
-        is_parameter = isinstance(tensor, nn.Parameter)
-        memo[id(tensor)] = nn.Parameter(empty, requires_grad=False) if is_parameter else empty
-    _copy_modules(net, memo)
-    return copy.deepcopy(net, memo).eval()
-
-
-def _copy_modules(net: nn.Module, memo: dict[int, object]) -> None:
-    """What :func:`copy.deepcopy` makes of modules, without its way through pickle, most of a copy's time."""
-    plain = [module for module in net.modules() if _is_plain(module)]
-    twins = [object.__new__(type(module)) for module in plain]
-    memo.update((id(module), twin) for module, twin in zip(plain, twins, strict=True))
-    for module, twin in zip(plain, twins, strict=True):
-        twin.__dict__.update((name, _value(value, memo)) for name, value in module.__getstate__().items())
-
-
-def _is_plain(module: nn.Module) -> bool:
-    """Whether its class leaves copying to Python and has no state but a dict."""
-    kind = type(module)
-    default = kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__
-    # Torch's own leaves out what was compiled.
-    default = default and kind.__getstate__ in _STATES and not hasattr(kind, "__deepcopy__")
-    # Those of torch's own layers only add what a file of an earlier version lacks.
-    restored = kind.__setstate__.__module__.startswith("torch.nn.modules.")
-    return default and restored and type(module.__getstate__()) is dict  # a tuple where there are slots
-
-
-def _value(value: object, memo: dict[int, object]) -> object:
-    if type(value) in _ATOMIC:
-        return value
-    if type(value) in _CONTAINERS and not value:
-        return type(value)()
-    return copy.deepcopy(value, memo)
-
-
-def _dtype(net: nn.Module) -> torch.dtype:
-    dtypes = (p.dtype for p in net.parameters() if p.is_floating_point())
-    return next(dtypes, torch.get_default_dtype())
-
-
 def runs(net: nn.Module, example: Example) -> bool:
     """Tells whether a network runs in both modes."""
-    return any(_runs(net, example, Fakes(meta=meta)) for meta in (True, False))
+    return any(_runs(Fakes(net, example, meta=meta)) for meta in (True, False))
 
 
-def _runs(net: nn.Module, example: Example, fakes: Fakes) -> bool:
+def _runs(fakes: Fakes) -> bool:
     try:
-        copied = fakes.copy(net)
-        with torch.no_grad(), fakes.running():
+        fake = fakes.copy()
+        with fakes.running():
             for training in (False, True):
-                fakes.example(net, example).call(copied.train(training))
+                fakes.example().call(fake.train(training))
     except Exception:
         return False
     return True

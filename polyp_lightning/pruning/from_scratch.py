@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polyp_lightning.pruning import rebuild
+from polyp_lightning.pruning.architecture import rebuild
 from polyp_lightning.pruning.surgery import named_tensors
 
 
-def narrowed(fresh: nn.Module, plan: dict[str, Any]) -> nn.Module:
-    """Gives a dense network the shapes of a plan, and random weights as a network of those widths would be given.
+def narrow(fresh: nn.Module, architecture: dict[str, Any]) -> nn.Module:
+    """Gives a dense network the widths of a pruned one, and random weights as a network of those widths would be given.
 
     Each cut tensor is the beginning of the dense one's, as the libraries drew it, so that constants, such as those of
     batch norm, stay what they are. Convolutions are rescaled, since their spread depends on the width: that of He et
@@ -19,14 +19,14 @@ def narrowed(fresh: nn.Module, plan: dict[str, Any]) -> nn.Module:
 
     Args:
         fresh: the dense network as its factory makes it, with random weights; changed in place.
-        plan: as :func:`~polyp_lightning.pruning.describe` returned it.
+        architecture: as :func:`~polyp_lightning.pruning.describe` returned it.
 
     Raises:
-        PruningError: the plan belongs to another architecture.
+        PruningError: it belongs to another network.
     """
     dense = {name: tensor.detach().clone() for name, tensor in named_tensors(fresh)}
     spread = _spreads(fresh)
-    net = rebuild(fresh, plan)
+    net = rebuild(fresh, architecture)
     with torch.no_grad():
         for name, tensor in named_tensors(net):
             tensor.copy_(dense[name][tuple(slice(size) for size in tensor.shape)])

@@ -79,7 +79,7 @@ def mask(net: nn.Module, graph: ChannelGraph, removed: Removed) -> None:
 
 
 def drop_dead(net: nn.Module, graph: ChannelGraph) -> tuple[str, ...]:
-    """Let go of the parameters and buffers that no forward pass reaches, in either mode; the output stays the same.
+    """Drop the parameters and buffers that no forward pass reaches, in either mode; the output stays the same.
 
     Some encoders own stages that their decoder never asks for. Their tensors become None, so that they are neither
     saved nor exported; ``architecture.describe`` notes it, and a rebuilt network lacks them too.
@@ -128,7 +128,7 @@ _SIZES = "_polyp_sizes"
 
 
 def set_size(module: nn.Module, attribute: str, value: int) -> None:
-    """Change a whole number that a module keeps, and remember which, for the plan."""
+    """Change a whole number that a module keeps, and note it for its stored architecture."""
     setattr(module, attribute, value)
     changed: dict[str, int] = getattr(module, _SIZES, {})
     setattr(module, _SIZES, {**changed, attribute: value})
@@ -149,7 +149,7 @@ _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def resize(tensor: Tensor, values: Tensor) -> None:
-    """Gives a parameter or buffer values of another shape; it stays the same object and keeps its memory format."""
+    """Give a parameter or buffer values of another shape; it stays the same object and keeps its memory format."""
     layout = _CHANNELS_LAST.get(tensor.ndim, torch.contiguous_format)
     if tensor.is_contiguous() or not tensor.is_contiguous(memory_format=layout):
         layout = torch.contiguous_format

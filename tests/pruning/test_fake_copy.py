@@ -1,6 +1,6 @@
-"""Copies that run without numbers."""
+"""Copies without values keep what a network is made of."""
 
-import copy
+import itertools
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -9,49 +9,50 @@ from timm.layers import DropPath
 from torch import nn
 
 from polyp_lightning.pruning import fake_copy
+from polyp_lightning.pruning.example import Example
 from polyp_lightning.pruning.tracing import trace as tracing
-
-
-class Slow(nn.Module):
-    """Says itself how it is copied."""
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "Slow":
-        return Slow()
 
 
 class MyDropout(nn.Dropout):
     """May do anything while it trains."""
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "timm-tf_efficientnet_lite0", "mit_b0"])
-def test_copy__needs_no_way_through_pickle(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    net = smp.FPN(encoder, encoder_weights=None)
-    taken = []
-    original = copy._reconstruct
-    monkeypatch.setattr(copy, "_reconstruct", lambda x, *a, **k: taken.append(x) or original(x, *a, **k))
-    twin = fake_copy.Fakes(meta=True).copy(net)
-    assert [type(x) for x in taken if isinstance(x, nn.Module)] == []
-    assert {k: v.shape for k, v in twin.state_dict().items()} == {k: v.shape for k, v in net.state_dict().items()}
-    ours = {id(module) for module in net.modules()} | {
-        id(vars(module)[name]) for module in net.modules() for name in ("_parameters", "_buffers", "_forward_hooks")
-    }
-    assert not any(id(x) in ours for module in twin.modules() for x in (module, *vars(module).values()))
-
-
-def test_copy__shared_modules_stay_shared_and_what_copies_itself_does() -> None:
-    layer = nn.Conv2d(3, 3, 1)
-    net = nn.Sequential(layer, Slow(), layer)
-    twin = fake_copy.Fakes(meta=True).copy(net)
-    assert twin[0] is twin[2] is not layer
-    assert twin[0].weight.is_meta
-    assert type(twin[1]) is Slow
-    assert twin[1] is not net[1]
+def fake(net: nn.Module) -> nn.Module:
+    return fake_copy.Fakes(net, Example.of((2, 3, 8, 8)), meta=True).copy()
 
 
 def test_copy__what_was_compiled_is_left_out() -> None:
     net = nn.Conv2d(3, 3, 1)
     net._compiled_call_impl = torch.compile(net.forward, backend="eager")
-    assert fake_copy.Fakes(meta=True).copy(net)._compiled_call_impl is None
+    assert fake(net)._compiled_call_impl is None
+
+
+class Own(nn.Module):
+    """Shares a part, keeps a list, and refers back to the whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        self.second = self.first
+        self.sizes = [4, self.first[0].weight]
+        self.first.__dict__["whole"] = self
+
+
+def test_copy__is_apart_from_the_original_and_keeps_what_is_shared() -> None:
+    net = Own().train()
+    twin = fake(net)
+    assert [(n, type(m)) for n, m in twin.named_modules()] == [(n, type(m)) for n, m in net.named_modules()]
+    assert list(twin.state_dict()) == list(net.state_dict())
+    assert twin.second is twin.first
+    assert twin.first.whole is twin
+    assert twin.sizes[1] is twin.first[0].weight
+    assert not any(m.training for m in twin.modules())
+    assert all(m.training for m in net.modules())
+    for a, b in itertools.product(net.modules(), twin.modules()):
+        assert a is not b
+        assert a._forward_hooks is not b._forward_hooks
+        assert a._parameters is not b._parameters
+    assert all(t.is_meta for t in (*twin.parameters(), *twin.buffers()))
 
 
 def test_train__leaves_common_dropouts_alone_and_no_others() -> None:

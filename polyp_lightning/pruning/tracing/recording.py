@@ -127,7 +127,7 @@ def run_recorded(net: torch.nn.Module, example: Example) -> tuple[Recorder, Exce
     """A light pass, and the error that ended it."""
     recorder = Recorder()
     try:
-        with torch.no_grad(), recorder:
+        with recorder:
             example.call(net)
     except Exception as error:
         return recorder, error

@@ -1,9 +1,6 @@
 """From a network to its :class:`~polyp_lightning.pruning.graph.ChannelGraph`."""
 
 import dataclasses
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -51,89 +48,68 @@ def trace(net: nn.Module, example: Like) -> ChannelGraph:
         PruningError: the net does not run on this example.
     """
     given = Example.of(example).at_least_two().without_values(torch.get_default_dtype())
-    # Meta tensors are several times faster; fake ones also run what makes tensors on the CPU.
-    with _garbage_left():
-        try:
-            return _trace(net, given, Fakes(meta=True))
-        except PruningError:
-            return _trace(net, given, Fakes(meta=False))
-
-
-@contextmanager
-def _garbage_left() -> Iterator[None]:
-    """No search for cycles among the many small objects of a trace: one of all objects takes a fifth of its time."""
-    enabled = gc.isenabled()
-    gc.disable()
     try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+        return _trace(Fakes(net, given, meta=True))
+    except PruningError:
+        return _trace(Fakes(net, given, meta=False))
 
 
-def _trace(net: nn.Module, example: Example, fakes: Fakes) -> ChannelGraph:
+def _trace(fakes: Fakes) -> ChannelGraph:
     choices, training = Choices(), True
     for _ in range(_TRIALS):
-        record = _run(net, example, choices, fakes, training=training)
-        graph, component = assemble(record, net, example)
-        fault = _fault(net, graph, record, component, fakes)
+        record = _run(fakes, choices, training=training)
+        graph, component = assemble(record, fakes.net, fakes.original_example)
+        fault = _fault(fakes, graph, record, component)
         if fault is None and not _whole_groups_instead(choices, record, component):
             if training:
-                return _with_needed_sizes(net, graph, record, component, fakes)
+                return _with_needed_sizes(fakes, graph, record, component)
             training = True
         elif fault is not None:
             training = False  # can wait until eval mode is in order
             if not _mend(choices, record, fault):
                 break
     if not training:
-        record = _run(net, example, choices, fakes, training=True)
-    return _without_culprits(net, record, example, fakes)
+        record = _run(fakes, choices, training=True)
+    return _without_culprits(fakes, record)
 
 
-def _run(net: nn.Module, example: Example, choices: Choices, fakes: Fakes, *, training: bool) -> Trace:
-    fake = _copied(net, fakes)
+def _run(fakes: Fakes, choices: Choices, *, training: bool) -> Trace:
+    fake = _copy(fakes)
     try:
         with fakes.running():
-            record = run_traced(fake, fakes.example(net, example), Tracer(fake, example.batch, choices))
+            record = run_traced(fake, fakes.example(), Tracer(fake, fakes.original_example.batch, choices))
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         msg = f"the network's code decides by the values of tensors, which a trace cannot follow: {error}"
         raise PruningError(msg) from error
     except Exception as error:
-        msg = f"the network does not run on {example}: {error}"
+        msg = f"the network does not run on {fakes.original_example}: {error}"
         raise PruningError(msg) from error
     if training:
-        _trace_training(net, fake, record, example, choices, fakes)
+        _trace_training(fakes, fake, record, choices)
     freeze_what_cannot_be_cut(record)
     return record
 
 
-def _copied(net: nn.Module, fakes: Fakes) -> nn.Module:
+def _copy(fakes: Fakes) -> nn.Module:
     try:
-        return fakes.copy(net)
+        return fakes.copy()
     except Exception as error:
         msg = f"the network cannot be copied, which a trace needs: {error}"
         raise PruningError(msg) from error
 
 
-def _trace_training(
-    net: nn.Module,
-    used: nn.Module,
-    record: Trace,
-    example: Example,
-    choices: Choices,
-    fakes: Fakes,
-) -> None:
+def _trace_training(fakes: Fakes, used: nn.Module, record: Trace, choices: Choices) -> None:
     """Follow the training mode as well if it does anything that the eval mode does not."""
     with fakes.running():
-        light, error = run_recorded(train(used), fakes.example(net, example))
+        light, error = run_recorded(train(used), fakes.example())
     record.training_known = error is None
     names = [name for name, size, _ in light.operations if (name, size) != ("add_", ())]  # batch norm's counter
     if error is not None or names == [operation.name for operation in record.passes[0].operations]:
         return
-    fake = train(fakes.copy(net))
+    fake = train(fakes.copy())
     try:
         with fakes.running():
-            run_traced(fake, fakes.example(net, example), Tracer(fake, example.batch, choices, record))
+            run_traced(fake, fakes.example(), Tracer(fake, fakes.original_example.batch, choices, record))
     except PruningError:
         record.passes.pop()  # returns nothing that a removal could change
 
@@ -153,9 +129,9 @@ def _trial_cut(graph: ChannelGraph, seed: int = 0) -> Removed:
     return removed
 
 
-def _fault(net: nn.Module, graph: ChannelGraph, record: Trace, component: Atoms, fakes: Fakes) -> Place | None:
+def _fault(fakes: Fakes, graph: ChannelGraph, record: Trace, component: Atoms) -> Place | None:
     """Where a cut network does not do as expected."""
-    faults = (_trial(net, graph, record, component, removed, fakes) for removed in _trial_cuts(graph))
+    faults = (_trial(fakes, graph, record, component, removed) for removed in _trial_cuts(graph))
     return next((fault for fault in faults if fault is not None), None)
 
 
@@ -164,23 +140,21 @@ def _trial_cuts(graph: ChannelGraph) -> list[Removed]:
     return [_trial_cut(graph, seed) for seed in range(3 if graph.size < _SMALL else 1)]
 
 
-def _trial(
-    net: nn.Module, graph: ChannelGraph, record: Trace, component: Atoms, removed: Removed, fakes: Fakes
-) -> Place | None:
+def _trial(fakes: Fakes, graph: ChannelGraph, record: Trace, component: Atoms, removed: Removed) -> Place | None:
     """The first operation that a cut network does not do as expected; None if all are as expected."""
     contradiction = _contradiction(record, component)
     if contradiction is not None:
         return contradiction
-    fake = fakes.copy(net)
+    fake = fakes.copy()
     try:
-        with torch.no_grad(), fakes.running():
+        with fakes.running():
             cut(fake, graph, removed)
     except Exception:
         return 0, len(record.passes[0].operations)
     gone = removed[component]
     for number, expected in enumerate(record.passes):
         with fakes.running():
-            light, error = run_recorded(train(fake, number > 0), fakes.example(net, graph.example))
+            light, error = run_recorded(train(fake, number > 0), fakes.example())
         fault = _first_difference(expected, light.operations, gone)
         if fault is None and error is not None:
             fault = len(expected.operations)
@@ -199,15 +173,13 @@ def _contradiction(record: Trace, component: Atoms) -> Place | None:
     return None
 
 
-def _with_needed_sizes(
-    net: nn.Module, graph: ChannelGraph, record: Trace, component: Atoms, fakes: Fakes
-) -> ChannelGraph:
+def _with_needed_sizes(fakes: Fakes, graph: ChannelGraph, record: Trace, component: Atoms) -> ChannelGraph:
     """Without the numbers that equal a width by chance: the code runs on a cut network if they stay as they are."""
-    classes = {name: type(module).__qualname__ for name, module in net.named_modules()}
+    classes = {name: type(module).__qualname__ for name, module in fakes.net.named_modules()}
     for kind in {(classes[size.module], size.attribute) for size in graph.sizes}:
         rest = tuple(size for size in graph.sizes if (classes[size.module], size.attribute) != kind)
         fewer = dataclasses.replace(graph, sizes=rest)
-        if _fault(net, fewer, record, component, fakes) is None:
+        if _fault(fakes, fewer, record, component) is None:
             graph = fewer
     return graph
 
@@ -262,13 +234,13 @@ def _whole_groups_instead(choices: Choices, record: Trace, component: Atoms) -> 
     return bool(stuck)
 
 
-def _without_culprits(net: nn.Module, record: Trace, example: Example, fakes: Fakes) -> ChannelGraph:
+def _without_culprits(fakes: Fakes, record: Trace) -> ChannelGraph:
     """Freeze the groups whose cut the code does not bear, found by halving; no number follows a cut."""
     record.size_records.clear()
     for _ in range(_TRIALS):
-        graph, component = assemble(record, net, example)
+        graph, component = assemble(record, fakes.net, fakes.original_example)
         cuts = _trial_cuts(graph)
-        faulty = [one for one in cuts if _trial(net, graph, record, component, one, fakes) is not None]
+        faulty = [one for one in cuts if _trial(fakes, graph, record, component, one) is not None]
         if not faulty:
             return graph
         culprits = [group.components for group in graph.groups]
@@ -276,7 +248,7 @@ def _without_culprits(net: nn.Module, record: Trace, example: Example, fakes: Fa
             half = np.concatenate(culprits[: len(culprits) // 2])
             removed = graph.nothing()
             removed[half] = faulty[0][half]
-            in_half = _trial(net, graph, record, component, removed, fakes) is not None
+            in_half = _trial(fakes, graph, record, component, removed) is not None
             culprits = culprits[: len(culprits) // 2] if in_half else culprits[len(culprits) // 2 :]
         if not culprits:
             break

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -274,7 +273,7 @@ class Tracer(TorchDispatchMode):
 def run_traced(net: nn.Module, example: Example, tracer: Tracer) -> Trace:
     """Trace one call of a (fake) net; what reaches the output is frozen."""
     tracer.watch(net)
-    with torch.no_grad(), tracer:
+    with tracer:
         out = example.call(net)
     results = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
     if not results:

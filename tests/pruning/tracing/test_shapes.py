@@ -1,12 +1,10 @@
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from polyp_lightning.pruning import fake_copy
 from polyp_lightning.pruning.tracing.shapes import SHORTCUTS, call
 
 aten = torch.ops.aten
@@ -80,39 +78,3 @@ def test_call__leaves_what_does_not_fit_to_torch(operation: Any, args: tuple[Any
 def test_call__computes_real_tensors() -> None:
     x = torch.randn(2, 3)
     assert torch.equal(call(aten.relu.default, (x,), {}), x.relu())
-
-
-class Own(nn.Module):
-    """Shares a part, keeps a list, and refers back to the whole."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-        self.second = self.first
-        self.sizes = [4, self.first[0].weight]
-        self.first.__dict__["whole"] = self
-
-
-def test_copy__is_apart_from_the_original_and_keeps_what_is_shared() -> None:
-    net = Own().train()
-    twin = fake_copy.Fakes(meta=True).copy(net)
-    assert [(n, type(m)) for n, m in twin.named_modules()] == [(n, type(m)) for n, m in net.named_modules()]
-    assert list(twin.state_dict()) == list(net.state_dict())
-    assert twin.second is twin.first
-    assert twin.first.whole is twin
-    assert twin.sizes[1] is twin.first[0].weight
-    assert not any(m.training for m in twin.modules())
-    assert all(m.training for m in net.modules())
-    for a, b in itertools.product(net.modules(), twin.modules()):
-        assert a is not b
-        assert a._forward_hooks is not b._forward_hooks
-        assert a._parameters is not b._parameters
-    assert all(t.is_meta for t in (*twin.parameters(), *twin.buffers()))
-
-
-def test_copy__asks_a_class_that_copies_in_its_own_way() -> None:
-    class Particular(nn.Conv2d):
-        def __deepcopy__(self, memo: dict[int, object]) -> nn.Module:
-            return nn.Identity()
-
-    assert isinstance(fake_copy.Fakes(meta=True).copy(nn.Sequential(Particular(3, 4, 1)))[0], nn.Identity)

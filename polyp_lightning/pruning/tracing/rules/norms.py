@@ -1,7 +1,5 @@
 """Normalisation layers."""
 
-from typing import Any
-
 from torch import Tensor
 
 from polyp_lightning.pruning.labels import Labels
@@ -31,9 +29,9 @@ def batch_norm(tracer: Tracer, call: Call) -> Labels:
 
 @rule("native_layer_norm")
 def layer_norm(tracer: Tracer, call: Call) -> Labels:
-    """Its statistics run over the normalised dimensions, so that no channel can leave without changing the others.
+    """Frozen along the normalised dimensions: no exact removal exists.
 
-    No exact removal exists: without the channel the mean and variance of the others are taken over fewer values.
+    Without the channel the mean and variance of the others are taken over fewer values.
     """
     labels = tracer.get(call.args[0])
     normalised, weight, bias = len(call.args[1]), call.args[2], call.args[3]
@@ -45,7 +43,7 @@ def layer_norm(tracer: Tracer, call: Call) -> Labels:
 @rule("native_group_norm")
 def group_norm(tracer: Tracer, call: Call) -> Labels | None:
     """Whole groups go: the statistics of the others stay as they are."""
-    weight, bias, groups = call.args[1], call.args[2], _groups(call.args)
+    weight, bias, groups = call.args[1], call.args[2], int(call.args[6])
     if not (isinstance(weight, Tensor) and isinstance(bias, Tensor)) or not tracer.layer_of(tracer.name_of(weight)):
         return None  # outside of its layer the number of groups is a constant of the code
     labels = tracer.get(call.args[0])
@@ -56,7 +54,3 @@ def group_norm(tracer: Tracer, call: Call) -> Labels | None:
     if channels is not None:
         tracer.ties.join_columns(channels.reshape(groups, -1))
     return Labels((None, channels, *(None for _ in labels.dims[2:])), zero=True)
-
-
-def _groups(args: tuple[Any, ...]) -> int:
-    return int(args[6])

@@ -17,7 +17,6 @@ def split(tracer: Tracer, call: Call) -> list[Labels] | None:
     sizes = [part.shape[dim] for part in call.out]
     atoms = labels.dims[dim]
     if atoms is None:
-        tracer.ties.freeze(atoms)
         return [Labels(labels.dims, labels.zero)] * len(sizes)
     options = ["together", "apart"] if len(set(sizes)) == 1 else ["apart"]
     chosen = tracer.site(call.name, options, atoms)

@@ -10,25 +10,14 @@ from polyp_lightning.pruning.tracing.tracer import Call, Tracer, rule
 
 
 @rule(
-    *("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_nearest_exact2d"),
-    *("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "max_pool2d_with_indices", "avg_pool2d"),
-    *("_adaptive_avg_pool2d", "adaptive_max_pool2d", "reflection_pad2d", "replication_pad2d"),
-    *(
-        "upsample_nearest1d",
-        "upsample_linear1d",
-        "upsample_nearest3d",
-        "upsample_trilinear3d",
-        "_upsample_nearest_exact1d",
-    ),
-    *("_upsample_nearest_exact3d", "max_pool1d_with_indices", "max_pool3d_with_indices", "avg_pool1d", "avg_pool3d"),
-    *(
-        "_adaptive_avg_pool3d",
-        "adaptive_avg_pool1d",
-        "adaptive_max_pool1d",
-        "adaptive_max_pool3d",
-        "adaptive_avg_pool2d",
-    ),
-    *("reflection_pad1d", "reflection_pad3d", "replication_pad1d", "replication_pad3d", "grid_sampler_2d"),
+    *("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d"),
+    *("upsample_bicubic2d", "upsample_trilinear3d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"),
+    *("_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "grid_sampler_2d"),
+    *("max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices"),
+    *("avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d"),
+    *("_adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"),
+    *("reflection_pad1d", "reflection_pad2d", "reflection_pad3d"),
+    *("replication_pad1d", "replication_pad2d", "replication_pad3d"),
 )
 def resample(tracer: Tracer, call: Call) -> Labels | None:
     """Channels pass; anything labelled along height or width is frozen."""
