@@ -1,6 +1,9 @@
 """From a network to its :class:`~polyp_lightning.pruning.graph.ChannelGraph`."""
 
 import dataclasses
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -48,10 +51,30 @@ def trace(net: nn.Module, example: Like) -> ChannelGraph:
         PruningError: the net does not run on this example.
     """
     given = Example.of(example).at_least_two().without_values(torch.get_default_dtype())
+    with _own_settings():
+        try:
+            return _trace(Fakes(net, given, meta=True))
+        except PruningError:
+            return _trace(Fakes(net, given, meta=False))
+
+
+@contextmanager
+def _own_settings() -> Iterator[None]:
+    """Pauses the garbage collector and deterministic algorithms.
+
+    A search for cycles among the many small objects of a trace takes a fifth of its time. Deterministic algorithms break
+    interpolation into indexing, which would freeze a decoder; nothing is computed here that could differ.
+    """
+    collects, deterministic = gc.isenabled(), torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    gc.disable()
+    torch.use_deterministic_algorithms(False)
     try:
-        return _trace(Fakes(net, given, meta=True))
-    except PruningError:
-        return _trace(Fakes(net, given, meta=False))
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warns)
+        if collects:
+            gc.enable()
 
 
 def _trace(fakes: Fakes) -> ChannelGraph:

@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
@@ -112,3 +113,19 @@ def test_trace__leaves_the_net_alone() -> None:
 def test_trace__net_that_does_not_run_is_explained() -> None:
     with pytest.raises(PruningError, match=r"does not run on an input of shape \(2, 4, 16, 16\)"):
         pruning.trace(Plain(), (2, 4, 16, 16))
+
+
+def test_trace__is_the_same_under_deterministic_algorithms() -> None:
+    net = smp.create_model("Unet", "resnet18", encoder_weights=None)
+    expected = pruning.trace(net, (2, 3, 64, 64))
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        got = pruning.trace(net, (2, 3, 64, 64))
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert got.size == expected.size
+    assert all(
+        np.array_equal(a, b) for name in expected.axes for a, b in zip(got.axes[name], expected.axes[name], strict=True)
+    )
