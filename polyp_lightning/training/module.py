@@ -1,7 +1,7 @@
 """Training, evaluation and prediction of one segmentation network, as a LightningModule."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,13 @@ from polyp_lightning.networks.losses import build_loss
 from polyp_lightning.training.distillation import Teacher
 from polyp_lightning.training.gradient_scaler import prepare_for_scaler
 from polyp_lightning.training.optimizer import build_optimizer
-from polyp_lightning.training.resume_checks import check_resumable, check_same_optimizer, drop_progress, rehearse
+from polyp_lightning.training.resume_checks import (
+    check_resumable,
+    check_same_optimizer,
+    drop_progress,
+    explain_damage,
+    rehearse_step,
+)
 from polyp_lightning.training.watch import cuts_to_come, set_names
 
 Batch = dict[str, Any]
@@ -193,7 +199,7 @@ class PolypSegmenter(LightningModule):
         states, schedules = (self._resumed.pop(key, None) for key in ("optimizer_states", "lr_schedulers"))
         if states is not None and self.resume_optimizer:
             check_same_optimizer(self.trainer, self._resumed[KEY].get("optimizers"), states)
-            rehearse(self.trainer, states, schedules or [], self._resumed["global_step"])
+            rehearse_step(self.trainer, states, schedules)
         if self.teacher is not None:
             self.teacher.to(self.device)
         if self.compile_net is not None:
@@ -240,6 +246,15 @@ class PolypSegmenter(LightningModule):
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=size)
         self.log("train/loss_step", loss, on_step=True, on_epoch=False, batch_size=size)
         return loss
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """Steps a schedule; one from a damaged checkpoint can fail at any step.
+
+        Raises:
+            ConfigError: it failed, in a run that goes on with a checkpoint's schedule.
+        """
+        with explain_damage() if self._resumed and self.resume_optimizer else nullcontext():
+            super().lr_scheduler_step(scheduler, metric)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss, Dice and IoU at network resolution."""

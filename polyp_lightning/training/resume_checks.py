@@ -1,26 +1,29 @@
-"""Is what a checkpoint holds of a run's progress whole? Asked before anything of it is taken up."""
+"""Checks a checkpoint's training progress before a run goes on from it."""
 
 import copy
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.utils._pytree import keystr, tree_flatten_with_path
 
-from polyp_lightning.common.errors import ANOTHER_CHECKPOINT, ConfigError, listed
+from polyp_lightning.common.errors import ANOTHER_CHECKPOINT, ConfigError, PolypError, listed
 
-# Of no run: a count of epochs or steps that is larger would never be reached again.
+# No run has as many epochs or steps; a larger count would keep training forever.
 _HUGE = 2**40
-# A schedule that fails later than this is not found.
-_REHEARSED = 10_000
 
 
 def check_resumable(checkpoint: Mapping[str, Any], trainer: Trainer) -> None:
-    """Refuses to go on with a run of which the checkpoint does not hold everything.
+    """Checks that a checkpoint holds all that training needs to go on.
+
+    Lightning takes up counters without looking: a string or a negative number there fails epochs later, or never ends.
 
     Args:
         checkpoint: what was read.
@@ -31,29 +34,25 @@ def check_resumable(checkpoint: Mapping[str, Any], trainer: Trainer) -> None:
     """
     if "optimizer_states" not in checkpoint or "loops" not in checkpoint:
         msg = (
-            "the checkpoint holds weights only, so that its run can't be resumed; start a new run from it with "
+            "the checkpoint holds weights only, so its run can't be resumed; start a new run from it with "
             "--model.init_from instead of --ckpt_path"
         )
         raise ConfigError(msg)
-    places = {name: checkpoint.get(name) for name in ("loops", "callbacks", "optimizer_states", "lr_schedulers")}
-    kinds = (dict, dict, list, list)
-    odd = [name for (name, value), kind in zip(places.items(), kinds, strict=True) if not isinstance(value, kind)]
+    kinds = {"loops": dict, "callbacks": dict, "optimizer_states": list, "lr_schedulers": list}
+    odd = [name for name, kind in kinds.items() if not isinstance(checkpoint.get(name), kind)]
     odd = odd or [name for name, state in checkpoint["callbacks"].items() if not isinstance(state, dict)]
-    odd = odd or _odd_progress(checkpoint, trainer)
-    scaler, wanted = type(trainer.precision_plugin).__qualname__, trainer.precision_plugin.state_dict()
-    # Of another precision's run it is not read.
-    odd = odd or ([scaler] if wanted and scaler in checkpoint and _odd_one(checkpoint[scaler], wanted, scaler) else [])
+    odd = odd or _odd_counters(checkpoint, trainer)
     if odd:
         msg = (
-            f"the checkpoint's record of its epochs or of its cuts is damaged ({odd[0]}), so that its run can't be "
+            f"the checkpoint's record of its epochs or of its cuts is damaged ({odd[0]}), so its run can't be "
             f"resumed; {ANOTHER_CHECKPOINT}"
         )
         raise ConfigError(msg)
 
 
 def drop_progress(checkpoint: dict[str, Any], trainer: Trainer) -> None:
-    """Takes out what only training needs, so that nothing of it can keep a network from being evaluated."""
-    for name in ("loops", "optimizer_states", "lr_schedulers", type(trainer.precision_plugin).__qualname__):
+    """Removes what only training needs: damage there must not keep a network from being evaluated."""
+    for name in ("loops", "optimizer_states", "lr_schedulers", _scaler_key(trainer)):
         checkpoint.pop(name, None)
     callbacks = checkpoint.get("callbacks")
     found = callbacks.items() if isinstance(callbacks, dict) else ()
@@ -61,12 +60,12 @@ def drop_progress(checkpoint: dict[str, Any], trainer: Trainer) -> None:
 
 
 def check_same_optimizer(trainer: Trainer, stored: Any, states: Sequence[Any]) -> None:
-    """Another optimizer's state would be taken up without a word, its options included.
+    """Checks that a checkpoint's optimizers are this run's: PyTorch would load another one's options without a word.
 
     Args:
         trainer: after its optimizers were made.
         stored: the names of the checkpoint's optimizers; older ones hold none.
-        states: theirs.
+        states: their states.
 
     Raises:
         ConfigError: this run has others.
@@ -83,44 +82,52 @@ def check_same_optimizer(trainer: Trainer, stored: Any, states: Sequence[Any]) -
         raise ConfigError(msg)
 
 
-def _sizes(states: Sequence[Any]) -> list[list[int]]:
-    """Of the groups of parameters; empty where there are none such."""
-    try:
-        return [[len(group["params"]) for group in state["param_groups"]] for state in states]
-    except (LookupError, TypeError):
-        return []
+def rehearse_step(trainer: Trainer, states: Sequence[Any], schedules: Sequence[Any]) -> None:
+    """Makes one step with copies of the optimizers and schedules, from a checkpoint's states.
 
-
-def rehearse(trainer: Trainer, states: Sequence[Any], schedules: Sequence[Any], step: int) -> None:
-    """Takes copies of the optimizers and schedules through the next steps, from the states that a checkpoint holds.
-
-    What a state has to look like is the optimizer's own business, so it is asked itself.
+    A state that lacks a value or has one of a wrong shape loads, and fails in the first step. What it has to look like
+    is the optimizer's own business, and so it is asked itself.
 
     Args:
         trainer: after its optimizers were made.
         states: of the optimizers.
         schedules: of the learning-rate schedulers.
-        step: how many steps were made.
 
     Raises:
         ConfigError: they do not fit.
     """
-    plans = [config.scheduler for config in trainer.lr_scheduler_configs]
-    optimizers, plans = copy.deepcopy((trainer.optimizers, plans))
-    # What is loaded is not copied, and the step would change it.
-    states, schedules = copy.deepcopy((states, schedules))
+    schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+    # The states too: an optimizer goes on with the tensors that it was given.
+    optimizers, schedulers, states = copy.deepcopy((trainer.optimizers, schedulers, states))
+    with explain_damage(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for optimizer, state in zip(optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
+            _check_options(optimizer)
+            _step(optimizer)
+        for scheduler, state in zip(schedulers, schedules, strict=True):
+            scheduler.load_state_dict(copy.deepcopy(state))
+            if isinstance(scheduler, ReduceLROnPlateau):
+                scheduler.step(0.0)
+            # A run may be resumed at the end of its cycle.
+            elif scheduler.last_epoch < getattr(scheduler, "total_steps", math.inf):
+                scheduler.step()
+        # With what the schedules have set.
+        for optimizer in optimizers:
+            _step(optimizer)
+
+
+@contextmanager
+def explain_damage() -> Iterator[None]:
+    """Turns an error of the block into one about the checkpoint's optimizer or schedule.
+
+    Raises:
+        ConfigError: the block failed.
+    """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for optimizer, state in zip(optimizers, states, strict=True):
-                optimizer.load_state_dict(state)
-                _check_shares(optimizer)
-                _rehearse_step(optimizer)
-            for plan, state in zip(plans, schedules, strict=True):
-                _rehearse_schedule(plan, state, step)
-            # With what the schedules have set.
-            for optimizer in optimizers:
-                _rehearse_step(optimizer)
+        yield
+    except PolypError:
+        raise
     except Exception as error:
         first = next(iter(str(error).splitlines()), "")[:200]
         msg = (
@@ -131,80 +138,54 @@ def rehearse(trainer: Trainer, states: Sequence[Any], schedules: Sequence[Any], 
         raise ConfigError(msg) from error
 
 
-def _check_shares(optimizer: Optimizer) -> None:
-    """Beyond [0, 1) powers of these divide by zero or overflow in some later step."""
+def _sizes(states: Sequence[Any]) -> list[list[int]]:
+    """The sizes of the parameter groups; empty where the states have none."""
+    try:
+        return [[len(group["params"]) for group in state["param_groups"]] for state in states]
+    except (LookupError, TypeError):
+        return []
+
+
+def _check_options(optimizer: Optimizer) -> None:
+    """Checks the options that fail only in some later step: powers of momentum, and what a schedule sets one day."""
     for group in optimizer.param_groups:
-        named = [group[name] for name in ("momentum", "base_momentum", "max_momentum") if name in group]
-        if not all(0 <= share < 1 for share in [*named, *group.get("betas", ())]):
-            msg = f"momentum of {[*named, *group.get('betas', ())]}"
+        shares = [group[name] for name in ("momentum", "base_momentum", "max_momentum") if name in group]
+        if not all(0 <= share < 1 for share in [*shares, *group.get("betas", ())]):
+            msg = f"momentum of {[*shares, *group.get('betas', ())]}"
+            raise ValueError(msg)
+        several = [name for name, value in group.items() if isinstance(value, Tensor) and value.numel() != 1]
+        if several:
+            msg = f"{several[0]} is not a single number"
             raise ValueError(msg)
 
 
-def _rehearse_step(optimizer: Optimizer) -> None:
+def _step(optimizer: Optimizer) -> None:
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
 
 
-def _rehearse_schedule(plan: Any, state: Any, step: int) -> None:
-    if odd := _odd_one(state, plan.state_dict(), "lr_schedulers", exact=False):
-        msg = f"{odd} is {type(state).__name__}"
-        raise TypeError(msg)
-    plan.load_state_dict(state)
-    epoch = getattr(plan, "last_epoch", 0)
-    if not 0 <= epoch <= step:
-        msg = f"last_epoch is {epoch} after {step} steps"
-        raise ValueError(msg)
-    if isinstance(plan, ReduceLROnPlateau):
-        plan.step(0.0)
-        return
-    # A cycle ends, and who goes on longer is told so elsewhere.
-    end = getattr(plan, "total_steps", _REHEARSED) - epoch
-    for _ in range(min(end, _REHEARSED)):
-        plan.step()
+def _scaler_key(trainer: Trainer) -> str:
+    """The checkpoint's key for the gradient scaler."""
+    return type(trainer.precision_plugin).__qualname__
 
 
-def _odd_progress(checkpoint: Mapping[str, Any], trainer: Trainer) -> list[str]:
-    loops, wanted = checkpoint["loops"], trainer.fit_loop.state_dict()
-    if odd := _odd_one(loops.get("fit_loop"), wanted, "fit_loop"):
-        return [odd]
-    steps = loops["fit_loop"]["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
-    counted = {
-        "epoch": loops["fit_loop"]["epoch_progress"]["current"]["completed"],
-        "global_step": steps["total"]["completed"],
-    }
-    # By type first: a damaged file may hold a tensor there.
-    return [key for key, count in counted.items() if type(checkpoint.get(key)) is not int or checkpoint[key] != count]
+def _odd_counters(checkpoint: Mapping[str, Any], trainer: Trainer) -> list[str]:
+    """The places of counters that no run can have; empty where all are right."""
+    key, scaler = _scaler_key(trainer), trainer.precision_plugin.state_dict()
+    wanted = {"fit_loop": trainer.fit_loop.state_dict(), "epoch": 0, "global_step": 0}
+    found = {name: checkpoint.get(name) for name in wanted} | {"fit_loop": checkpoint["loops"].get("fit_loop")}
+    # The scaler's state of another precision is not read.
+    if scaler and key in checkpoint:
+        wanted[key], found[key] = scaler, checkpoint[key]
+    expected, leaves = (
+        {keystr(path): leaf for path, leaf in tree_flatten_with_path(tree)[0]} for tree in (wanted, found)
+    )
+    odd = sorted(expected.keys() ^ leaves.keys())
+    return odd or [place for place, value in leaves.items() if not _is_counter(value, expected[place])]
 
 
-def _odd_one(found: Any, wanted: Any, name: str, *, exact: bool = True) -> str | None:
-    """The first place at which a nested value differs in keys, lengths or types from another; None without one.
-
-    Args:
-        found: from a file.
-        wanted: of the kind that it should be.
-        name: of the place.
-        exact: integers are counts, and no float stands for them.
-    """
-    places: list[tuple[Any, Any, str]] = []
-    if isinstance(wanted, dict):
-        if not isinstance(found, dict) or found.keys() != wanted.keys():
-            return name
-        places = [(found[key], value, f"{name}.{key}") for key, value in wanted.items()]
-    elif isinstance(wanted, (list, tuple)):
-        if not isinstance(found, (list, tuple)) or len(found) != len(wanted):
-            return name
-        places = [(mine, value, f"{name}.{i}") for i, (mine, value) in enumerate(zip(found, wanted, strict=True))]
-    elif not _alike(found, wanted, exact=exact):
-        return name
-    return next((odd for place in places if (odd := _odd_one(*place, exact=exact))), None)
-
-
-def _alike(found: Any, wanted: Any, *, exact: bool) -> bool:
-    if isinstance(wanted, (bool, str)):
-        return type(found) is type(wanted) and (found == wanted or isinstance(wanted, bool))
-    if isinstance(wanted, (int, float)):
-        kinds: tuple[type, ...] = (type(wanted),) if exact else (int, float)
-        return type(found) in kinds and (not exact or 0 <= found < (_HUGE if type(wanted) is int else math.inf))
-    return exact or type(found) is type(wanted) or found is None or wanted is None
+def _is_counter(value: Any, like: Any) -> bool:
+    """Whether a value from a file has the type of another, and is a number within reason."""
+    return type(value) is type(like) and (not isinstance(value, (int, float)) or 0 <= value < _HUGE)
