@@ -20,10 +20,11 @@ from torch import Tensor
 
 from polyp_lightning.checkpoints.record import read, record_of
 from polyp_lightning.common.files import written_beside
+from polyp_lightning.common.modes import evaluation_mode
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.pruning import ChannelGraph, trace
 from polyp_lightning.pruning.criteria import Criterion, Importance, build_criterion
-from polyp_lightning.pruning.criteria.oracle import evaluating, image_losses
+from polyp_lightning.pruning.criteria.oracle import image_losses
 from polyp_lightning.study.loss_changes import (
     Correlation,
     SetPoint,
@@ -146,7 +147,7 @@ def validation_frames(module: PolypSegmenter, data: PolypDataModule, most: int) 
     seen: list[Tensor] = []
     # What the network itself is given: the module normalises on the way.
     handle = module.net.register_forward_pre_hook(lambda net, args: seen.append(args[0]))
-    with evaluating(module), torch.no_grad():
+    with evaluation_mode(module), torch.no_grad():
         module(torch.cat(images)[:most])
     handle.remove()
     return Frames(seen[0], torch.cat(masks)[:most])
@@ -159,7 +160,7 @@ def scored(module: PolypSegmenter, graph: ChannelGraph, frames: Frames) -> dict[
         return torch.stack([module.loss(output[n : n + 1], masks[n : n + 1]) for n in range(len(masks))]).sum()
 
     result = {}
-    with evaluating(module):
+    with evaluation_mode(module):
         for label, (name, given) in VARIANTS.items():
             criterion: Criterion = build_criterion(name, **given)
             criterion.gather(module.net, graph, zip(*(part.split(8) for part in frames), strict=True), loss)
@@ -189,7 +190,7 @@ def table(correlations: Mapping[str, Correlation], caption: str) -> Table:
 
 
 def _caption(module: PolypSegmenter, data: PolypDataModule, frames: Frames, measured: int, graph: ChannelGraph) -> str:
-    with evaluating(module), torch.no_grad():
+    with evaluation_mode(module), torch.no_grad():
         loss = float(image_losses(module.net(frames.images), frames.masks, module.loss).mean())
     return (
         f"{module.encoder}-{module.arch}, {data.name}, the first {len(frames.images)} validation images at "

@@ -1,7 +1,7 @@
 """Training, evaluation and prediction of one segmentation network, as a LightningModule."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from polyp_lightning.checkpoints.record import (
     with_widths,
 )
 from polyp_lightning.common.errors import ConfigError, TrainingError, listed
+from polyp_lightning.common.modes import evaluation_mode
 from polyp_lightning.metrics import PerImageDice, PerImageIoU, binarise, evaluation_metrics
 from polyp_lightning.networks.build import ArchOptions, build_net, normalisation, normalised, per_channel
 from polyp_lightning.networks.losses import build_loss
@@ -317,7 +318,7 @@ class PolypSegmenter(LightningModule):
         Returns:
             For each image a uint8 mask (H, W), 255 on polyps and 0 elsewhere, on the module's device.
         """
-        with _evaluating(self):
+        with evaluation_mode(self):
             probabilities = self._probabilities(batch["image"].to(self.device), batch["size"])
         return [binarise(probability).to(torch.uint8) * 255 for probability in probabilities]
 
@@ -430,15 +431,3 @@ def _check_finite(loss: Tensor, batch: Batch) -> None:
 def _channels_last(net: nn.Module) -> nn.Module:
     """The network in the memory format that halves the time of its convolutions on a CPU."""
     return net.to(memory_format=torch.channels_last)
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Every layer in evaluation mode, and afterwards in the mode it had."""
-    training = [layer for layer in module.modules() if layer.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for layer in training:
-            layer.training = True
