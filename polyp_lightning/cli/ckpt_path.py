@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from polyp_lightning.checkpoints.record import as_flags, read
+from polyp_lightning.checkpoints.record import read_record
 from polyp_lightning.common.errors import ConfigError, listed
 
 CONFIG_FILE = "config.yaml"
@@ -93,7 +93,7 @@ def started(arguments: Sequence[str]) -> Start:
         msg = f"--ckpt_path goes on with a run, {new} begins a new one from a checkpoint; give one of them"
         raise ConfigError(msg)
     path = last_checkpoint(option(arguments, "--trainer.default_root_dir")) if checkpoint == LAST else Path(checkpoint)
-    flags = as_flags(read(path))
+    flags = read_record(path).flags()
     arguments += ["--ckpt_path", str(path)] if checkpoint == LAST else []
     config = path.parent.parent / CONFIG_FILE
     if arguments[0] == "fit" and config.is_file() and option(arguments, "--config") is None:
@@ -206,7 +206,7 @@ def disagreements(settings: Mapping[str, Any], config: Mapping[str, Any], *, res
 
 
 def _network_flags(path: str, flag: str) -> list[str]:
-    flags = as_flags(read(Path(path).expanduser(), flag))
+    flags = read_record(Path(path).expanduser(), flag).flags()
     return [flag for flag in flags if flag.startswith(("--model.arch=", "--model.encoder=", "--model.arch_options="))]
 
 

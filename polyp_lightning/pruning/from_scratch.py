@@ -9,7 +9,7 @@ from polyp_lightning.pruning import rebuild
 from polyp_lightning.pruning.surgery import named_tensors
 
 
-def narrowed(fresh: nn.Module, plan: dict[str, Any]) -> nn.Module:
+def narrow(fresh: nn.Module, plan: dict[str, Any]) -> nn.Module:
     """Gives a dense network the shapes of a plan, and random weights as a network of those widths would be given.
 
     Each cut tensor is the beginning of the dense one's, as the libraries drew it, so that constants, such as those of

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from polyp_lightning.checkpoints.record import read, record_of
+from polyp_lightning.checkpoints.record import read_record
 from polyp_lightning.common.files import written_beside
 from polyp_lightning.common.modes import evaluation_mode
 from polyp_lightning.data.datamodule import PolypDataModule
@@ -123,7 +123,7 @@ def _trained(out: Path) -> tuple[PolypSegmenter, PolypDataModule]:
 
 
 def _loaded(path: Path, root: str | None) -> tuple[PolypSegmenter, PolypDataModule]:
-    found = record_of(read(path))["data"]
+    found = read_record(path).data
     module = PolypSegmenter.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     split = found.get("split")
     name = found.get("data", "phantom")

@@ -8,7 +8,8 @@ import torch
 from fake_timer import FakeTimer
 from torch.utils.flop_counter import FlopCounterMode
 
-from polyp_lightning.checkpoints.record import KEY, read
+from polyp_lightning.checkpoints.file import read
+from polyp_lightning.checkpoints.record import KEY
 from polyp_lightning.checkpoints.trained import load_net
 from polyp_lightning.cli import main
 from polyp_lightning.cli import prune as oneshot

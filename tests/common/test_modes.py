@@ -9,7 +9,14 @@ def test_evaluation_mode__gives_every_layer_its_mode_back_even_after_an_error() 
     net[1].eval()
     net[1][1].train()
     before = [layer.training for layer in net.modules()]
-    with pytest.raises(ValueError, match="enough"), evaluation_mode(net):
-        assert not any(layer.training for layer in net.modules())
-        raise ValueError("enough")
+    seen = []
+
+    def fail() -> None:
+        with evaluation_mode(net):
+            seen.extend(layer.training for layer in net.modules())
+            raise ValueError("enough")
+
+    with pytest.raises(ValueError, match="enough"):
+        fail()
+    assert not any(seen)
     assert [layer.training for layer in net.modules()] == before == [True, True, False, False, True]

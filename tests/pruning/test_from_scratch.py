@@ -65,9 +65,9 @@ def test_architecture_from__learns() -> None:
     torch.manual_seed(0)
     net = build_net("Unet", "resnet18", None)
     plan = pruning.describe(cut(build_net("Unet", "resnet18", None), 0.3))
-    from polyp_lightning.pruning.from_scratch import narrowed
+    from polyp_lightning.pruning.from_scratch import narrow
 
-    narrowed(net, plan)
+    narrow(net, plan)
     before = [p.detach().clone() for p in net.parameters()]
     net(torch.rand(2, 3, 64, 64)).square().sum().backward()
     torch.optim.SGD(net.parameters(), 0.1).step()
@@ -75,13 +75,13 @@ def test_architecture_from__learns() -> None:
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "timm-tf_efficientnet_lite0"])
-def test_narrowed__spread_is_that_of_a_network_of_these_widths(encoder: str) -> None:
+def test_narrow__spread_is_that_of_a_network_of_these_widths(encoder: str) -> None:
     """He et al.: variance 2 / (filters·k²/groups), in the wide convolutions, where it can be estimated."""
-    from polyp_lightning.pruning.from_scratch import narrowed
+    from polyp_lightning.pruning.from_scratch import narrow
 
     torch.manual_seed(0)
     plan = pruning.describe(cut(build_net("Unet", encoder, None), 0.25))
-    net = narrowed(build_net("Unet", encoder, None), plan)
+    net = narrow(build_net("Unet", encoder, None), plan)
     seen = 0
     for name, conv in net.get_submodule("encoder").named_modules():
         if isinstance(conv, nn.Conv2d) and conv.weight.numel() > 5000:

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 
 from polyp_lightning.checkpoints import record as checkpoint
-from polyp_lightning.checkpoints.record import as_flags
+from polyp_lightning.checkpoints.record import read_record
 from polyp_lightning.checkpoints.trained import load_net
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.networks.build import ArchOptions, build_net
 from polyp_lightning.training import module as segmenter
 from polyp_lightning.training.module import PolypSegmenter
-from polyp_lightning.training.resume_checks import check_resumable
+from polyp_lightning.training.resume import check_resumable
 
 
 def parameters(module: PolypSegmenter) -> list[Tensor]:
@@ -287,7 +287,7 @@ def test_checkpoint__remembers_options_of_the_architecture(tmp_path: Path) -> No
     image = sample(1)["image"][None]
     assert torch.equal(loaded(image), module.eval()(image))
     assert torch.equal(load_net(path).net(loaded.network_input(image)), loaded(image))
-    text = as_flags(checkpoint.read(path))
+    text = read_record(path).flags()
     (flag,) = (one for one in text if one.startswith("--model.arch_options="))
     assert json.loads(flag.partition("=")[2]) == narrow
     with pytest.raises(ConfigError, match=r"holds Unet with resnet18 and \{'decoder_channels'.*arch_options"):
@@ -309,7 +309,8 @@ def test_checkpoint__asks_for_no_pretrained_weights(tmp_path: Path, monkeypatch:
         asked.append(encoder_weights)
         return build(arch, encoder, encoder_weights, options)
 
-    monkeypatch.setattr(segmenter, "build_net", noted)
+    for module_of_it in (segmenter, checkpoint):
+        monkeypatch.setattr(module_of_it, "build_net", noted)
     loaded = PolypSegmenter.load_from_checkpoint(tmp_path / "last.ckpt")
     assert asked == [None, None]
     assert all(torch.equal(a, b) for a, b in zip(parameters(loaded), parameters(module), strict=True))

@@ -1,4 +1,4 @@
-"""Checks a checkpoint's training progress before a run goes on from it."""
+"""The training progress that a checkpoint holds: epochs, optimizers, schedules, random numbers."""
 
 import copy
 import math
@@ -11,13 +11,72 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
+from polyp_lightning.checkpoints.record import Record, restore_rng
 from polyp_lightning.common.errors import ANOTHER_CHECKPOINT, ConfigError, PolypError, listed
 
 # No run has as many epochs or steps; a larger count would keep training forever.
 _HUGE = 2**40
+
+
+class Progress:
+    """The training progress of a checkpoint: checked before Lightning takes it up, and completed afterwards.
+
+    Args:
+        checkpoint: what was read. Its optimizer and schedule are taken out where they are to start afresh.
+        record: what it says.
+        trainer: the one that is to go on.
+        with_optimizer: whether the optimizer and its schedule go on too.
+
+    Attributes:
+        skipped_steps: how many steps a schedule that starts afresh does not cover.
+
+    Raises:
+        ConfigError: it holds weights only, or its record of epochs or cuts is damaged.
+    """
+
+    def __init__(self, checkpoint: dict[str, Any], record: Record, trainer: Trainer, *, with_optimizer: bool) -> None:
+        check_resumable(checkpoint, trainer)
+        self.skipped_steps = 0 if with_optimizer else int(checkpoint["global_step"])
+        self._record = record
+        self._states: list[Any] | None = checkpoint["optimizer_states"] if with_optimizer else None
+        self._schedules: list[Any] = checkpoint["lr_schedulers"]
+        if not with_optimizer:
+            # Lightning restores as many of each as it finds.
+            checkpoint["optimizer_states"], checkpoint["lr_schedulers"] = [], []
+
+    def check_states(self, trainer: Trainer) -> None:
+        """Checks the states of optimizers and schedules against those of this run, once they were made.
+
+        Raises:
+            ConfigError: they don't fit.
+        """
+        if self._states is not None:
+            _check_same_optimizer(trainer, self._record.optimizers, self._states)
+            _rehearse_step(trainer, self._states, self._schedules)
+        self._states, self._schedules = None, []
+
+    def begin(self, trainer: Trainer, steps: float) -> None:
+        """Restores the random numbers, after Lightning has restored everything else.
+
+        Args:
+            trainer: the one that goes on.
+            steps: how many the schedule has to cover.
+
+        Raises:
+            ConfigError: the random numbers are damaged, or the run is longer than its one-cycle schedule.
+        """
+        restore_rng(self._record.rng)
+        for scheduler in (config.scheduler for config in trainer.lr_scheduler_configs):
+            if isinstance(scheduler, OneCycleLR) and scheduler.total_steps < steps:
+                msg = (
+                    f"the checkpoint's one-cycle schedule ends after {scheduler.total_steps} steps, but this run has "
+                    f"{steps}: keep --trainer.max_epochs, start the schedule afresh with --model.resume_optimizer "
+                    "false, or choose another --model.lr_scheduler in the first run"
+                )
+                raise ConfigError(msg)
 
 
 def check_resumable(checkpoint: Mapping[str, Any], trainer: Trainer) -> None:
@@ -59,7 +118,28 @@ def drop_progress(checkpoint: dict[str, Any], trainer: Trainer) -> None:
     checkpoint["callbacks"] = {name: state for name, state in found if isinstance(state, dict)}
 
 
-def check_same_optimizer(trainer: Trainer, stored: Any, states: Sequence[Any]) -> None:
+@contextmanager
+def explain_damage() -> Iterator[None]:
+    """Turns an error of the block into one about the checkpoint's optimizer or schedule.
+
+    Raises:
+        ConfigError: the block failed.
+    """
+    try:
+        yield
+    except PolypError:
+        raise
+    except Exception as error:
+        first = next(iter(str(error).splitlines()), "")[:200]
+        msg = (
+            f"the checkpoint's optimizer or learning-rate schedule is damaged or belongs to another one "
+            f"({type(error).__name__}: {first}); keep --model.optimizer and --model.lr_scheduler, start both afresh "
+            f"with --model.resume_optimizer false, or {ANOTHER_CHECKPOINT}"
+        )
+        raise ConfigError(msg) from error
+
+
+def _check_same_optimizer(trainer: Trainer, stored: Any, states: Sequence[Any]) -> None:
     """Checks that a checkpoint's optimizers are this run's: PyTorch would load another one's options without a word.
 
     Args:
@@ -82,7 +162,7 @@ def check_same_optimizer(trainer: Trainer, stored: Any, states: Sequence[Any]) -
         raise ConfigError(msg)
 
 
-def rehearse_step(trainer: Trainer, states: Sequence[Any], schedules: Sequence[Any]) -> None:
+def _rehearse_step(trainer: Trainer, states: Sequence[Any], schedules: Sequence[Any]) -> None:
     """Makes one step with copies of the optimizers and schedules, from a checkpoint's states.
 
     A state that lacks a value or has one of a wrong shape loads, and fails in the first step. What it has to look like
@@ -115,27 +195,6 @@ def rehearse_step(trainer: Trainer, states: Sequence[Any], schedules: Sequence[A
         # With what the schedules have set.
         for optimizer in optimizers:
             _step(optimizer)
-
-
-@contextmanager
-def explain_damage() -> Iterator[None]:
-    """Turns an error of the block into one about the checkpoint's optimizer or schedule.
-
-    Raises:
-        ConfigError: the block failed.
-    """
-    try:
-        yield
-    except PolypError:
-        raise
-    except Exception as error:
-        first = next(iter(str(error).splitlines()), "")[:200]
-        msg = (
-            f"the checkpoint's optimizer or learning-rate schedule is damaged or belongs to another one "
-            f"({type(error).__name__}: {first}); keep --model.optimizer and --model.lr_scheduler, start both afresh "
-            f"with --model.resume_optimizer false, or {ANOTHER_CHECKPOINT}"
-        )
-        raise ConfigError(msg) from error
 
 
 def _sizes(states: Sequence[Any]) -> list[list[int]]:
