@@ -56,7 +56,7 @@ class PolypSegmenter(LightningModule):
         architecture_from: a checkpoint whose widths to take, with random weights: a pruned architecture from scratch.
         resume_optimizer: when a run is resumed, take up its optimizer's state and learning-rate schedule; otherwise
             both start afresh, the schedule over the steps that are left.
-        loss: one of dice_bce, tversky, focal, structure.
+        loss: by its name in :data:`~polyp_lightning.networks.losses.LOSSES`.
         lr: the learning rate; without a scheduler of your own, the peak of the one-cycle schedule.
         optimizer: makes the optimizer from the parameters; its learning rate is then set to ``lr``, except in groups
             of parameters that have one of their own.
