@@ -50,7 +50,11 @@ class Record:
     """What a checkpoint says of its network and its run. The settings have been checked, the rest is as in the file.
 
     Attributes:
-        settings: of the network, by the names of ``PolypSegmenter``'s arguments.
+        arch: the architecture.
+        encoder: the encoder.
+        arch_options: the architecture's widths and depth where they are not smp's defaults.
+        image_size: side in pixels of the square images that the network was trained on.
+        settings: these and others, by the names of ``PolypSegmenter``'s arguments.
         data: what it was trained on, as ``PolypDataModule.describe()`` says; empty where that is not known.
         plan: the shapes of the network.
         weights: its state dict, with the module's prefix ``net.``.
@@ -60,6 +64,10 @@ class Record:
         callbacks: the states of the callbacks by name.
     """
 
+    arch: str
+    encoder: str
+    arch_options: ArchOptions
+    image_size: int
     settings: dict[str, Any]
     data: dict[str, Any]
     plan: Any
@@ -68,26 +76,6 @@ class Record:
     optimizers: Any
     rng: Any
     callbacks: dict[str, dict[str, Any]]
-
-    @property
-    def arch(self) -> str:
-        """The architecture's name."""
-        return str(self.settings["arch"])
-
-    @property
-    def encoder(self) -> str:
-        """The encoder's name."""
-        return str(self.settings["encoder"])
-
-    @property
-    def arch_options(self) -> ArchOptions:
-        """The architecture's widths and depth where they are not smp's defaults."""
-        return dict(self.settings.get("arch_options") or {})
-
-    @property
-    def image_size(self) -> int:
-        """Side in pixels of the square images that the network was trained on."""
-        return int(self.settings["image_size"])
 
     @property
     def val_dice(self) -> float | None:
@@ -173,6 +161,10 @@ def parse_record(checkpoint: Mapping[str, Any]) -> Record:
     callbacks = checkpoint.get("callbacks")
     states = callbacks.items() if isinstance(callbacks, dict) else ()
     return Record(
+        arch=settings["arch"],
+        encoder=settings["encoder"],
+        arch_options=dict(settings.get("arch_options") or {}),
+        image_size=size,
         settings=dict(settings),
         data=dict(data),
         plan=own["plan"],

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from polyp_lightning.checkpoints.record import Record, read_record, restore_net
-from polyp_lightning.networks.build import ArchOptions, Triple, normalisation, normalised, per_channel
+from polyp_lightning.networks.build import ArchOptions, Triple, normalisation, normalise, per_channel
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class TrainedNet:
 
     def network_input(self, image: Tensor) -> Tensor:
         """Normalises RGB images (N, 3, H, W) with values in 0 … 255, on the CPU."""
-        return normalised(image, per_channel(self.mean), per_channel(self.std))
+        return normalise(image, per_channel(self.mean), per_channel(self.std))
 
 
 def load_net(path: Path, flag: str = "--ckpt_path") -> TrainedNet:

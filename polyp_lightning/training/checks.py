@@ -11,8 +11,13 @@ from polyp_lightning.common.errors import ConfigError, TrainingError, listed
 from polyp_lightning.networks.build import ArchOptions
 
 
-def check_options(lr: float, image_size: int) -> None:
-    """Validates the learning rate and the image size.
+def check_options(lr: float, image_size: int, starts: Mapping[str, str | None]) -> None:
+    """Validates the learning rate, the image size, and what the network starts from.
+
+    Args:
+        lr: has to be positive.
+        image_size: has to be a multiple of 32.
+        starts: the options that say what to start from, by name; at most one may be given.
 
     Raises:
         ConfigError: one of them can't work.
@@ -25,20 +30,9 @@ def check_options(lr: float, image_size: int) -> None:
             f"image_size={image_size} must be a multiple of 32: encoders halve the image five times (--data.image_size)"
         )
         raise ConfigError(msg)
-
-
-def check_one_start(origins: Mapping[str, str | None]) -> None:
-    """Checks that at most one option says what a network starts from.
-
-    Args:
-        origins: the options of ``PolypSegmenter`` by name; None for those that were not given.
-
-    Raises:
-        ConfigError: naming the options.
-    """
-    flags = [f"--model.{name}" for name, path in origins.items() if path is not None]
-    if len(flags) > 1:
-        msg = f"both {' and '.join(flags)} name what to start from; give one of them"
+    given = [f"--model.{name}" for name, path in starts.items() if path is not None]
+    if len(given) > 1:
+        msg = f"both {' and '.join(given)} name what to start from; give one of them"
         raise ConfigError(msg)
 
 
@@ -74,17 +68,6 @@ def check_finite(loss: Tensor, batch: Mapping[str, Any]) -> None:
         "with --ckpt_path last"
     )
     raise TrainingError(msg)
-
-
-def check_one_process(world_size: int) -> None:
-    """Checks that a test runs in one process: several fill up their last batches, and count images twice.
-
-    Raises:
-        ConfigError: there are several.
-    """
-    if world_size > 1:
-        msg = f"test counts each image once and so runs in one process, got {world_size}; set --trainer.devices 1"
-        raise ConfigError(msg)
 
 
 def _name_net(arch: str, encoder: str, options: ArchOptions) -> str:

@@ -21,14 +21,13 @@ from polyp_lightning.checkpoints.record import (
     restore_net,
     restore_widths,
 )
+from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.modes import evaluation_mode
 from polyp_lightning.metrics import PerImageDice, PerImageIoU, binarise, evaluation_metrics
-from polyp_lightning.networks.build import ArchOptions, build_net, normalisation, normalised, per_channel
+from polyp_lightning.networks.build import ArchOptions, build_net, normalisation, normalise, per_channel
 from polyp_lightning.networks.losses import build_loss
 from polyp_lightning.training.checks import (
     check_finite,
-    check_one_process,
-    check_one_start,
     check_options,
     check_same_net,
 )
@@ -100,10 +99,10 @@ class PolypSegmenter(LightningModule):
         arch_options: ArchOptions | None = None,
     ) -> None:
         super().__init__()
-        check_options(lr, image_size)
         # Callables don't load with weights_only=True, and where a run started from matters to that run alone.
         self.save_hyperparameters("arch", "encoder", "encoder_weights", "loss", "lr", "image_size", "arch_options")
         self.init_from, self.architecture_from = init_from, architecture_from
+        check_options(lr, image_size, {**self._origins(), "encoder_weights": encoder_weights})
         self.resume_optimizer, self.compile_net = resume_optimizer, compile_net
         self._progress: Progress | None = None
         self.arch, self.encoder, self.lr, self.image_size = arch, encoder, lr, image_size
@@ -120,7 +119,6 @@ class PolypSegmenter(LightningModule):
 
     def _start_net(self, encoder_weights: str | None) -> nn.Module:
         """Makes the network with its first weights: random, the encoder's, a checkpoint's, or of its widths only."""
-        check_one_start({**self._origins(), "encoder_weights": encoder_weights})
         for flag, path in self._origins().items():
             if path is not None:
                 record = read_record(Path(path).expanduser(), f"--model.{flag}")
@@ -133,13 +131,13 @@ class PolypSegmenter(LightningModule):
         return {"init_from": self.init_from, "architecture_from": self.architecture_from}
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (N, 1, H, W) of RGB images (N, 3, H, W) with values in 0 … 255, uint8 or float."""
+        """Returns logits (N, 1, H, W) of RGB images (N, 3, H, W) with values in 0 … 255, uint8 or float."""
         logits: Tensor = self.net(self.network_input(image))
         return logits
 
     def network_input(self, image: Tensor) -> Tensor:
-        """What :attr:`net` takes, of RGB images (N, 3, H, W) with values in 0 … 255: normalised, channels last."""
-        return normalised(image, self.mean, self.std)
+        """Normalises RGB images (N, 3, H, W) with values in 0 … 255: what :attr:`net` takes."""
+        return normalise(image, self.mean, self.std)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Makes the optimizer and its schedule."""
@@ -154,7 +152,7 @@ class PolypSegmenter(LightningModule):
         return self.trainer.estimated_stepping_batches - (self._progress.skipped_steps if self._progress else 0)
 
     def on_fit_start(self) -> None:
-        """Compiles the network, which a checkpoint may have replaced until now; sends the teacher after it.
+        """Checks a resumed run's states, moves the teacher, and compiles the network, which a checkpoint has replaced.
 
         Raises:
             ConfigError: the run can't go on with the checkpoint's optimizer or schedule.
@@ -185,7 +183,7 @@ class PolypSegmenter(LightningModule):
             iter(loop._data_fetcher)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch, logged as ``train/loss`` (epoch's mean) and ``train/loss_step``.
+        """Returns the loss of one batch, logged as ``train/loss`` (epoch's mean) and ``train/loss_step``.
 
         Raises:
             TrainingError: the loss is not finite; it names the batch's images. Nothing has been learnt from them yet.
@@ -193,7 +191,7 @@ class PolypSegmenter(LightningModule):
         logits = self(batch["image"])
         loss = self.loss(logits, batch["mask"])
         if self.teacher is not None and not cuts_to_come(self.trainer):
-            loss = self.teacher.mixed(loss, logits, batch["image"])
+            loss = self.teacher.mix(loss, logits, batch["image"])
         check_finite(loss, batch)
         size = len(batch["image"])
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=size)
@@ -206,11 +204,12 @@ class PolypSegmenter(LightningModule):
         Raises:
             ConfigError: it failed, in a run that goes on with a checkpoint's schedule.
         """
-        with explain_damage() if self._progress is not None else nullcontext():
+        resumed = self._progress is not None and self._progress.with_optimizer
+        with explain_damage() if resumed else nullcontext():
             super().lr_scheduler_step(scheduler, metric)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss, Dice and IoU at network resolution."""
+        """Logs loss, Dice and IoU at network resolution."""
         logits = self(batch["image"])
         probability, mask, size = logits.float().sigmoid(), batch["mask"], len(logits)
         self.val_dice.update(probability, mask)
@@ -225,7 +224,12 @@ class PolypSegmenter(LightningModule):
         Raises:
             ConfigError: there are several processes: the last batches are filled up, and images counted twice.
         """
-        check_one_process(self.trainer.world_size)
+        if self.trainer.world_size > 1:
+            msg = (
+                f"test counts each image once and so runs in one process, got {self.trainer.world_size}; set "
+                "--trainer.devices 1"
+            )
+            raise ConfigError(msg)
         self.test_names = folders_of_sets(self.trainer, self.trainer.test_dataloaders)
         self.test_scores = nn.ModuleList(evaluation_metrics() for _ in self.test_names).to(self.device)
 
@@ -252,7 +256,7 @@ class PolypSegmenter(LightningModule):
             self.log_dict({f"{prefix}/{key}": value for key, value in self._scores(index).compute().items()})
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, list[Any]]:
-        """The masks of a batch: ``mask`` as of :meth:`predict_masks`, with ``name`` and ``path`` of the inputs."""
+        """Returns the masks of a batch: ``mask`` as of :meth:`predict_masks`, with ``name`` and ``path`` of the inputs."""
         return {"mask": self.predict_masks(batch), "name": batch["name"], "path": batch["path"]}
 
     @torch.no_grad()
@@ -270,7 +274,7 @@ class PolypSegmenter(LightningModule):
         return [binarise(probability).to(torch.uint8) * 255 for probability in probabilities]
 
     def _probabilities(self, image: Tensor, sizes: list[tuple[int, int]]) -> list[Tensor]:
-        """Probabilities (H, W) in float32 at the given sizes: the logits are resized, not the probabilities."""
+        """Returns probabilities (H, W) in float32 at the given sizes: the logits are resized, not the probabilities."""
         logits = self(image).float().split(1)
         resized = (F.interpolate(one, size, mode="bilinear") for one, size in zip(logits, sizes, strict=True))
         return [one[0, 0].sigmoid() for one in resized]
@@ -279,10 +283,7 @@ class PolypSegmenter(LightningModule):
         return self.test_scores[index]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the network's shapes, what it was trained on and with; drops the wish for pretrained weights.
-
-        The checkpoint has its own weights: loading it must not download others first.
-        """
+        """Adds the project's record; loading the checkpoint must not download pretrained weights first."""
         datamodule: Any = getattr(self._trainer, "datamodule", None)
         optimizers = self._trainer.optimizers if self._trainer is not None else []
         parameters = dict(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, self.hparams))
@@ -291,9 +292,7 @@ class PolypSegmenter(LightningModule):
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**parameters, "encoder_weights": None}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Gives the network the shapes and weights of the checkpoint's.
-
-        The network is made afresh, so that a dense checkpoint loads into a module that has been pruned meanwhile.
+        """Replaces the network by the checkpoint's; a dense one loads into a module that was pruned meanwhile.
 
         Raises:
             ConfigError: the checkpoint is of another program, version or architecture, its parts do not fit each

@@ -31,6 +31,7 @@ class Progress:
         with_optimizer: whether the optimizer and its schedule go on too.
 
     Attributes:
+        with_optimizer: as given.
         skipped_steps: how many steps a schedule that starts afresh does not cover.
 
     Raises:
@@ -39,13 +40,14 @@ class Progress:
 
     def __init__(self, checkpoint: dict[str, Any], record: Record, trainer: Trainer, *, with_optimizer: bool) -> None:
         check_resumable(checkpoint, trainer)
+        self.with_optimizer = with_optimizer
         self.skipped_steps = 0 if with_optimizer else int(checkpoint["global_step"])
-        self._record = record
-        self._states: list[Any] | None = checkpoint["optimizer_states"] if with_optimizer else None
-        self._schedules: list[Any] = checkpoint["lr_schedulers"]
+        self._optimizers, self._rng = record.optimizers, record.rng
         if not with_optimizer:
             # Lightning restores as many of each as it finds.
             checkpoint["optimizer_states"], checkpoint["lr_schedulers"] = [], []
+        self._states: list[Any] | None = checkpoint["optimizer_states"] if with_optimizer else None
+        self._schedules: list[Any] = checkpoint["lr_schedulers"]
 
     def check_states(self, trainer: Trainer) -> None:
         """Checks the states of optimizers and schedules against those of this run, once they were made.
@@ -54,9 +56,10 @@ class Progress:
             ConfigError: they don't fit.
         """
         if self._states is not None:
-            _check_same_optimizer(trainer, self._record.optimizers, self._states)
+            _check_same_optimizer(trainer, self._optimizers)
             _rehearse_step(trainer, self._states, self._schedules)
-        self._states, self._schedules = None, []
+        # They are as large as the weights.
+        self._states = None
 
     def begin(self, trainer: Trainer, steps: float) -> None:
         """Restores the random numbers, after Lightning has restored everything else.
@@ -68,7 +71,7 @@ class Progress:
         Raises:
             ConfigError: the random numbers are damaged, or the run is longer than its one-cycle schedule.
         """
-        restore_rng(self._record.rng)
+        restore_rng(self._rng)
         for scheduler in (config.scheduler for config in trainer.lr_scheduler_configs):
             if isinstance(scheduler, OneCycleLR) and scheduler.total_steps < steps:
                 msg = (
@@ -139,25 +142,15 @@ def explain_damage() -> Iterator[None]:
         raise ConfigError(msg) from error
 
 
-def _check_same_optimizer(trainer: Trainer, stored: Any, states: Sequence[Any]) -> None:
-    """Checks that a checkpoint's optimizers are this run's: PyTorch would load another one's options without a word.
-
-    Args:
-        trainer: after its optimizers were made.
-        stored: the names of the checkpoint's optimizers; older ones hold none.
-        states: their states.
-
-    Raises:
-        ConfigError: this run has others.
-    """
+def _check_same_optimizer(trainer: Trainer, stored: Any) -> None:
+    """Compares the names of the optimizers: PyTorch loads another one's options without a word."""
     names = [str(name) for name in stored] if isinstance(stored, list) else []
     own = [type(optimizer).__name__ for optimizer in trainer.optimizers]
-    sizes, wanted = _sizes(states), _sizes([optimizer.state_dict() for optimizer in trainer.optimizers])
-    if (names and names != own) or (sizes and sizes != wanted):
+    # Older checkpoints hold no names.
+    if names and names != own:
         msg = (
-            f"the checkpoint's optimizer is {listed(names) or 'unknown'} over {sizes} parameters, but this run has "
-            f"{listed(own)} over {wanted}; keep --model.optimizer, or start it afresh with --model.resume_optimizer "
-            "false"
+            f"the checkpoint's optimizer is {listed(names)}, but this run has {listed(own)}; keep --model.optimizer, "
+            "or start it afresh with --model.resume_optimizer false"
         )
         raise ConfigError(msg)
 
@@ -195,14 +188,6 @@ def _rehearse_step(trainer: Trainer, states: Sequence[Any], schedules: Sequence[
         # With what the schedules have set.
         for optimizer in optimizers:
             _step(optimizer)
-
-
-def _sizes(states: Sequence[Any]) -> list[list[int]]:
-    """The sizes of the parameter groups; empty where the states have none."""
-    try:
-        return [[len(group["params"]) for group in state["param_groups"]] for state in states]
-    except (LookupError, TypeError):
-        return []
 
 
 def _check_options(optimizer: Optimizer) -> None:

@@ -152,7 +152,7 @@ def keep_lessons(folder: Path) -> None:
     from polyp_lightning.callbacks.distributed import digest
     from polyp_lightning.training.distillation import Teacher
 
-    step, mixed, taught = segmenter.PolypSegmenter.training_step, Teacher.mixed, []
+    step, mixed, taught = segmenter.PolypSegmenter.training_step, Teacher.mix, []
 
     def asked(self: Teacher, *args: torch.Tensor) -> torch.Tensor:
         taught.append(True)
@@ -168,7 +168,7 @@ def keep_lessons(folder: Path) -> None:
         taught.clear()
         return loss
 
-    Teacher.mixed = asked  # type: ignore[method-assign]
+    Teacher.mix = asked  # type: ignore[method-assign]
     segmenter.PolypSegmenter.training_step = around  # type: ignore[method-assign]
 
 
