@@ -80,7 +80,7 @@ def check_names(arch: str, encoder: str) -> None:
 def normalisation(encoder: str) -> tuple[Triple, Triple]:
     """Returns mean and standard deviation per RGB channel that the encoder's ImageNet weights expect, for [0, 1].
 
-    Needs no download: smp itself would fetch them from its hub. They don't depend on ``encoder_weights``: a network sees
+    Needs no download; smp would fetch them from its hub. They don't depend on ``encoder_weights``: a network sees
     the same input whether it starts from published weights, from a file or from a checkpoint.
 
     >>> normalisation("timm-tf_efficientnet_lite0")

@@ -16,7 +16,7 @@ from polyp_lightning.networks.build import normalise, per_channel
 
 
 def divergence(logits: Tensor, teacher: Tensor) -> Tensor:
-    """Computes the Kullback-Leibler divergence of a network's probabilities from its teacher's, averaged over all pixels.
+    """Computes the Kullback-Leibler divergence of a network from its teacher, averaged over all pixels.
 
     ``mean q·log(q / p) + (1 - q)·log((1 - q) / (1 - p))``, with p the network's probability of polyp and q the
     teacher's, in nats. Its gradient is that of the cross-entropy with q as target; unlike that, it is 0 where the two

@@ -256,7 +256,7 @@ class PolypSegmenter(LightningModule):
             self.log_dict({f"{prefix}/{key}": value for key, value in self._scores(index).compute().items()})
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, list[Any]]:
-        """Returns the masks of a batch: ``mask`` as of :meth:`predict_masks`, with ``name`` and ``path`` of the inputs."""
+        """Returns ``mask`` as of :meth:`predict_masks`, with ``name`` and ``path`` of the inputs."""
         return {"mask": self.predict_masks(batch), "name": batch["name"], "path": batch["path"]}
 
     @torch.no_grad()
