@@ -108,5 +108,5 @@ def test_loss__weighs_images_alike(name: str) -> None:
 
 
 def test_build_loss__unknown_name() -> None:
-    with pytest.raises(ConfigError, match=r"loss='dice' is not one of dice_bce, .*Did you mean dice_bce\?"):
-        build_loss("dice")
+    with pytest.raises(ConfigError, match=r"loss='tverski' is not one of dice_bce, .*Did you mean tversky\?"):
+        build_loss("tverski")
