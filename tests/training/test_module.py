@@ -2,6 +2,7 @@ import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -273,6 +274,17 @@ def test_check_resumable__says_what_a_run_needs(fitted: Any, change: dict[str, A
         check_resumable(stored | change, run)
     with pytest.raises(ConfigError, match="holds weights only"):
         check_resumable({key: value for key, value in stored.items() if key != "loops"}, run)
+
+
+def test_lr_scheduler_step__a_schedule_that_fails_later_is_explained_where_it_came_from_a_checkpoint() -> None:
+    module = PolypSegmenter(image_size=SIZE)
+    schedule = StepLR(torch.optim.SGD(module.parameters(), 0.1), 2)
+    schedule.load_state_dict({"step_size": "two"})
+    with pytest.raises(TypeError):
+        module.lr_scheduler_step(schedule, None)
+    module._progress = SimpleNamespace(with_optimizer=True)  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match=r"schedule is damaged .*\(TypeError.*--model\.resume_optimizer false"):
+        module.lr_scheduler_step(schedule, None)
 
 
 def test_checkpoint__remembers_options_of_the_architecture(tmp_path: Path) -> None:
