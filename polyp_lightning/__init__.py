@@ -1,3 +1,22 @@
-"""Train a polyp segmentation network and remove its least important filters while it trains."""
+"""Trains a polyp segmentation network and removes its least important filters while it trains.
+
+The rooms, each of which imports only from those below it:
+
+- ``cli``: the command line, one file per verb.
+- ``report``: one page about runs and studies.
+- ``study``: lists of trainings and tests, and what they show about pruning.
+- ``tracking``: Weights & Biases; no other room knows it.
+- ``callbacks``: what happens while Lightning trains: cuts, checkpoints of every stage, progress, tables, masks.
+- ``training``: the LightningModule: loss, optimizer, distillation, resuming.
+- ``deploy``: exported models: writing, running and measuring them, and video.
+- ``checkpoints``: what a checkpoint and a run's folder hold.
+- ``networks``: networks by name, their losses and what they cost.
+- ``metrics``: how good a segmentation is.
+- ``data``: data sets, from files to batches.
+- ``pruning``: exact removal of filters, usable without Lightning.
+- ``common``: what every room may use: errors, files, tables, the terminal, the machine.
+
+The order is that of the contract ``rooms`` in ``pyproject.toml``, which ``lint-imports`` holds.
+"""
 
 __version__ = "0.1.0"

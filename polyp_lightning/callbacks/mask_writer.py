@@ -15,7 +15,7 @@ from PIL import Image, ImageChops, ImageFilter
 from torch import Tensor
 
 from polyp_lightning.common.errors import DataError
-from polyp_lightning.common.files import written_beside
+from polyp_lightning.common.files import write_beside
 from polyp_lightning.data.reading import read_image
 from polyp_lightning.training.trainer_facts import folders_of_sets
 
@@ -126,5 +126,5 @@ def _enlarged(image: Tensor, size: tuple[int, ...]) -> NDArray[np.uint8]:
 def _save(picture: Image.Image, target: Path) -> None:
     # Without chroma subsampling, which would smear a thin coloured line.
     options: dict[str, Any] = {"quality": 92, "subsampling": 0} if target.suffix == ".jpg" else {}
-    with written_beside(target) as path:
+    with write_beside(target) as path:
         picture.save(path, **options)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from polyp_lightning.checkpoints.stages import StageRecord
-from polyp_lightning.common.files import written_beside
+from polyp_lightning.common.files import write_beside
 
 # Okabe and Ito's blue and vermillion: told apart by colour-blind readers; shapes and fills tell them apart in grey.
 _AFTER_TRAINING = "#0072B2"
@@ -24,7 +24,7 @@ CSV_COLUMNS = (
 def pareto_csv(history: Sequence[StageRecord], path: str | Path) -> Path:
     """Writes one line per stage under the names of ``CSV_COLUMNS``, and returns the path."""
     path = Path(path)
-    with written_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+    with write_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, CSV_COLUMNS, extrasaction="ignore")
         writer.writeheader()
         writer.writerows({**row.as_dict(), "filters": sum(row.widths.values())} for row in history)
@@ -53,7 +53,7 @@ def pareto_png(history: Sequence[StageRecord], path: str | Path, caption: str) -
     axes.set_ylabel("validation Dice at 0.5, network resolution")
     figure.suptitle("Dice against GMACs while pruning", fontsize=12)
     axes.set_title(caption, fontsize=8, wrap=True)
-    with written_beside(path) as beside:
+    with write_beside(path) as beside:
         figure.savefig(beside, format="png")
     return path
 

@@ -1,6 +1,5 @@
 """The pruning callback: wiring between Lightning's hooks and the functions of this package."""
 
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -28,11 +27,9 @@ from polyp_lightning.networks.complexity import measure
 from polyp_lightning.pruning.budget import (
     Allocation,
     Dense,
-    FrameTimer,
     Limits,
-    Recipe,
+    build_recipe,
     check_reachable,
-    choose_target,
 )
 from polyp_lightning.pruning.compiled import forget_compiled
 from polyp_lightning.pruning.criteria import build_criterion
@@ -104,11 +101,19 @@ class TaylorFOPruning(Callback):
         check: Check = "first",
     ) -> None:
         _check_options(scoring_batches, recalibration_batches, check)
-        self.target = choose_target(target, target_params=target_params, target_gmacs=target_gmacs, target_ms=target_ms)
+        self.recipe = build_recipe(
+            target,
+            target_params=target_params,
+            target_gmacs=target_gmacs,
+            target_ms=target_ms,
+            limits=limits,
+            allocation=allocation,
+            make_timer=lambda: build_timer(backend, threads),
+            latency_table=latency_table,
+        )
+        self.target = self.recipe.target
         self.method = "dense" if self.target.is_everything else criterion
         self.schedule = Schedule(start, end, every, schedule)
-        table = Path(latency_table) if latency_table else None
-        self.recipe = Recipe(self.target, limits, allocation, lambda: FrameTimer(build_timer(backend, threads), table))
         self.scoring_batches = scoring_batches
         self.recalibration_batches = recalibration_batches
         self.check = check

@@ -15,7 +15,7 @@ from torch import Tensor
 from polyp_lightning.checkpoints.file import CheckpointIO
 from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.common.errors import ANOTHER_CHECKPOINT, ConfigError
-from polyp_lightning.common.files import written_beside
+from polyp_lightning.common.files import write_beside
 from polyp_lightning.training.trainer_facts import current_stage, run_folder, stage_history
 
 PICK = "pick.ckpt"
@@ -122,7 +122,7 @@ class StageCheckpoint(ModelCheckpoint):
         best = self.best_per_stage.get(pick(history) or 0, "")
         if len(history) < 2 or not trainer.is_global_zero or best == self._picked or not Path(best).is_file():
             return
-        with written_beside(Path(str(self.dirpath)) / PICK) as beside:
+        with write_beside(Path(str(self.dirpath)) / PICK) as beside:
             try:
                 os.link(best, beside)
             except OSError:  # a file system without links

@@ -18,8 +18,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 from typing_extensions import override
 
-from polyp_lightning.common.errors import ConfigError, TrainingError, listed
-from polyp_lightning.common.files import written_beside
+from polyp_lightning.common.errors import ConfigError, TrainingError, join_names
+from polyp_lightning.common.files import write_beside
 from polyp_lightning.common.torch_archive import COPY_AGAIN, find_damage
 
 _LIGHTNING_VERSION = re.compile(r"2\.\d{1,4}(\.\d{1,4})?((a|b|rc|\.dev|\.post)\d{1,9})*(\+[a-z0-9.]{1,40})?")
@@ -36,14 +36,14 @@ def write(checkpoint: Mapping[str, Any], path: Path) -> None:
     bad = [k for k, v in weights.items() if isinstance(v, Tensor) and v.is_floating_point() and not v.isfinite().all()]
     if bad:
         msg = (
-            f"the weights are not finite any more ({listed(bad)}), so {path.name} was not written and what is on disk "
-            "is from before; resume from it with a lower --model.lr or with --trainer.gradient_clip_val"
+            f"the weights are not finite any more ({join_names(bad)}), so {path.name} was not written and what is on "
+            "disk is from before; resume from it with a lower --model.lr or with --trainer.gradient_clip_val"
         )
         raise TrainingError(msg)
     # By way of memory: torch.save itself turns a full disk into an assertion of its archive writer.
     content = io.BytesIO()
     torch.save(dict(checkpoint), content)
-    with written_beside(path) as beside, beside.open("wb") as file:
+    with write_beside(path) as beside, beside.open("wb") as file:
         file.write(content.getbuffer())
         file.flush()
         # Otherwise the rename can reach the disk before the bytes do, and a power cut leaves an empty file.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import polyp_lightning
 from polyp_lightning.checkpoints.file import read
-from polyp_lightning.common.errors import ANOTHER_CHECKPOINT, ConfigError, listed
+from polyp_lightning.common.errors import ANOTHER_CHECKPOINT, ConfigError, join_names
 from polyp_lightning.networks.build import ArchOptions, build_net
 from polyp_lightning.pruning import describe, rebuild
 from polyp_lightning.pruning.from_scratch import narrow
@@ -191,7 +191,7 @@ def restore_net(record: Record) -> nn.Module:
     wanted = net.state_dict()
     odd = sorted(own.keys() ^ wanted.keys()) + [k for k in own.keys() & wanted if not _fits(own[k], wanted[k])]
     if odd:
-        msg = f"the checkpoint's plan does not fit its weights: they disagree about {listed(odd)}; take another one"
+        msg = f"the checkpoint's plan does not fit its weights: they disagree about {join_names(odd)}; take another one"
         raise ConfigError(msg)
     net.load_state_dict(own)
     return net

@@ -6,7 +6,7 @@ A stage is the time between two cuts: stage 0 is the dense network, stage k foll
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from polyp_lightning.common.plain import checked
+from polyp_lightning.common.plain import check_fields
 
 
 @dataclass
@@ -53,4 +53,4 @@ class StageRecord:
             TypeError: a value is missing or of another type.
         """
         known = {f.name for f in fields(cls)}
-        return checked(cls(**{k: v for k, v in values.items() if k in known}))
+        return check_fields(cls(**{k: v for k, v in values.items() if k in known}))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from polyp_lightning.common.errors import DataError
-from polyp_lightning.common.files import written_beside
+from polyp_lightning.common.files import write_beside
 from polyp_lightning.common.tables import read_rows, write_rows
 
 IMAGES = "test_images.csv"
@@ -99,7 +99,7 @@ def add_scores(folder: Path, scores: CheckpointScores) -> None:
         for name, values in row["test_sets"].items():
             # NaN is no JSON.
             row["test_sets"][name] = {key: None if value != value else value for key, value in values.items()}
-    with written_beside(folder / SCORES) as path:
+    with write_beside(folder / SCORES) as path:
         path.write_text(json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 

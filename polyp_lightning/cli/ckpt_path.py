@@ -1,4 +1,4 @@
-"""How a run starts, by name: from ImageNet weights, from a checkpoint, or by going on with an interrupted run.
+"""Completes a command line with the settings of the checkpoint that it names.
 
 - ``--model.encoder_weights imagenet|FILE``: a new run with a pretrained encoder.
 - ``--model.init_from FILE``: a new run with the weights and widths of a checkpoint, and nothing else of it.
@@ -6,42 +6,23 @@
 - ``--ckpt_path FILE|last``: goes on with a run: weights, widths, optimizer, schedules, scores, random numbers.
 - ``--ckpt_path … --model.resume_optimizer false``: the same with the optimizer and its learning-rate schedule afresh.
 
-Everything here works on the command line as text, before any of it is parsed.
+Everything here works on the command line's text, before any of it is parsed.
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
 from polyp_lightning.checkpoints.record import read_record
-from polyp_lightning.common.errors import ConfigError, listed
+from polyp_lightning.cli.moved_classes import use_new_names
+from polyp_lightning.cli.trusted_config import read_trusted
+from polyp_lightning.common.errors import ConfigError
 
 CONFIG_FILE = "config.yaml"
 LAST = "last"
 _RUNS = Path("runs")
 _LAST_FILE = Path("checkpoints") / "last.ckpt"
-
-# Options that name a class to be imported and called, and whose classes a configuration may name on its own.
-_IMPORTING = {
-    "class_path",
-    "optimizer",
-    "lr_scheduler",
-    "accelerator",
-    "strategy",
-    "logger",
-    "callbacks",
-    "profiler",
-    "plugins",
-}
-_KNOWN = re.compile(
-    r"(polyp_lightning(\.[a-z_]+){0,2}|torch\.optim(\.[a-z_]+)?|lightning\.pytorch\.(callbacks|loggers)(\.[a-z_]+)?)\.[A-Z]\w*"
-)
-# These call any function that they are given the name of.
-_CALLERS = ("Lambda", "Multiplicative", "ModelPruning", "Finetuning", "WeightAveraging", "StochasticWeight")
 
 # Options that begin a new run from a checkpoint.
 _NEW_FROM = ("--model.init_from", "--model.architecture_from")
@@ -61,7 +42,7 @@ _OF_THE_START = (
 
 @dataclass(frozen=True)
 class Start:
-    """What the command line is to be completed with.
+    """A completed command line.
 
     Attributes:
         arguments: the whole command line, with a checkpoint's settings ahead of the user's own, which win.
@@ -72,7 +53,7 @@ class Start:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def started(arguments: Sequence[str]) -> Start:
+def complete_command(arguments: Sequence[str]) -> Start:
     """Completes a command line with the settings of the checkpoint that it names.
 
     Args:
@@ -81,9 +62,9 @@ def started(arguments: Sequence[str]) -> Start:
     Raises:
         ConfigError: there is no such checkpoint, it can't be trusted, or two starts are asked for at once.
     """
-    arguments = list(arguments)
-    checkpoint = option(arguments, "--ckpt_path")
-    given = ((flag, option(arguments, flag)) for flag in _NEW_FROM)
+    arguments = [use_new_names(argument) for argument in arguments]
+    checkpoint = find_option(arguments, "--ckpt_path")
+    given = ((flag, find_option(arguments, flag)) for flag in _NEW_FROM)
     origins = {flag: path for flag, path in given if path not in (None, "null")}
     if checkpoint is None:
         network = [text for flag, path in origins.items() for text in _network_flags(str(path), flag)]
@@ -92,26 +73,32 @@ def started(arguments: Sequence[str]) -> Start:
         new = next(iter(origins))
         msg = f"--ckpt_path goes on with a run, {new} begins a new one from a checkpoint; give one of them"
         raise ConfigError(msg)
-    path = last_checkpoint(option(arguments, "--trainer.default_root_dir")) if checkpoint == LAST else Path(checkpoint)
-    flags = read_record(path).flags()
-    arguments += ["--ckpt_path", str(path)] if checkpoint == LAST else []
-    config = path.parent.parent / CONFIG_FILE
-    if arguments[0] == "fit" and config.is_file() and option(arguments, "--config") is None:
-        settings = flat(trusted(config))
+    if checkpoint == LAST:
+        checkpoint = str(find_last_checkpoint(find_option(arguments, "--trainer.default_root_dir")))
+        arguments += ["--ckpt_path", checkpoint]
+    return _complete_from(Path(checkpoint), arguments)
+
+
+def _complete_from(checkpoint: Path, arguments: list[str]) -> Start:
+    """Puts a checkpoint's settings, or those of the configuration beside it, ahead of the user's own."""
+    flags = read_record(checkpoint).flags()
+    config = checkpoint.parent.parent / CONFIG_FILE
+    if arguments[0] == "fit" and config.is_file() and find_option(arguments, "--config") is None:
+        settings = flatten(read_trusted(config))
         # Going on needs all of them, schedule and optimizer too; the weights come from the checkpoint.
         inherited = ["--config", str(config), *(f"{flag}=null" for flag in ("--model.encoder_weights", *_NEW_FROM))]
         return Start([arguments[0], *inherited, *arguments[1:]], settings)
-    if option(arguments, "--data.name") is not None:
+    if find_option(arguments, "--data.name") is not None:
         # Other data have other splits.
         flags = [flag for flag in flags if not flag.startswith("--data.split")]
     named = (flag.removeprefix("--").partition("=") for flag in flags)
     return Start([arguments[0], *flags, *arguments[1:]], {name: value for name, _, value in named})
 
 
-def option(arguments: Sequence[str], flag: str) -> str | None:
-    """The value of a flag on a command line, the last one given; None where it is not given.
+def find_option(arguments: Sequence[str], flag: str) -> str | None:
+    """Returns the value of a flag on a command line, the last one given; None where it is not given.
 
-    >>> option(["fit", "--ckpt_path=a.ckpt"], "--ckpt_path")
+    >>> find_option(["fit", "--ckpt_path=a.ckpt"], "--ckpt_path")
     'a.ckpt'
     """
     found = None
@@ -121,8 +108,8 @@ def option(arguments: Sequence[str], flag: str) -> str | None:
     return found
 
 
-def last_checkpoint(folder: str | None) -> Path:
-    """What ``--ckpt_path last`` means.
+def find_last_checkpoint(folder: str | None) -> Path:
+    """Finds the file that ``--ckpt_path last`` means.
 
     Args:
         folder: the run's folder (``--trainer.default_root_dir``); None for the run below ``runs/`` that wrote its
@@ -146,45 +133,20 @@ def last_checkpoint(folder: str | None) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime_ns)
 
 
-def trusted(config: Path) -> dict[str, Any]:
-    """A configuration that lies beside a checkpoint, if using it can't run a stranger's code.
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Joins nested keys by a dot, as options are written.
 
-    Raises:
-        ConfigError: it is no configuration, or it names a class other than this project's, torch's optimizers or
-            Lightning's callbacks and loggers.
-    """
-    try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        msg = f"{config} can't be read: {error}; give the run's options yourself with --config"
-        raise ConfigError(msg) from error
-    if not isinstance(content, dict):
-        msg = f"{config} is not a configuration; give the run's options yourself with --config"
-        raise ConfigError(msg)
-    strange = sorted({name for name in _classes(content) if not _is_known(name)})
-    if strange:
-        msg = (
-            f"{config} lies beside the checkpoint and would import {listed(strange)}, which is neither of this project "
-            f"nor of torch.optim; if you trust it, say so with --config {config}"
-        )
-        raise ConfigError(msg)
-    return content
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined by a dot, as options are written.
-
-    >>> flat({"data": {"name": "kvasir"}, "seed_everything": 0})
+    >>> flatten({"data": {"name": "kvasir"}, "seed_everything": 0})
     {'data.name': 'kvasir', 'seed_everything': 0}
     """
     found: dict[str, Any] = {}
     for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        found |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
 
 
-def disagreements(settings: Mapping[str, Any], config: Mapping[str, Any], *, resumes: bool) -> list[str]:
-    """One line for each option on which a checkpoint's run and the command line differ, saying which wins.
+def list_disagreements(settings: Mapping[str, Any], config: Mapping[str, Any], *, resumes: bool) -> list[str]:
+    """Writes one line for each option on which a checkpoint's run and the command line differ, with which wins.
 
     Args:
         settings: what the checkpoint's run had, by option.
@@ -208,19 +170,3 @@ def disagreements(settings: Mapping[str, Any], config: Mapping[str, Any], *, res
 def _network_flags(path: str, flag: str) -> list[str]:
     flags = read_record(Path(path).expanduser(), flag).flags()
     return [flag for flag in flags if flag.startswith(("--model.arch=", "--model.encoder=", "--model.arch_options="))]
-
-
-def _classes(content: Any, key: str = "") -> Iterator[str]:
-    """Every string of a configuration that could be imported."""
-    if isinstance(content, dict):
-        for name, value in content.items():
-            yield from _classes(value, str(name))
-    elif isinstance(content, list):
-        for value in content:
-            yield from _classes(value, key)
-    elif isinstance(content, str) and key in _IMPORTING and "." in content:
-        yield content
-
-
-def _is_known(name: str) -> bool:
-    return _KNOWN.fullmatch(name) is not None and not any(caller in name for caller in _CALLERS)

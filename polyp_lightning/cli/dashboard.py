@@ -10,31 +10,21 @@ from polyp_lightning.tracking.dashboard import save, spec, workspace
 from polyp_lightning.tracking.logger import logged_in
 
 
-def main(args: Sequence[str]) -> int:
-    """Runs the verb.
-
-    Args:
-        args: the verb and its options.
-
-    Returns:
-        0.
-
-    Raises:
-        ConfigError: the package is missing, nobody is logged in, or W&B can't be reached.
-    """
-    options = _parser().parse_args(args[1:])
-    made = workspace(options.entity, options.project)
+def main(arguments: Sequence[str]) -> int:
+    """Runs the verb; see :func:`polyp_lightning.cli.verbs.main`."""
+    options = _make_parser().parse_args(arguments[1:])
+    board = workspace(options.entity, options.project)
     if options.dry_run:
-        sys.stdout.write(spec(made) + "\n")
+        sys.stdout.write(spec(board) + "\n")
         return 0
     if not logged_in():
         msg = "dashboard needs a W&B account: run `wandb login` or set WANDB_API_KEY, or look at it with --dry_run"
         raise ConfigError(msg)
-    print(save(made))
+    print(save(board))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "dashboard", "Builds a W&B workspace: Dice against GMACs and ms by criterion, stages, widths, overlays, runs."
     )

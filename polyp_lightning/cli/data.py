@@ -1,4 +1,4 @@
-"""The verbs about data on disk: ``data fetch`` and ``data verify``."""
+"""The verb ``data``: ``data fetch`` and ``data verify``."""
 
 import argparse
 import os
@@ -12,19 +12,13 @@ _FETCH = {name: spec.fetch for name, spec in DATASETS.items() if spec.fetch}
 _VERIFY = {name: spec.verify for name, spec in DATASETS.items() if spec.verify}
 
 
-def main(args: Sequence[str]) -> int:
-    """Runs a verb.
-
-    Args:
-        args: The command line behind ``data``, such as ``["verify", "kvasir", "--root", "datasets"]``.
+def main(arguments: Sequence[str]) -> int:
+    """Runs the verb; see :func:`polyp_lightning.cli.verbs.main`.
 
     Returns:
         0, or 1 where the files differ from the official ones.
-
-    Raises:
-        PolypError: the data can't be had, or are not there.
     """
-    options = _parser().parse_args(args[1:])
+    options = _make_parser().parse_args(arguments[1:])
     root = Path(options.root)
     if options.verb == "fetch":
         print(_FETCH[options.data_set](root))
@@ -34,12 +28,12 @@ def main(args: Sequence[str]) -> int:
     return 0 if found.official else 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = make_parser("data", "Fetches and checks data sets.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    fetch = verbs.add_parser("fetch", help="download a data set, or say how to get it", allow_abbrev=False)
+    fetch = verbs.add_parser("fetch", help="download a data set, or say how to get it")
     fetch.add_argument("data_set", choices=list(_FETCH), metavar="|".join(_FETCH))
-    verify = verbs.add_parser("verify", help="compare every file with the published hashes", allow_abbrev=False)
+    verify = verbs.add_parser("verify", help="compare every file with the published hashes")
     verify.add_argument("data_set", choices=list(_VERIFY), metavar="|".join(_VERIFY))
     for verb in (fetch, verify):
         verb.add_argument(

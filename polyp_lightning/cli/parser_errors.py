@@ -1,11 +1,11 @@
-"""What the parser of the command line complains of, as one line that names the option and the nearest right one."""
+"""Explains a parser's complaint in one line that names the option and the nearest right one."""
 
 import re
 from collections.abc import Collection
 
 from polyp_lightning.common.errors import nearest
 
-_UNKNOWN = re.compile(r"unrecognized arguments: (?:--)?([^\s=]+)|does not accept option '([^']+)'")
+_UNKNOWN = re.compile(r"unrecognized arguments: --([^\s=]+)|does not accept option '([^']+)'")
 _TYPE = re.compile(r"Parser key \"([^\"]+)\":\s*(.*)", re.DOTALL)
 _PLAIN = {
     "<class 'int'>": "whole number",
@@ -15,33 +15,33 @@ _PLAIN = {
 }
 
 
-def explained(complaint: str, options: Collection[str]) -> str:
-    """A parser's complaint in one line.
+def explain(complaint: str, options: Collection[str]) -> str:
+    """Explains a parser's complaint in one line.
 
     Args:
         complaint: its text.
         options: the names of all options, without dashes.
 
-    >>> explained("unrecognized arguments: --data.nmae kvasir", ["data.name", "seed_everything"])
+    >>> explain("unrecognized arguments: --data.nmae kvasir", ["data.name", "seed_everything"])
     '--data.nmae is no option. Did you mean --data.name?'
     """
     if unknown := _UNKNOWN.search(complaint):
         name = unknown[1] or unknown[2]
-        return f"--{name} is no option. {_nearest(name, options)}"
+        return f"--{name} is no option. {_suggest(name, options)}"
     if typed := _TYPE.search(complaint):
         reason = typed[2]
         for name, word in _PLAIN.items():
             reason = reason.replace(f"a {name}", f"a {word}")
         reason = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", reason)
-        return f"--{typed[1]}: {_one_line(reason)}"
-    return _one_line(complaint)
+        return f"--{typed[1]}: {_join_lines(reason)}"
+    return _join_lines(complaint)
 
 
-def _nearest(name: str, options: Collection[str]) -> str:
-    """Options that end alike come first: ``--target`` means ``--pruning.target``."""
+def _suggest(name: str, options: Collection[str]) -> str:
+    """Names the nearest option; those that end alike come first: ``--target`` means ``--pruning.target``."""
     alike = [option for option in options if option.rpartition(".")[2] == name.rpartition(".")[2]]
     return nearest(f"--{name}", [f"--{option}" for option in alike or options])
 
 
-def _one_line(text: str) -> str:
+def _join_lines(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()

@@ -1,29 +1,43 @@
-"""One manner for the parsers of all verbs that Lightning does not run."""
+"""The parsers of the verbs that Lightning does not run."""
 
 import argparse
-from typing import NoReturn
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
+from polyp_lightning.cli.parser_errors import explain
 from polyp_lightning.common.errors import ConfigError
 
 
 class _Parser(argparse.ArgumentParser):
-    """A mistake in the options is an error like any other."""
+    """Takes no shortened options, nor do the parsers below it; a mistake is an error like any other."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options | {"allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
-        """Raises what is wrong with the options.
+        """Refuses the options.
 
         Raises:
-            ConfigError: always.
+            ConfigError: always; names the option, and the nearest right one.
         """
-        msg = f"{message} ({self.prog} --help lists the options)"
+        msg = f"{explain(message, set(_list_options(self)))} ({self.prog} --help lists the options)"
         raise ConfigError(msg)
 
 
 def make_parser(verb: str, description: str) -> argparse.ArgumentParser:
-    """A verb's parser, which takes no shortened options.
+    """Makes a verb's parser.
 
     Args:
         verb: its name.
         description: what it does.
     """
-    return _Parser(f"python -m polyp_lightning {verb}", description=description, allow_abbrev=False)
+    return _Parser(prog=f"python -m polyp_lightning {verb}", description=description)
+
+
+def _list_options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Yields the names of a parser's options, and of those below it, without dashes."""
+    for action in parser._actions:
+        yield from (name.removeprefix("--") for name in action.option_strings if name.startswith("--"))
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from _list_options(below)

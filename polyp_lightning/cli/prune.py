@@ -1,4 +1,4 @@
-"""The verb ``prune``: cut a trained network in one step."""
+"""The verb ``prune``: cuts a trained network in one step."""
 
 import sys
 from argparse import ArgumentError
@@ -12,16 +12,15 @@ from rich.console import Console
 from torch.optim.swa_utils import update_bn
 
 from polyp_lightning.checkpoints.file import write
-from polyp_lightning.cli.parser_errors import explained
-from polyp_lightning.cli.preview_table import preview_table
-from polyp_lightning.cli.short_help import ALL
+from polyp_lightning.cli.parser_errors import explain
+from polyp_lightning.cli.preview_table import build_preview_table
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.terminal import show_text
 from polyp_lightning.deploy.timer_by_name import build_timer
 from polyp_lightning.networks.complexity import measure
 from polyp_lightning.pruning import ChannelGraph, assert_exact, drop_dead, remove, trace
-from polyp_lightning.pruning.budget import Allocation, Cost, FrameTimer, Limits, Recipe, choose_target, preview
-from polyp_lightning.pruning.criteria import Importance, build_criterion
+from polyp_lightning.pruning.budget import Allocation, Cost, Limits, build_recipe, preview
+from polyp_lightning.pruning.criteria import CRITERIA, Importance, build_criterion
 from polyp_lightning.pruning.graph import Removed
 from polyp_lightning.training.loaded_run import LoadedRun, load_run
 
@@ -49,11 +48,11 @@ def prune(
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Cut a trained network in one step, without training it.
+    """Cuts a trained network in one step, without training it.
 
-    Scores are gathered in evaluation mode over a few training batches of the data that the checkpoint was trained on;
-    then the least important filters are removed for good, batch norm is recalibrated, and a checkpoint is written that
-    test, predict, export and ``fit --model.init_from`` take.
+    Importance is gathered in evaluation mode over a few training batches of the data that the checkpoint was trained
+    on. Then the least important filters are removed for good, batch norm is recalibrated, and a checkpoint is written
+    that test, predict, export and ``fit --model.init_from`` take.
 
     Args:
         ckpt_path: a checkpoint of fit or prune.
@@ -61,8 +60,7 @@ def prune(
         target_params: in place of target: share of its used parameters to keep.
         target_gmacs: in place of target: 10⁹ MACs for one image at the checkpoint's image size.
         target_ms: in place of target: milliseconds per frame, as measured here on the cut network.
-        criterion: what is least important; taylor, taylor_weight, taylor_filter, bn_scale, magnitude_l1, magnitude_l2,
-            fpgm, random, uniform or oracle.
+        criterion: what is least important, by its name in :mod:`polyp_lightning.pruning.criteria`.
         options: the criterion's own options by name.
         allocation: how importances become widths: global, per_cost or optimal.
         limits: floor, ceiling, rounding and protected layers.
@@ -77,10 +75,18 @@ def prune(
         overwrite: replace an older file.
         dry_run: show what would be cut, and write nothing.
     """
-    _check(batches=(batches, 1), batch_size=(batch_size, 1), recalibration_batches=(recalibration_batches, 0))
-    wanted = choose_target(target, target_params=target_params, target_gmacs=target_gmacs, target_ms=target_ms)
-    table = Path(latency_table) if latency_table else None
-    recipe = Recipe(wanted, limits, allocation, lambda: FrameTimer(build_timer(backend, threads), table))
+    _check_counts(batches=(batches, 1), batch_size=(batch_size, 1), recalibration_batches=(recalibration_batches, 0))
+    recipe = build_recipe(
+        target,
+        target_params=target_params,
+        target_gmacs=target_gmacs,
+        target_ms=target_ms,
+        limits=limits,
+        allocation=allocation,
+        make_timer=lambda: build_timer(backend, threads),
+        latency_table=latency_table,
+    )
+    wanted = recipe.target
     chosen = build_criterion(criterion, **(options or {}))
     name = f"pruned-{criterion}-{wanted.unit}{wanted.value:g}.ckpt"
     goal = Path(output) if output else Path(ckpt_path).with_name(name)
@@ -100,27 +106,29 @@ def prune(
     cut.make(recalibration_batches, goal, facts)
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the verb.
-
-    Args:
-        args: the verb and its options.
-
-    Raises:
-        PolypError: a mistake in options, data or checkpoint.
-    """
-    parser = ArgumentParser(
-        prog="python -m polyp_lightning prune", exit_on_error=False, allow_abbrev=False, description=_summary()
-    )
-    parser.add_function_arguments(prune)
+def main(arguments: Sequence[str]) -> int:
+    """Runs the verb; see :func:`polyp_lightning.cli.verbs.main`."""
+    parser = make_parser()
     try:
-        options = parser.instantiate_classes(
-            parser.parse_args(["--help" if argument == ALL else argument for argument in args[1:]])
-        )
+        options = parser.instantiate_classes(parser.parse_args(arguments[1:]))
     except ArgumentError as error:
-        raise ConfigError(explained(str(error), set(vars(parser.get_defaults())))) from error
+        raise ConfigError(explain(str(error), set(vars(parser.get_defaults())))) from error
     prune(**vars(options))
     return 0
+
+
+def make_parser() -> ArgumentParser:
+    """Makes the verb's parser, whose options and texts are those of :func:`prune`."""
+    # The list of options, which the parser shows by itself, is left out.
+    summary = str(prune.__doc__).partition("Args:")[0]
+    parser = ArgumentParser(
+        prog="python -m polyp_lightning prune", exit_on_error=False, allow_abbrev=False, description=summary
+    )
+    parser.add_function_arguments(prune)
+    for action in parser._actions:
+        if "--criterion" in action.option_strings:
+            action.help = ", ".join(CRITERIA)
+    return parser
 
 
 @dataclass(frozen=True)
@@ -133,14 +141,14 @@ class _Cut:
     removed: Removed
 
     def show(self, milliseconds: Cost | None) -> None:
-        """Print what would be cut."""
+        """Prints what would be cut."""
         # A pipe has no width of its own; 80 columns would squeeze the names of layers.
         console = Console(width=None if sys.stdout.isatty() else 140)
-        console.print(preview_table(preview(self.graph, self.importance, self.removed, milliseconds)))
+        console.print(build_preview_table(preview(self.graph, self.importance, self.removed, milliseconds)))
         console.print("Predicted change: sum of the removed importances, in the criterion's unit. Nothing was written.")
 
     def make(self, recalibration_batches: int, goal: Path, facts: dict[str, str]) -> None:
-        """Remove, recalibrate, and write the checkpoint."""
+        """Removes, recalibrates, and writes the checkpoint."""
         run, net = self.run, self.run.net
         dense, before = measure(net, run.image_size), run.val_dice()
         assert_exact(net, self.graph, self.removed, run.one_input())
@@ -161,12 +169,8 @@ class _Cut:
             show_text(line)
 
 
-def _summary() -> str:
-    """What the verb does, without the list of its options, which the parser shows by itself."""
-    return str(prune.__doc__).partition("Args:")[0]
-
-
-def _check(**counts: tuple[int, int]) -> None:
+def _check_counts(**counts: tuple[int, int]) -> None:
+    """Refuses a count, by its flag, that is below its least value."""
     for name, (value, least) in counts.items():
         if value < least:
             msg = f"--{name} {value} is too small: at least {least}"

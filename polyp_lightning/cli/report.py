@@ -10,19 +10,9 @@ from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.report.page import build, write_html, write_markdown
 
 
-def main(args: Sequence[str]) -> int:
-    """Runs the verb.
-
-    Args:
-        args: the verb and its options.
-
-    Returns:
-        0.
-
-    Raises:
-        PolypError: a folder holds no run or study, or something in it is damaged.
-    """
-    options = _parser().parse_args(args[1:])
+def main(arguments: Sequence[str]) -> int:
+    """Runs the verb; see :func:`polyp_lightning.cli.verbs.main`."""
+    options = _make_parser().parse_args(arguments[1:])
     if options.output.suffix.lower() not in (".html", ".htm"):
         msg = f"--output {options.output} is to be a page: name a file that ends in .html"
         raise ConfigError(msg)
@@ -34,7 +24,7 @@ def main(args: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = make_parser("report", "Writes one page that needs nothing else, about runs of `fit` and studies.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="folders of `fit`, or of studies")
     parser.add_argument(

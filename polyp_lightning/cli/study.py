@@ -13,19 +13,13 @@ from polyp_lightning.study.runner import Runner
 from polyp_lightning.study.timing import retime
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the verb.
-
-    Args:
-        args: the verb and its options.
+def main(arguments: Sequence[str]) -> int:
+    """Runs the verb; see :func:`polyp_lightning.cli.verbs.main`.
 
     Returns:
-        The exit status: 0 if all runs are done, 1 if some failed.
-
-    Raises:
-        PolypError: a mistake in options or configuration.
+        0, or 1 where runs have failed.
     """
-    options = _parser().parse_args(args[1:])
+    options = _make_parser().parse_args(arguments[1:])
     study = read_study(options.config, dict(options.weights))
     runner, cells = Runner(study, options.out), study.only(options.only)
     if options.retime:
@@ -43,7 +37,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def _ask_for_times(out: Path) -> None:
-    """Runs side by side leave no time that could be trusted."""
+    """Asks for --retime where runs side by side left no time that could be trusted."""
     path = out / RESULTS
     untimed = {row.run for row in read_results(path) if math.isnan(row.ms)} if path.is_file() else ()
     if untimed:
@@ -52,7 +46,7 @@ def _ask_for_times(out: Path) -> None:
         )
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "study",
         "Runs what a configuration lists; skips what is done, goes on with what was interrupted. May be "
@@ -70,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         *("--weights", "-w"),
         action="append",
-        type=_weights,
+        type=_parse_weights,
         default=[],
         metavar="ENCODER=FILE",
         help="a local file in place of an encoder's published imagenet weights",
@@ -78,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _weights(text: str) -> tuple[str, str]:
+def _parse_weights(text: str) -> tuple[str, str]:
     encoder, _, path = text.partition("=")
     if not Path(path).is_file():
         msg = f"{text!r}: give ENCODER=FILE, with a file that exists"

@@ -8,23 +8,13 @@ from polyp_lightning.cli.parsing import make_parser
 from polyp_lightning.study.taylor_check import check
 
 
-def main(args: Sequence[str]) -> int:
-    """Runs the verb.
-
-    Args:
-        args: the verb and its options.
-
-    Returns:
-        0.
-
-    Raises:
-        PolypError: a mistake in options, data or checkpoint.
-    """
-    check(**vars(_parser().parse_args(args[1:])))
+def main(arguments: Sequence[str]) -> int:
+    """Runs the verb; see :func:`polyp_lightning.cli.verbs.main`."""
+    check(**vars(_make_parser().parse_args(arguments[1:])))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = make_parser("taylor-check", "Draws how well each criterion predicts what removal really does to the loss.")
     parser.add_argument("--ckpt_path", type=Path, help="a checkpoint of ours; left out, a small network is trained")
     parser.add_argument("--root", help="the folder of data sets, for the checkpoint's data (else $POLYP_DATA)")

@@ -1,4 +1,4 @@
-"""Ending well when the system asks a process to stop."""
+"""Ends a process in good order when the system asks it to stop."""
 
 import signal
 from collections.abc import Iterator

@@ -6,7 +6,7 @@ from errno import EACCES, EDQUOT, EEXIST, EFBIG, ENOSPC, ENOTDIR, EPERM, EROFS
 from importlib import import_module
 from typing import NamedTuple
 
-from polyp_lightning.cli.short_help import answered
+from polyp_lightning.cli.short_help import ALL, read_page
 from polyp_lightning.common.errors import ConfigError, PolypError, nearest
 
 
@@ -35,34 +35,37 @@ VERBS = {
     "stream": Verb("stream", "segment a video, camera or stream", "--model FILE --source VIDEO"),
     "study": Verb("study", "run a list of trainings and tests", "--config FILE.yaml"),
     "report": Verb("report", "one page about runs or a study", "RUNS… -o report.html"),
-    "taylor-check": Verb("taylor_check", "is the score what removal does?", "[--ckpt_path FILE]"),
+    "taylor-check": Verb("taylor_check", "does importance predict removal?", "[--ckpt_path FILE]"),
     "dashboard": Verb("dashboard", "build a W&B workspace", "--entity E --project P"),
     "data": Verb("data", "fetch or verify a data set", "fetch kvasir | verify kvasir"),
 }
 """Every verb, in the order in which they are listed."""
 
+_HELP = ("-h", "--help")
 # A disk that is full, read-only, over its quota, not ours, or a file where a folder should be.
 _STORAGE = {ENOSPC, EROFS, EDQUOT, EFBIG, EACCES, EPERM, ENOTDIR, EEXIST}
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run one verb.
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb: the function ``main`` of its file, which gets the verb and its options.
 
     Args:
-        args: the command line without the program's name; by default that of the process.
+        arguments: the command line without the program's name; by default that of the process.
 
     Returns:
-        The exit status: 0, 1 where a frame budget was missed, or 2 for a mistake that is explained on standard error.
+        The exit status: 0, 1 where what was measured is not good enough, or 2 for a mistake, which is explained on
+        standard error. A verb raises a :class:`PolypError` for it.
     """
-    arguments = list(sys.argv[1:] if args is None else args)
-    if not arguments or arguments[0] in ("-h", "--help"):
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in _HELP:
         sys.stdout.write(usage())
         return 0
-    if (page := answered(arguments)) is not None:
+    verb, options = arguments[0], arguments[1:]
+    if verb in VERBS and len(options) == 1 and options[0] in _HELP and (page := read_page(verb)):
         sys.stdout.write(page)
         return 0
     try:
-        return _runner(arguments[0])(arguments)
+        return _find_runner(verb)([verb, *("--help" if option == ALL else option for option in options)])
     except PolypError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -77,14 +80,14 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def usage() -> str:
-    """The page that lists all verbs."""
+    """Returns the page that lists all verbs."""
     lines = [f"  {name:<13}{verb.text:<35}{verb.options}".rstrip() for name, verb in VERBS.items()]
     head = "usage: python -m polyp_lightning VERB [options]   (VERB --help for the options)"
     return "\n".join([head, "", *lines]) + "\n"
 
 
-def _runner(name: str) -> Callable[[Sequence[str]], int]:
-    """What runs a verb. Imported here: the trainer takes seconds, which ``stream`` and ``benchmark`` do not need."""
+def _find_runner(name: str) -> Callable[[Sequence[str]], int]:
+    """Imports what runs a verb; only here, because ``stream`` and ``benchmark`` need not wait for the trainer."""
     if name not in VERBS:
         msg = f"there is no verb {name!r}. {nearest(name, VERBS)} All verbs: {', '.join(VERBS)}"
         raise ConfigError(msg)

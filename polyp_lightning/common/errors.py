@@ -1,4 +1,4 @@
-"""The errors a user can cause, apart from bugs.
+"""Errors that a user can cause.
 
 Every message says what was got, what is allowed, and which flag or file to change.
 """
@@ -31,10 +31,10 @@ ANOTHER_CHECKPOINT = "take another one, or start a new run from its weights with
 """What to do where a checkpoint's record of its run is damaged."""
 
 
-def listed(names: Sequence[str], limit: int = 5) -> str:
-    """Names the first few of many: ``'a, b, c (3 of 17)'``.
+def join_names(names: Sequence[str], limit: int = 5) -> str:
+    """Joins the first few of many names.
 
-    >>> listed(["a", "b", "c"], limit=2)
+    >>> join_names(["a", "b", "c"], limit=2)
     'a, b (2 of 3)'
     """
     shown = ", ".join(str(name) for name in names[:limit])
@@ -42,11 +42,11 @@ def listed(names: Sequence[str], limit: int = 5) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known names closest to a misspelt one, as a phrase for an error message.
+    """Suggests the known names closest to a misspelt one, as a sentence for an error message.
 
     >>> nearest("resnet81", ["resnet18", "vgg11"])
     'Did you mean resnet18?'
     """
     names = {k.lower(): k for k in sorted(known)}
     close = [names[k] for k in difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)]
-    return f"Did you mean {' or '.join(close)}?" if close else f"Known are {listed(list(names.values()), 12)}."
+    return f"Did you mean {' or '.join(close)}?" if close else f"Known are {join_names(list(names.values()), 12)}."

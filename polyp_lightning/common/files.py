@@ -1,4 +1,4 @@
-"""Writing files so that none is ever half there."""
+"""Writes files beside their targets and renames them, hashes them, and keeps the user's name out of them."""
 
 import hashlib
 import os
@@ -9,8 +9,8 @@ from pathlib import Path
 
 
 @contextmanager
-def written_beside(target: Path) -> Iterator[Path]:
-    """A path beside ``target`` to write to; it takes the target's name when the block ends without an error.
+def write_beside(target: Path) -> Iterator[Path]:
+    """Yields a path beside ``target`` to write to; it takes the target's name when the block ends without an error.
 
     Creates missing parent folders. After an error nothing is left and an older target is as it was.
     """
@@ -24,13 +24,13 @@ def written_beside(target: Path) -> Iterator[Path]:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Returns the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def without_home(text: str) -> str:
-    """A text in which the home folder is ``~``, as a path below it may be typed too; strangers learn no user's name."""
+def hide_home(text: str) -> str:
+    """Writes the home folder as ``~``, which hides the user's name; such a path can still be typed."""
     home = str(Path.home())
     if home == Path(home).anchor:
         return text

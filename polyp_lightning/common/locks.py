@@ -23,7 +23,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = False, flag: str | None = None) -> Iterator[int | None]:
+def hold_lock(path: Path, *, wait: bool = False, flag: str | None = None) -> Iterator[int | None]:
     """Locks a file, which is made where there is none, or a folder.
 
     A program that is started with the descriptor (``pass_fds``) keeps the lock even if this process is killed; forked
@@ -69,7 +69,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     # NFS knows no locks of folders.
-    with locked(folder) as descriptor:
+    with hold_lock(folder) as descriptor:
         if descriptor is None:
             msg = (
                 f"another process{_holder(folder)} trains in {folder}, and two would overwrite each other's "

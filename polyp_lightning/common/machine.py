@@ -1,4 +1,4 @@
-"""What a time was measured on."""
+"""Describes the machine that a time was measured on."""
 
 import os
 import platform
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """The processor, as the system names it."""
+    """Returns the processor's name, as the system has it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
@@ -16,11 +16,11 @@ def processor() -> str:
 
 
 def cores() -> int:
-    """Processors that this process may use."""
+    """Counts the processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def busy() -> str:
-    """A warning where other work takes the processor, else empty: a time then says more of the neighbours."""
+    """Warns where other work takes the processor, which makes times too long; empty where none does."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return f"load {load:.1f} on {cores()} cores before the start: times may be too long" if load > 0.5 else ""

@@ -1,4 +1,4 @@
-"""Plain values that come out of a file: are they what a dataclass says they are?"""
+"""Checks plain values that come out of a file against the types of a dataclass."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -6,25 +6,25 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 T = TypeVar("T")
 
 
-def checked(record: T) -> T:
-    """The record itself, a dataclass of quantities.
+def check_fields(record: T) -> T:
+    """Checks the fields of a dataclass of quantities, and returns it.
 
     Raises:
         TypeError: a field's value is of another type than the field, or it is negative or beyond all measure.
     """
     for name, hint in get_type_hints(type(record)).items():
         value = getattr(record, name)
-        if not _is(value, hint):
+        if not _fits(value, hint):
             msg = f"{name} can't be {type(value).__name__} {value!r:.40}"
             raise TypeError(msg)
     return record
 
 
-def _is(value: Any, hint: Any) -> bool:
+def _fits(value: Any, hint: Any) -> bool:
     if hint in (int, float):
         # NaN is the score of no image at all.
         return type(value) in {int, hint} and not (value < 0 or value > 2**53)
     if get_origin(hint) in (dict, Mapping):
         key, item = get_args(hint)
-        return isinstance(value, dict) and all(type(k) is key and _is(v, item) for k, v in value.items())
-    return value is None if hint is type(None) else any(_is(value, option) for option in get_args(hint))
+        return isinstance(value, dict) and all(type(k) is key and _fits(v, item) for k, v in value.items())
+    return value is None if hint is type(None) else any(_fits(value, option) for option in get_args(hint))

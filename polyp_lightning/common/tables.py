@@ -1,4 +1,4 @@
-"""Tables on disk: a CSV file whose columns are the fields of a dataclass."""
+"""Reads and writes CSV files whose columns are the fields of a dataclass."""
 
 import csv
 import io
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from polyp_lightning.common.errors import DataError
-from polyp_lightning.common.files import written_beside
+from polyp_lightning.common.files import write_beside
 
 Row = TypeVar("Row")
 
 
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:
-    """The rows of a table; an empty number is NaN.
+    """Reads the rows of a table; an empty number is NaN.
 
     Args:
         path: the file.
@@ -36,7 +36,7 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
     if missing:
         msg = f"{path} has no column {', '.join(missing)}; give a file that `study` or `test` has written"
         raise DataError(msg)
-    return [_row(path, line, kind, row) for line, row in enumerate(rows, 2)]
+    return [_build_row(path, line, kind, row) for line, row in enumerate(rows, 2)]
 
 
 def write_rows(path: Path, kind: type[Any], rows: Iterable[Any]) -> None:
@@ -45,23 +45,23 @@ def write_rows(path: Path, kind: type[Any], rows: Iterable[Any]) -> None:
     writer = csv.writer(content, lineterminator="\n")
     writer.writerow([field.name for field in fields(kind)])
     writer.writerows([["" if value != value else value for value in astuple(row)] for row in rows])
-    with written_beside(path) as beside:
+    with write_beside(path) as beside:
         beside.write_text(content.getvalue(), encoding="utf-8", newline="")
 
 
-def _row(path: Path, line: int, kind: type[Row], texts: dict[str, Any]) -> Row:
+def _build_row(path: Path, line: int, kind: type[Row], texts: dict[str, Any]) -> Row:
     values: dict[str, Any] = {}
     for field in fields(kind):  # type: ignore[arg-type]
         text = texts[field.name]
         try:
-            values[field.name] = _parsed(field.type, text)
+            values[field.name] = _parse(field.type, text)
         except (TypeError, ValueError) as error:
             msg = f"{path}, line {line}: {field.name} is {text!r}, not a number; remove the line and run it again"
             raise DataError(msg) from error
     return kind(**values)
 
 
-def _parsed(kind: Any, text: str | None) -> str | int | float:
+def _parse(kind: Any, text: str | None) -> str | int | float:
     if text is None:
         raise ValueError
     if kind is int:

@@ -1,4 +1,4 @@
-"""Writing to the terminal beside a progress bar."""
+"""Writes to the terminal beside a progress bar."""
 
 import io
 import shutil
@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 
 def render(renderable: RenderableType, width: int, colour: bool = False) -> str:
-    """A rich renderable as text of at most ``width`` columns, with colours only where asked for."""
+    """Renders something of rich's as text of at most ``width`` columns, with colours only where asked for."""
     buffer = io.StringIO()
     console = Console(file=buffer, width=width, force_terminal=colour, highlight=False, emoji=False)
     console.print(renderable)

@@ -14,13 +14,13 @@ _ZIP = b"PK\x03\x04"
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file begins like one of PyTorch's archives; those of before 2020 have another format."""
+    """Checks whether a file begins like one of PyTorch's archives; those of before 2020 have another format."""
     with path.open("rb") as file:
         return file.read(len(_ZIP)) == _ZIP
 
 
 def find_damage(path: Path) -> str | None:
-    """What is wrong with a file as an archive; None for one that is intact to the byte."""
+    """Says what is wrong with a file as an archive; None for one that is intact to the byte."""
     size = path.stat().st_size
     if not is_archive(path):
         return "is empty" if not size else "is not a checkpoint: it does not begin like one"

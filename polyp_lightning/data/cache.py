@@ -30,7 +30,7 @@ _VERSION = 1  # of the folder's format and of the resizing: another number makes
 _INDEX = "index.json"
 _CHUNK = 1 << 22
 # A whole cache, or one that was being built.
-_CACHE_NAME = re.compile(r"[a-z]+-\d+-v\d+-[0-9a-f]{16}|\.[a-z]+-[a-z0-9_]{8}(-damaged)?")
+_CACHE_NAME = re.compile(r"[a-z0-9_]+-\d+-v\d+-[0-9a-f]{16}|\.[a-z0-9_]+-[a-z0-9_]{8}(-damaged)?")
 
 UNUSED_DAYS = 90
 """After so many days without a run that opened it, a cache is deleted: longer than any run lasts, and none loses
@@ -84,14 +84,14 @@ class ImageStore:
 
 
 def default_cache_dir() -> Path:
-    """The folder of caches where no other is asked for: polyp_lightning in the system's folder of caches."""
+    """Returns the folder of caches where no other is asked for: polyp_lightning in the system's folder of caches."""
     import pooch  # imports requests, which few runs need
 
     return Path(pooch.os_cache("polyp_lightning"))
 
 
 def cache_key(source: Source, size: int) -> str:
-    """Name of the cache of a source at a size: changes with any file's bytes, with the size and with the format."""
+    """Names the cache of a source at a size; another byte in any file, size or format gives another name."""
     return f"{source.key}-{size}-v{_VERSION}-{source.fingerprint()[:16]}"
 
 
@@ -152,22 +152,18 @@ def forget_unused(cache_dir: Path, now: float | None = None) -> list[str]:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a cache is there and each file is what was written, to the byte."""
+    """Checks that a cache is there and each file is what was written, to the byte."""
     try:
-        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-        return bool(index["checksums"]) and all(
-            _checksum(folder / name) == expected for name, expected in index["checksums"].items()
-        )
+        checksums = json.loads((folder / _INDEX).read_text(encoding="utf-8"))["checksums"]
+        return bool(checksums) and all(_checksum(folder / name) == found for name, found in checksums.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
 def resize(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Resizes to a square: averaging areas where the image shrinks, bilinear where it grows."""
-    shrinks = max(pixels.shape[:2]) > size
-    return np.asarray(
-        cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8
-    )
+    way = cv2.INTER_AREA if max(pixels.shape[:2]) > size else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(pixels, (size, size), interpolation=way), np.uint8)
 
 
 def resize_mask(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -230,7 +226,7 @@ def _publish(partial: Path, final: Path) -> None:
 
 
 def _checksum(path: Path) -> list[int]:
-    """Size and CRC-32 of a file."""
+    """Computes the size and the CRC-32 of a file."""
     total = 0
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):

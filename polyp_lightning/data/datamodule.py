@@ -108,7 +108,7 @@ class PolypDataModule(LightningDataModule):
         return list(self.dataset.tests)
 
     def describe(self) -> dict[str, str | int]:
-        """What a result on this data set rests on, in plain values and without paths.
+        """Describes what a result on this data set rests on, in plain values and without paths.
 
         Returns:
             ``data``, ``split``, ``protocol`` (a sentence), ``train``, ``val``, ``test`` (numbers of images),
@@ -138,13 +138,13 @@ class PolypDataModule(LightningDataModule):
             raise DataError(msg)
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Shuffled, augmented batches; a last batch that is not full is dropped unless it is the only one."""
+        """Loads shuffled, augmented batches; a last batch that is not full is dropped unless it is the only one."""
         images = self._images(self.dataset.train, "train", Augmentation(self.augmentation))
         drop_last = len(images) > self.batch_size
         return self._loader(images, sampler=SeededSampler(images, self.seed), drop_last=drop_last)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """The validation images, in order; of several processes each has its share, and every image counts once.
+        """Loads the validation images, in order; of several processes each has its share, and every image counts once.
 
         Raises:
             DataError: there are more processes than images.
@@ -162,12 +162,12 @@ class PolypDataModule(LightningDataModule):
         return self._loader(images, sampler=share)
 
     def test_dataloader(self) -> list[DataLoader[dict[str, Any]]]:
-        """One loader for each of `test_names`, in order, with masks at the original resolution."""
+        """Makes one loader for each of `test_names`, in order, with masks at the original resolution."""
         tests = self.dataset.tests.values()
         return [self._loader(self._images(images, "test", originals=True)) for images in tests]
 
     def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """The test images of all test sets; all images of a folder without masks or without a test part."""
+        """Loads the test images of all test sets; all images of a folder without masks or without a test part."""
         return self._loader(self._images(self.dataset.predict, "test"))
 
     def _images(

@@ -125,7 +125,7 @@ class Split:
         return data
 
 
-def published(
+def describe_published(
     name: str,
     splits: Mapping[str, Split],
     fetch: Callable[[Path], str] | None = None,

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from polyp_lightning.common.errors import DataError, listed
+from polyp_lightning.common.errors import DataError, join_names
 from polyp_lightning.data.sources import file_digest
 from polyp_lightning.data.splitting import shipped_text
 
@@ -40,7 +40,7 @@ class Verification:
         if self.official:
             return f"all {self.same} files are the official ones"
         faults = {"differ": self.differing, "are missing": self.missing, "are not part of it": self.extra}
-        lines = [f"{len(names)} {fault}: {listed(names)}" for fault, names in faults.items() if names]
+        lines = [f"{len(names)} {fault}: {join_names(names)}" for fault, names in faults.items() if names]
         return "\n".join([f"{self.same} files are the official ones", *lines])
 
 

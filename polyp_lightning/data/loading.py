@@ -107,11 +107,11 @@ class ImageDataset(Dataset[Item]):
         self.originals = originals
 
     def __len__(self) -> int:
-        """The number of images."""
+        """Counts the images."""
         return len(self.images)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Item:
-        """One image, for `collate`; the key is its position, with a seed where images are augmented."""
+        """Reads one image, for `collate`; the key is its position, with a seed where images are augmented."""
         position, seed = key if isinstance(key, tuple) else (key, 0)
         store, index = self.images[position]
         item: Item = {
@@ -200,7 +200,7 @@ class _OneTensorBatch(Batch):
 
 
 def _unpack(pixels: Tensor, shape: tuple[int, ...], rest: Batch) -> Batch:
-    """The batch with image and mask as views of ``pixels``: N·S·S·3 bytes of images, then N·S·S of masks or none."""
+    """Makes the batch, image and mask as views of ``pixels``: N·S·S·3 bytes of images, then N·S·S of masks or none."""
     area = math.prod(shape)
     batch = rest | {"image": pixels[: 3 * area].view(*shape, 3).permute(0, 3, 1, 2)}
     if len(pixels) > 3 * area:
@@ -209,7 +209,7 @@ def _unpack(pixels: Tensor, shape: tuple[int, ...], rest: Batch) -> Batch:
 
 
 def _allocate(size: int) -> Tensor:
-    """Room for uint8 values; in a worker process in shared memory, where they would have to be copied otherwise."""
+    """Allocates uint8 values, in a worker process in shared memory: they would have to be copied there otherwise."""
     if get_worker_info() is None:
         return torch.empty(size, dtype=torch.uint8)
     # As torch's own default_collate does.

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from polyp_lightning.common.errors import DataError, listed
+from polyp_lightning.common.errors import DataError, join_names
 from polyp_lightning.common.files import sha256
 from polyp_lightning.data.reading import SUFFIXES, read_pair
 
@@ -31,7 +31,7 @@ class Source(Protocol):
     has_masks: bool
 
     def fingerprint(self) -> str:
-        """Digest of everything that decides the pixels and their order: changes with any of them."""
+        """Computes a digest of everything that decides the pixels and their order: changes with any of them."""
         ...
 
     def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
@@ -70,7 +70,7 @@ class FileSource:
         self.has_masks = pairs[0].mask is not None
 
     def fingerprint(self) -> str:
-        """Digest over the names and the SHA-256 of every file.
+        """Computes a digest over the names and the SHA-256 of every file.
 
         Every byte is read at every start: Kvasir-SEG's 114 MB take a fraction of a second, and no table of dates and
         sizes can then be out of date.
@@ -108,7 +108,7 @@ def find_pairs(images: Path, masks: Path | None) -> list[ImagePair]:
         alone = [have[name].name for name in have if name not in lack]
         if alone:
             msg = (
-                f"no file in {folder} is called like {listed(alone)}, apart from the suffix. "
+                f"no file in {folder} is called like {join_names(alone)}, apart from the suffix. "
                 "Each image needs one mask of its name: add the missing files, or remove these."
             )
             raise DataError(msg)
@@ -116,7 +116,7 @@ def find_pairs(images: Path, masks: Path | None) -> list[ImagePair]:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal.
+    """Computes the SHA-256 of a file's bytes, in hexadecimal.
 
     Raises:
         DataError: the file cannot be read.
@@ -129,7 +129,7 @@ def file_digest(path: Path) -> str:
 
 
 def _find_files(folder: Path) -> dict[str, Path]:
-    """Name → file of every image in a folder, sorted; hidden files and other kinds are passed over."""
+    """Finds the images in a folder: name → file, sorted; hidden files and other kinds are passed over."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.is_file():

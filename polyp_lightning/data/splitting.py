@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from importlib import resources
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from polyp_lightning.common.errors import DataError, listed
+from polyp_lightning.common.errors import DataError, join_names
 
 CARVE_SEED = 0
 """Seed of every carve-out, shipped or made on the fly. It is not the run's seed: runs with different seeds compare."""
@@ -27,7 +27,7 @@ def carve_out(names: Collection[str], count: int, seed: int) -> tuple[list[str],
 
 
 def shipped_text(file: str) -> str:
-    """The text of a file shipped beside the split lists."""
+    """Reads a text file shipped beside the split lists."""
     return (resources.files("polyp_lightning.data") / "splits" / file).read_text(encoding="utf-8")
 
 
@@ -52,7 +52,7 @@ def read_list(path: Path) -> list[str]:
     outside = [name for name in names if _is_path(name)]
     if outside:
         msg = (
-            f"{path} holds names that are paths: {listed(outside)}. "
+            f"{path} holds names that are paths: {join_names(outside)}. "
             "A list holds names of images in images/, without any folder."
         )
         raise DataError(msg)
@@ -71,22 +71,23 @@ def check_parts(parts: Mapping[str, Sequence[str]], known: Collection[str], wher
     Raises:
         DataError: it names the first few images and their number.
     """
-    there = set(known)
+    there, owner = set(known), dict[str, str]()
     for part, names in parts.items():
         absent = [name for name in names if name not in there]
         if absent:
-            msg = f"the {part} list names images that {where} does not have: {listed(absent)}. {remedy}"
+            msg = f"the {part} list names images that {where} does not have: {join_names(absent)}. {remedy}"
             raise DataError(msg)
-    owner: dict[str, str] = {}
-    for part, names in parts.items():
         twice = sorted(name for name, times in Counter(names).items() if times > 1)
         if twice:
-            msg = f"the {part} list of {where} names images more than once: {listed(twice)}. Remove the repeated lines."
+            msg = (
+                f"the {part} list of {where} names images more than once: {join_names(twice)}. "
+                "Remove the repeated lines."
+            )
             raise DataError(msg)
         shared = [name for name in names if name in owner]
         if shared:
             msg = (
-                f"the {part} and {owner[shared[0]]} lists of {where} overlap: {listed(shared)}. "
+                f"the {part} and {owner[shared[0]]} lists of {where} overlap: {join_names(shared)}. "
                 "An image may stand in one list only: remove it from the other."
             )
             raise DataError(msg)
@@ -94,7 +95,7 @@ def check_parts(parts: Mapping[str, Sequence[str]], known: Collection[str], wher
 
 
 def _is_path(name: str) -> bool:
-    r"""Whether a name could lead out of a folder, on any system.
+    r"""Checks whether a name could lead out of a folder, on any system.
 
     >>> [_is_path(name) for name in ("a.jpg", "../a.jpg", "/a", "C:a", "b\\a", "..")]
     [False, True, True, True, True, True]

@@ -8,7 +8,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from polyp_lightning.common.files import written_beside
+from polyp_lightning.common.files import write_beside
 from polyp_lightning.common.machine import processor
 from polyp_lightning.deploy.benchmark import STAGES, Timing, ratio
 
@@ -53,7 +53,7 @@ def _row(timing: Timing, reference: Timing | None, threads: int) -> dict[str, An
 
 def write_csv(table: Sequence[dict[str, Any]], path: Path) -> None:
     """Writes the rows under the names of :data:`COLUMNS`."""
-    with written_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+    with write_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(table)
@@ -134,7 +134,7 @@ def write_png(table: Sequence[dict[str, Any]], path: Path) -> None:
         axis.legend(fontsize=8)
     first = table[0]
     figure.suptitle(f"{first['processor']}, threads: {first['threads']}, batch 1, {first['image_size']}²", fontsize=10)
-    with written_beside(path) as beside:
+    with write_beside(path) as beside:
         figure.savefig(beside, format="png")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from polyp_lightning.common.errors import ConfigError
-from polyp_lightning.common.files import sha256, written_beside
+from polyp_lightning.common.files import sha256, write_beside
 
 SCHEMA = 1
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2", "torchscript": ".torchscript"}
@@ -111,7 +111,7 @@ def model_files(model: Path) -> list[Path]:
 def write_sidecar(model: Path, facts: Mapping[str, Any]) -> None:
     """Writes the sidecar of a model that lies in place, with the SHA-256 of its files."""
     whole = {"schema": SCHEMA, **facts, "files": {path.name: sha256(path) for path in model_files(model)}}
-    with written_beside(sidecar(model)) as path:
+    with write_beside(sidecar(model)) as path:
         path.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -9,7 +9,7 @@ LEVELS = 256
 
 
 def binarise(prediction: Tensor) -> Tensor:
-    """The predicted mask: where a probability exceeds 0.5; a mask (bool or 0/1 integers) stays as it is.
+    """Predicts polyp where a probability exceeds 0.5; a mask (bool or 0/1 integers) stays as it is.
 
     Args:
         prediction: probabilities (floats in [0, 1], not logits) or a mask, of any shape.
@@ -21,7 +21,7 @@ def binarise(prediction: Tensor) -> Tensor:
 
 
 def per_image_dice(prediction: Tensor, target: Tensor) -> Tensor:
-    """Foreground Dice, ``2·|P ∩ T| / (|P| + |T|)``, of each image; an empty prediction of an empty mask scores 1.
+    """Computes each image's foreground Dice, ``2·|P ∩ T| / (|P| + |T|)``; empty on empty scores 1.
 
     Dice, 1945 (doi 10.2307/1932409).
 
@@ -32,21 +32,21 @@ def per_image_dice(prediction: Tensor, target: Tensor) -> Tensor:
     Returns:
         (N,) float32 in [0, 1].
     """
-    both, either = _overlap(prediction, target)
+    both, either = _count_overlap(prediction, target)
     return torch.where(either > 0, 2 * both / (both + either).clamp(min=1), 1.0)
 
 
 def per_image_iou(prediction: Tensor, target: Tensor) -> Tensor:
-    """Foreground IoU (Jaccard index), ``|P ∩ T| / |P ∪ T|``, of each image; empty on empty scores 1.
+    """Computes each image's foreground IoU (Jaccard index), ``|P ∩ T| / |P ∪ T|``; empty on empty scores 1.
 
     Arguments and result as for :func:`per_image_dice`.
     """
-    both, either = _overlap(prediction, target)
+    both, either = _count_overlap(prediction, target)
     return torch.where(either > 0, both / either.clamp(min=1), 1.0)
 
 
 def pranet_dice(probability: Tensor, target: Tensor) -> Tensor:
-    """Dice of each image averaged over 256 thresholds, as PraNet's published evaluation computes its mDice.
+    """Computes each image's Dice averaged over 256 thresholds, as PraNet's published evaluation does (its mDice).
 
     Each map is stretched to span 0 to 255 and rounded, as it is when it is stored as an image; a constant map becomes 0
     everywhere. For each threshold j = 0 … 255 the pixels with a value ≥ j are the prediction, and the Dice is 0 where
@@ -61,15 +61,15 @@ def pranet_dice(probability: Tensor, target: Tensor) -> Tensor:
     Returns:
         (N,) float32 in [0, 1].
     """
-    levels, truth = _stretched(probability.flatten(1)), target.flatten(1)
+    levels, truth = _stretch(probability.flatten(1)), target.flatten(1)
     slot = levels + LEVELS * torch.arange(len(levels), device=levels.device)[:, None]
-    predicted = _at_least(slot, torch.ones_like(truth), len(levels))
-    hit = _at_least(slot, truth, len(levels))
+    predicted = _count_at_least(slot, torch.ones_like(truth), len(levels))
+    hit = _count_at_least(slot, truth, len(levels))
     return (2 * hit / (predicted + truth.sum(1, keepdim=True)).clamp(min=1)).mean(1)
 
 
 def hd95(prediction: Tensor, target: Tensor) -> float:
-    """The 95th percentile Hausdorff distance between the borders of two masks, in pixels.
+    """Computes the 95th percentile Hausdorff distance between the borders of two masks, in pixels.
 
     The larger of two 95th percentiles: of the distances from each border pixel of one mask to the nearest of the other,
     and the reverse, as MONAI computes it. A border pixel is one of the mask with a 4-neighbour outside it.
@@ -89,21 +89,21 @@ def hd95(prediction: Tensor, target: Tensor) -> float:
     return max(float(torch.from_numpy(way).float().quantile(0.95)) for way in ways)
 
 
-def _overlap(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The pixels in both masks and those in either, per image, as float32."""
+def _count_overlap(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Counts the pixels in both masks and those in either, per image, as float32."""
     return (prediction & target).sum((1, 2)).float(), (prediction | target).sum((1, 2)).float()
 
 
-def _stretched(values: Tensor) -> Tensor:
-    """Rows stretched to whole levels 0 … 255, a half rounded up; constant rows become 0."""
+def _stretch(values: Tensor) -> Tensor:
+    """Stretches rows to whole levels 0 … 255, a half rounded up; constant rows become 0."""
     values = values.double() if values.device.type != "mps" else values.float()
     low, high = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
     span = torch.where(high > low, high - low, 1.0)
     return ((values - low) / span * (LEVELS - 1) + 0.5).floor().long()
 
 
-def _at_least(slot: Tensor, counted: Tensor, images: int) -> Tensor:
-    """For each image and level, how many of the counted pixels have that level or a higher one: (N, 256) float32."""
+def _count_at_least(slot: Tensor, counted: Tensor, images: int) -> Tensor:
+    """Counts, for each image and level, the counted pixels of that level or a higher one: (N, 256) float32."""
     histogram = torch.zeros(images * LEVELS, dtype=torch.float32, device=slot.device)
     histogram.scatter_add_(0, slot.flatten(), counted.flatten().float())
     return histogram.view(images, LEVELS).flip(1).cumsum(1)

@@ -36,7 +36,7 @@ class MeanOverImages(Metric):
         Raises:
             ValueError: predictions and targets differ in number or shape.
         """
-        for images, masks in _stacks(prediction, target):
+        for images, masks in _stack(prediction, target):
             values = self.values(images, masks)
             self.total += values.sum()
             self.count += values.numel()
@@ -120,18 +120,18 @@ class HD95LeftOut(MeanOverImages):
 
 
 class FalsePositiveFrameRate(MeanOverImages):
-    """The share of frames without a polyp on which any pixel is predicted; NaN if all frames have one."""
+    """The share of images without a polyp on which any pixel is predicted; NaN if all images have one."""
 
     higher_is_better = False
 
     def values(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """For each frame without a polyp, 1 if any pixel is predicted, else 0."""
+        """For each image without a polyp, 1 if any pixel is predicted, else 0."""
         empty = ~target.flatten(1).any(1)
         return functional.binarise(prediction).flatten(1).any(1)[empty].float()
 
 
 def evaluation_metrics() -> MetricCollection:
-    """All that is reported of a test set, by the names under which it is logged."""
+    """Makes all metrics that are reported of a test set, by the names under which they are logged."""
     return MetricCollection(
         {
             "dice": PerImageDice(),
@@ -146,8 +146,8 @@ def evaluation_metrics() -> MetricCollection:
     )
 
 
-def _stacks(prediction: Images, target: Images) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs of stacks (N, H, W) of images of one size, the targets as bool."""
+def _stack(prediction: Images, target: Images) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields pairs of stacks (N, H, W) of images of one size, the targets as bool."""
     predictions = [prediction] if isinstance(prediction, Tensor) else prediction
     targets = [target] if isinstance(target, Tensor) else target
     for images, masks in zip(predictions, targets, strict=True):

@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from polyp_lightning.common.errors import ConfigError, listed, nearest
+from polyp_lightning.common.errors import ConfigError, join_names, nearest
 from polyp_lightning.common.torch_archive import find_damage, is_archive
 
 Triple = tuple[float, float, float]
@@ -150,7 +150,7 @@ def _check_published(encoder: str) -> None:
     published = smp.encoders.encoders.get(encoder, {}).get("pretrained_settings", {"imagenet": {}})
     if "imagenet" not in published:
         msg = (
-            f"encoder_weights='imagenet': none are published for {encoder} (only {listed(list(published))}). "
+            f"encoder_weights='imagenet': none are published for {encoder} (only {join_names(list(published))}). "
             "Give the path of a weights file, or null for random weights (--model.encoder_weights)."
         )
         raise ConfigError(msg)
@@ -236,7 +236,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 def _kind(state: Any) -> str:
     return (
-        f"a dict with {listed([str(key) for key in state])}"
+        f"a dict with {join_names([str(key) for key in state])}"
         if isinstance(state, dict) and state
         else f"a {type(state).__name__}"
     )
@@ -246,6 +246,6 @@ def _load_encoder(net: nn.Module, encoder: str, state: dict[str, Tensor], path: 
     try:
         net.get_submodule("encoder").load_state_dict(state, strict=True)
     except RuntimeError as error:
-        first = listed([line.strip() for line in str(error).splitlines()[1:]], limit=2)
+        first = join_names([line.strip() for line in str(error).splitlines()[1:]], limit=2)
         msg = f"encoder_weights={path!r} does not fit encoder={encoder!r}: {first[:400]}"
         raise ConfigError(msg) from error

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from polyp_lightning.common.errors import PruningError, listed
+from polyp_lightning.common.errors import PruningError, join_names
 from polyp_lightning.pruning.surgery import changed_sizes, drop_tensor, named_tensors, resize, set_size, synchronise
 
 SCHEMA = 1
@@ -112,7 +112,7 @@ def _check_fit(
     known = sorted(sizes.keys() & modules.keys())
     strangers += [f"{name}.{key}" for name in known for key in sizes[name] if not _is_number(modules[name], key)]
     if strangers:
-        msg = f"the plan belongs to another architecture: it disagrees with the network about {listed(strangers)}"
+        msg = f"the plan belongs to another architecture: it disagrees with the network about {join_names(strangers)}"
         raise PruningError(msg)
     odd = [
         name
@@ -120,5 +120,8 @@ def _check_fit(
         if len(shape) != tensors[name].ndim or any(a > b for a, b in zip(shape, tensors[name].shape, strict=True))
     ]
     if odd:
-        msg = f"the plan's shapes exceed those of the network: {listed(odd)}; take the arch and encoder it was made for"
+        msg = (
+            f"the plan's shapes exceed those of the network: {join_names(odd)}; "
+            "take the arch and encoder it was made for"
+        )
         raise PruningError(msg)

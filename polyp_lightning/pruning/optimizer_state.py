@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from polyp_lightning.common.errors import PruningError, listed
+from polyp_lightning.common.errors import PruningError, join_names
 from polyp_lightning.pruning.surgery import Cut
 
 
@@ -73,5 +73,5 @@ def _assert_all_trained(optimizers: list[Optimizer], parameters: dict[str, nn.Pa
     held = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     lost = [name for name, p in parameters.items() if p.requires_grad and id(p) not in held]
     if optimizers and lost:
-        msg = f"no optimizer holds {listed(lost)}; build the optimizer from the network's own parameters"
+        msg = f"no optimizer holds {join_names(lost)}; build the optimizer from the network's own parameters"
         raise PruningError(msg)

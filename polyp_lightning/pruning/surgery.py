@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from polyp_lightning.common.errors import PruningError, listed
+from polyp_lightning.common.errors import PruningError, join_names
 from polyp_lightning.pruning.fake_copy import runs
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 
@@ -40,7 +40,7 @@ def remove(net: nn.Module, graph: ChannelGraph, removed: Removed) -> Cut:
         raise PruningError(msg)
     emptied = graph.emptied(removed)
     if emptied:
-        msg = f"the cut would leave no channel in {listed(emptied)}; keep at least one component of each group"
+        msg = f"the cut would leave no channel in {join_names(emptied)}; keep at least one component of each group"
         raise PruningError(msg)
     return cut(net, graph, removed)
 
@@ -102,7 +102,9 @@ def drop_dead(net: nn.Module, graph: ChannelGraph) -> tuple[str, ...]:
     if tensors and not runs(net, graph.example):
         for name, tensor in tensors.items():
             put_tensor(net, name, tensor)
-        msg = f"the network's code asks for parameters that it does not use, among {listed(list(tensors))}; keep them"
+        msg = (
+            f"the network's code asks for parameters that it does not use, among {join_names(list(tensors))}; keep them"
+        )
         raise PruningError(msg)
     return tuple(tensors)
 

@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 
 import polyp_lightning
-from polyp_lightning.common.files import written_beside
+from polyp_lightning.common.files import write_beside
 from polyp_lightning.report.document import Document, Link, Paragraph, Section
 from polyp_lightning.report.html import to_html
 from polyp_lightning.report.inputs import FitRun, Study, read_source
@@ -56,13 +56,13 @@ def write_markdown(document: Document, path: Path) -> None:
     """The Markdown and, in ``<stem>-figures`` beside it, its pictures."""
     folder = path.with_name(f"{path.stem}-figures")
     for picture in document.pictures():
-        with written_beside(folder / f"{picture.name}.{picture.suffix}") as beside:
+        with write_beside(folder / f"{picture.name}.{picture.suffix}") as beside:
             beside.write_bytes(picture.data)
     _write(to_markdown(document, folder.name), path)
 
 
 def _write(text: str, path: Path) -> None:
-    with written_beside(path) as beside:
+    with write_beside(path) as beside:
         beside.write_text(text, encoding="utf-8")
     size = len(text.encode())
     print(f"wrote {path} ({size / 1e6:.2f} MB)")

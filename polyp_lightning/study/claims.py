@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from polyp_lightning.common.errors import ConfigError, DataError
-from polyp_lightning.common.files import written_beside
-from polyp_lightning.common.locks import locked
+from polyp_lightning.common.files import write_beside
+from polyp_lightning.common.locks import hold_lock
 
 _FILE = "progress.json"
 
@@ -33,7 +33,7 @@ class Progress:
 
     def save(self, folder: Path) -> None:
         """Writes it into the run's folder."""
-        with written_beside(folder / _FILE) as path:
+        with write_beside(folder / _FILE) as path:
             path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
 
@@ -76,5 +76,5 @@ def claimed(path: Path) -> Iterator[int | None]:
         ConfigError: the file system knows no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path, flag="--out") as claim:
+    with hold_lock(path, flag="--out") as claim:
         yield claim

@@ -9,7 +9,7 @@ from pathlib import Path
 from polyp_lightning.checkpoints.test_scores import CheckpointScores, ImageScore, read_images, read_scores
 from polyp_lightning.checkpoints.trained import load_net
 from polyp_lightning.common.errors import DataError
-from polyp_lightning.common.files import sha256, without_home
+from polyp_lightning.common.files import hide_home, sha256
 from polyp_lightning.common.machine import processor
 from polyp_lightning.deploy.timer_by_name import build_timer
 from polyp_lightning.networks.build import build_net
@@ -87,7 +87,7 @@ def outcome(
                 machine=processor(),
                 minutes=round(minutes, 2),
                 checkpoint=checkpoint.relative_to(out).as_posix(),
-                command=without_home(shlex.join(["python", "-m", "polyp_lightning", *command])),
+                command=hide_home(shlex.join(["python", "-m", "polyp_lightning", *command])),
                 versions=", ".join(f"{name} {version}" for name, version in trained.versions.items()),
                 date=datetime.now(UTC).isoformat(timespec="seconds"),
             )

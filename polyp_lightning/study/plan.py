@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from polyp_lightning.common.errors import ConfigError, listed, nearest
+from polyp_lightning.common.errors import ConfigError, join_names, nearest
 from polyp_lightning.data.sets import DATASETS, check_choice
 from polyp_lightning.networks.build import check_names
 from polyp_lightning.pruning.criteria import build_criterion
@@ -119,7 +119,7 @@ class Study:
         """
         found = [cell for cell in self.cells if pattern is None or fnmatchcase(cell.id, pattern)]
         if not found:
-            ids = listed([cell.id for cell in self.cells])
+            ids = join_names([cell.id for cell in self.cells])
             msg = f"--only {pattern} matches none of the study's runs: {ids}; a part of a name needs stars around it"
             raise ConfigError(msg)
         return found

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from polyp_lightning.checkpoints.test_scores import IMAGES, ImageScore, read_images, write_images
-from polyp_lightning.common.locks import locked
+from polyp_lightning.common.locks import hold_lock
 from polyp_lightning.common.tables import read_rows, write_rows
 
 __all__ = [
@@ -157,5 +157,5 @@ def change_results(path: Path, change: Callable[[Result], Result]) -> None:
 def exclusively(path: Path) -> Iterator[None]:
     """Waits until no other process holds ``path``; the system lets go of it when a process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.with_name(f".{path.name}.lock"), wait=True, flag="--out"):
+    with hold_lock(path.with_name(f".{path.name}.lock"), wait=True, flag="--out"):
         yield

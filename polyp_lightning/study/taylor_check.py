@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import Tensor
 
 from polyp_lightning.checkpoints.record import read_record
-from polyp_lightning.common.files import written_beside
+from polyp_lightning.common.files import write_beside
 from polyp_lightning.common.modes import evaluation_mode
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.pruning import ChannelGraph, trace
@@ -229,7 +229,7 @@ def _write(
 
 
 def _csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
-    with written_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+    with write_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)

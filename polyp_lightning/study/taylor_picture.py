@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from polyp_lightning.common.files import written_beside
+from polyp_lightning.common.files import write_beside
 from polyp_lightning.study.loss_changes import Correlation, SetPoint, Values
 
 _COLUMNS = 5
@@ -70,7 +70,7 @@ def draw(
     _predicted_sets(figure.add_subplot(grid[-1, 3:]), sets[summed], summed)
     figure.suptitle("Predicted against measured change of the loss when components are removed", fontsize=13)
     figure.supxlabel(caption, fontsize=8)
-    with written_beside(path) as beside:
+    with write_beside(path) as beside:
         figure.savefig(beside, format="png")
 
 

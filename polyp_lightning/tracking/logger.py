@@ -19,7 +19,7 @@ from lightning.fabric.loggers.logger import _DummyExperiment, rank_zero_experime
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from polyp_lightning.common.files import without_home
+from polyp_lightning.common.files import hide_home
 from polyp_lightning.tracking.service import (
     CALL_TIMEOUT,
     FINISH_TIMEOUT,
@@ -178,7 +178,7 @@ class RunLogger(WandbLogger):
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Notes the options of the module, paths without the home folder; see :class:`WandbLogger`."""
         values = dict(vars(params) if isinstance(params, Namespace) else params)
-        shown = {key: without_home(value) if isinstance(value, str) else value for key, value in values.items()}
+        shown = {key: hide_home(value) if isinstance(value, str) else value for key, value in values.items()}
         self.attempt(lambda _: super(RunLogger, self).log_hyperparams(shown, *args, **kwargs))
 
     @rank_zero_only

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from polyp_lightning.checkpoints.record import Record
-from polyp_lightning.common.errors import ConfigError, TrainingError, listed
+from polyp_lightning.common.errors import ConfigError, TrainingError, join_names
 from polyp_lightning.networks.build import ArchOptions
 
 
@@ -63,7 +63,7 @@ def check_finite(loss: Tensor, batch: Mapping[str, Any]) -> None:
     what = "the images hold numbers that are not finite" if not image.isfinite().all() else "check them and their masks"
     files = [str(path) for path in batch.get("path", []) if path] or [str(name) for name in batch.get("name", [])]
     msg = (
-        f"the training loss is {loss.item()} for the batch of {listed(files, 16) or 'unnamed images'}: {what}, or "
+        f"the training loss is {loss.item()} for the batch of {join_names(files, 16) or 'unnamed images'}: {what}, or "
         "lower --model.lr. Nothing was learnt from this batch, and the last checkpoint is from before; go on from it "
         "with --ckpt_path last"
     )

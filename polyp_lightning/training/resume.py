@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from polyp_lightning.checkpoints.record import Record, restore_rng
-from polyp_lightning.common.errors import ANOTHER_CHECKPOINT, ConfigError, PolypError, listed
+from polyp_lightning.common.errors import ANOTHER_CHECKPOINT, ConfigError, PolypError, join_names
 
 # No run has as many epochs or steps; a larger count would keep training forever.
 _HUGE = 2**40
@@ -149,8 +149,8 @@ def _check_same_optimizer(trainer: Trainer, stored: Any) -> None:
     # Older checkpoints hold no names.
     if names and names != own:
         msg = (
-            f"the checkpoint's optimizer is {listed(names)}, but this run has {listed(own)}; keep --model.optimizer, "
-            "or start it afresh with --model.resume_optimizer false"
+            f"the checkpoint's optimizer is {join_names(names)}, but this run has {join_names(own)}; keep "
+            "--model.optimizer, or start it afresh with --model.resume_optimizer false"
         )
         raise ConfigError(msg)
 

@@ -25,7 +25,7 @@ from measuring import Effort, Row, machine
 from rich.console import Console
 from rich.table import Table
 
-from polyp_lightning.common.files import written_beside
+from polyp_lightning.common.files import write_beside
 from polyp_lightning.common.malloc import keep_freed_memory
 
 Measurement = Callable[[Effort], list[Row]]
@@ -94,7 +94,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """One line for each repetition."""
-    with written_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+    with write_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
         lines.writerow(["what", "repetition", "value", "unit", "median_ours", "median_reference", "asked", "machine"])
         for row in rows:

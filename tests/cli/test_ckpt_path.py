@@ -10,7 +10,8 @@ import yaml
 
 from polyp_lightning.checkpoints import record as checkpoint
 from polyp_lightning.checkpoints.file import write
-from polyp_lightning.cli.ckpt_path import disagreements, flat, started, trusted
+from polyp_lightning.cli.ckpt_path import complete_command, flatten, list_disagreements
+from polyp_lightning.cli.trusted_config import read_trusted
 from polyp_lightning.common.errors import ConfigError
 
 RECORD: dict[str, Any] = {
@@ -41,59 +42,59 @@ def ckpt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return stored(tmp_path / "runs" / "a" / "checkpoints" / "last.ckpt")
 
 
-def test_started__evaluation_takes_net_and_data_of_the_checkpoint(ckpt: Path) -> None:
+def test_complete_command__evaluation_takes_net_and_data_of_the_checkpoint(ckpt: Path) -> None:
     arguments = ["test", "--ckpt_path", str(ckpt), "--data.image_size", "96"]
-    assert started(arguments).arguments == ["test", *FLAGS, *arguments[1:]]
-    assert started(arguments).settings["data.image_size"] == "64"
+    assert complete_command(arguments).arguments == ["test", *FLAGS, *arguments[1:]]
+    assert complete_command(arguments).settings["data.image_size"] == "64"
 
 
-def test_started__other_data_do_not_inherit_the_split(ckpt: Path) -> None:
-    found = started(["predict", f"--ckpt_path={ckpt}", "--data.name=folder"]).arguments
+def test_complete_command__other_data_do_not_inherit_the_split(ckpt: Path) -> None:
+    found = complete_command(["predict", f"--ckpt_path={ckpt}", "--data.name=folder"]).arguments
     assert "--data.image_size=64" in found
     assert not [flag for flag in found if flag.startswith("--data.split")]
 
 
-def test_started__init_from_takes_the_architecture_and_nothing_else(ckpt: Path) -> None:
+def test_complete_command__init_from_takes_the_architecture_and_nothing_else(ckpt: Path) -> None:
     arguments = ["fit", "--model.init_from", str(ckpt)]
-    assert started(arguments).arguments == ["fit", *FLAGS[:2], *arguments[1:]]
-    assert started(arguments).settings == {}
+    assert complete_command(arguments).arguments == ["fit", *FLAGS[:2], *arguments[1:]]
+    assert complete_command(arguments).settings == {}
 
 
-def test_started__resume_takes_the_runs_configuration(ckpt: Path) -> None:
+def test_complete_command__resume_takes_the_runs_configuration(ckpt: Path) -> None:
     config = ckpt.parent.parent / "config.yaml"
     config.write_text(yaml.safe_dump({"model": {"lr": 0.1, "optimizer": {"class_path": "torch.optim.AdamW"}}}))
-    found = started(["fit", "--ckpt_path", str(ckpt), "--trainer.max_epochs", "9"])
+    found = complete_command(["fit", "--ckpt_path", str(ckpt), "--trainer.max_epochs", "9"])
     starts = ("encoder_weights", "init_from", "architecture_from")
     inherited = ["--config", str(config), *(f"--model.{name}=null" for name in starts)]
     assert found.arguments == ["fit", *inherited, "--ckpt_path", str(ckpt), "--trainer.max_epochs", "9"]
     assert found.settings == {"model.lr": 0.1, "model.optimizer.class_path": "torch.optim.AdamW"}
     given = ["fit", "--ckpt_path", str(ckpt), "--config", "mine.yaml"]
-    assert started(given).arguments == ["fit", *FLAGS, *given[1:]]
+    assert complete_command(given).arguments == ["fit", *FLAGS, *given[1:]]
 
 
-def test_started__last_is_the_newest_run(ckpt: Path) -> None:
+def test_complete_command__last_is_the_newest_run(ckpt: Path) -> None:
     newer = stored(Path("runs") / "b" / "checkpoints" / "last.ckpt")
     os.utime(ckpt, ns=(0, newer.stat().st_mtime_ns + 10**9))
-    assert started(["test", "--ckpt_path", "last"]).arguments[-2:] == [
+    assert complete_command(["test", "--ckpt_path", "last"]).arguments[-2:] == [
         "--ckpt_path",
         str(Path("runs/a/checkpoints/last.ckpt")),
     ]
     os.utime(ckpt, ns=(0, newer.stat().st_mtime_ns - 10**9))
-    assert started(["test", "--ckpt_path", "last"]).arguments[-1] == str(newer)
-    named = started(["test", "--ckpt_path=last", "--trainer.default_root_dir", "runs/a"]).arguments
+    assert complete_command(["test", "--ckpt_path", "last"]).arguments[-1] == str(newer)
+    named = complete_command(["test", "--ckpt_path=last", "--trainer.default_root_dir", "runs/a"]).arguments
     assert named[-1] == str(Path("runs/a/checkpoints/last.ckpt"))
 
 
 @pytest.mark.parametrize("more", [[], ["--trainer.default_root_dir", "nowhere"]])
-def test_started__last_before_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]) -> None:
+def test_complete_command__no_last_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"--ckpt_path last: there is no checkpoints/last\.ckpt in .*first epoch"):
-        started(["fit", "--ckpt_path", "last", *more])
+        complete_command(["fit", "--ckpt_path", "last", *more])
 
 
-def test_started__two_starts_at_once(ckpt: Path) -> None:
+def test_complete_command__two_starts_at_once(ckpt: Path) -> None:
     with pytest.raises(ConfigError, match="give one of them"):
-        started(["fit", "--ckpt_path", str(ckpt), "--model.init_from", str(ckpt)])
+        complete_command(["fit", "--ckpt_path", str(ckpt), "--model.init_from", str(ckpt)])
 
 
 @pytest.mark.parametrize(
@@ -110,15 +111,15 @@ def test_started__two_starts_at_once(ckpt: Path) -> None:
         ({checkpoint.KEY: None}, "not written by polyp_lightning"),
     ],
 )
-def test_started__checkpoint_of_another_kind(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_complete_command__checkpoint_of_another_kind(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        started(["test", "--ckpt_path", str(stored(tmp_path / "a.ckpt", **changes))])
+        complete_command(["test", "--ckpt_path", str(stored(tmp_path / "a.ckpt", **changes))])
 
 
-def test_started__a_checkpoint_names_no_class_to_import(tmp_path: Path) -> None:
+def test_complete_command__a_checkpoint_names_no_class_to_import(tmp_path: Path) -> None:
     evil = MODEL | {"optimizer": "os.system", "lr_scheduler": {"class_path": "os.abort"}, "_instantiator": "os.abort"}
     path = stored(tmp_path / "a.ckpt", hyper_parameters=evil)
-    assert started(["test", "--ckpt_path", str(path)]).arguments == ["test", *FLAGS, "--ckpt_path", str(path)]
+    assert complete_command(["test", "--ckpt_path", str(path)]).arguments == ["test", *FLAGS, "--ckpt_path", str(path)]
 
 
 @pytest.mark.parametrize(
@@ -139,32 +140,32 @@ def test_started__a_checkpoint_names_no_class_to_import(tmp_path: Path) -> None:
         },
     ],
 )
-def test_trusted__configuration_that_would_import_a_strangers_code(tmp_path: Path, content: dict[str, Any]) -> None:
+def test_read_trusted__refuses_a_strangers_code(tmp_path: Path, content: dict[str, Any]) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(ConfigError, match=r"would import .*if you trust it, say so with --config"):
-        trusted(path)
+        read_trusted(path)
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "a: [", "\x00"])
-def test_trusted__no_configuration(tmp_path: Path, text: str) -> None:
+def test_read_trusted__no_configuration(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ConfigError, match="give the run's options yourself with --config"):
-        trusted(tmp_path / "config.yaml")
+        read_trusted(tmp_path / "config.yaml")
 
 
 def test_disagreements__say_who_wins() -> None:
-    settings = flat({"model": {"lr": 0.1, "encoder_weights": "imagenet"}, "pruning": {"target": 0.2, "end": 4}})
-    config = flat({"model": {"lr": 0.2, "encoder_weights": None}, "pruning": {"target": 0.3, "end": 4}})
-    lines = disagreements(settings, config, resumes=True)
+    settings = flatten({"model": {"lr": 0.1, "encoder_weights": "imagenet"}, "pruning": {"target": 0.2, "end": 4}})
+    config = flatten({"model": {"lr": 0.2, "encoder_weights": None}, "pruning": {"target": 0.3, "end": 4}})
+    lines = list_disagreements(settings, config, resumes=True)
     assert lines == [
         "--model.lr: 0.1 in the checkpoint, 0.2 on the command line; the checkpoint wins, its optimizer goes on "
         "(--model.resume_optimizer false starts it afresh)",
         "--pruning.target: 0.2 in the checkpoint, 0.3 on the command line; the flag wins",
     ]
-    afresh = disagreements(settings, config | {"model.resume_optimizer": False}, resumes=True)
+    afresh = list_disagreements(settings, config | {"model.resume_optimizer": False}, resumes=True)
     assert all(line.endswith("; the flag wins") for line in afresh)
-    assert disagreements(settings, config, resumes=False)[0].endswith("; the flag wins")
+    assert list_disagreements(settings, config, resumes=False)[0].endswith("; the flag wins")
 
 
 def test_init_from__dense_or_pruned_brings_weights_and_widths(tmp_path: Path) -> None:

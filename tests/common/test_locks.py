@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from polyp_lightning.common.errors import ConfigError
-from polyp_lightning.common.locks import alone_in, locked
+from polyp_lightning.common.locks import alone_in, hold_lock
 
 HOLD = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, 2); print('held', flush=True); sys.stdin.read()"
 
@@ -21,32 +21,32 @@ def hold(path: Path) -> "subprocess.Popen[bytes]":
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_locked__keeps_others_out_until_the_end(tmp_path: Path, kind: str) -> None:
+def test_hold_lock__keeps_others_out_until_the_end(tmp_path: Path, kind: str) -> None:
     path = tmp_path if kind == "folder" else tmp_path / "a.lock"
-    with locked(path) as first:
+    with hold_lock(path) as first:
         assert first is not None
-        with locked(path) as second:
+        with hold_lock(path) as second:
             assert second is None
-    with pytest.raises(KeyError), locked(path):
+    with pytest.raises(KeyError), hold_lock(path):
         raise KeyError
-    with locked(path) as third:
+    with hold_lock(path) as third:
         assert third is not None
 
 
-def test_locked__lets_go_when_the_holder_dies(tmp_path: Path) -> None:
+def test_hold_lock__lets_go_when_the_holder_dies(tmp_path: Path) -> None:
     process = hold(tmp_path / "a.lock")
-    with locked(tmp_path / "a.lock") as lock:
+    with hold_lock(tmp_path / "a.lock") as lock:
         assert lock is None
     process.kill()
     process.wait()
-    with locked(tmp_path / "a.lock", wait=True) as lock:
+    with hold_lock(tmp_path / "a.lock", wait=True) as lock:
         assert lock is not None
 
 
-def test_locked__waits(tmp_path: Path) -> None:
+def test_hold_lock__waits(tmp_path: Path) -> None:
     process = hold(tmp_path / "a.lock")
-    code = "import sys; from pathlib import Path; from polyp_lightning.common.locks import locked\n"
-    code += "with locked(Path(sys.argv[1]), wait=True) as lock: print(lock is not None)"
+    code = "import sys; from pathlib import Path; from polyp_lightning.common.locks import hold_lock\n"
+    code += "with hold_lock(Path(sys.argv[1]), wait=True) as lock: print(lock is not None)"
     waiting = subprocess.Popen([sys.executable, "-c", code, tmp_path / "a.lock"], stdout=subprocess.PIPE)
     with pytest.raises(subprocess.TimeoutExpired):
         waiting.wait(3)
@@ -54,18 +54,18 @@ def test_locked__waits(tmp_path: Path) -> None:
     assert waiting.communicate(timeout=60)[0] == b"True\n"
 
 
-def test_locked__a_started_program_keeps_what_it_was_given(tmp_path: Path) -> None:
-    with locked(tmp_path / "a.lock") as lock:
+def test_hold_lock__a_started_program_keeps_what_it_was_given(tmp_path: Path) -> None:
+    with hold_lock(tmp_path / "a.lock") as lock:
         assert lock is not None
         child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[lock])
-    with locked(tmp_path / "a.lock") as taken:
+    with hold_lock(tmp_path / "a.lock") as taken:
         assert taken is None
     child.communicate(b"\n")
-    with locked(tmp_path / "a.lock") as free:
+    with hold_lock(tmp_path / "a.lock") as free:
         assert free is not None
 
 
-def test_locked__a_forked_worker_keeps_nothing(tmp_path: Path) -> None:
+def test_hold_lock__a_forked_worker_keeps_nothing(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     started, over = context.Event(), context.Event()
 
@@ -73,18 +73,18 @@ def test_locked__a_forked_worker_keeps_nothing(tmp_path: Path) -> None:
         started.set()
         over.wait()
 
-    with locked(tmp_path):
+    with hold_lock(tmp_path):
         worker = context.Process(target=work)
         worker.start()
         started.wait()
-    with locked(tmp_path) as lock:
+    with hold_lock(tmp_path) as lock:
         assert lock is not None
     over.set()
     worker.join()
 
 
 @pytest.mark.parametrize("flag", ["--out", None])
-def test_locked__file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str | None) -> None:
+def test_hold_lock__disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str | None) -> None:
     def flock(*_: int) -> None:
         raise OSError(95, "Operation not supported")
 
@@ -92,15 +92,15 @@ def test_locked__file_system_without_locks(tmp_path: Path, monkeypatch: pytest.M
     if flag:
         with (
             pytest.raises(ConfigError, match=r"--out: .*processes can't share .*not supported.*another disk"),
-            locked(tmp_path / "a", flag=flag),
+            hold_lock(tmp_path / "a", flag=flag),
         ):
             pass
     else:
-        with locked(tmp_path) as lock:
+        with hold_lock(tmp_path) as lock:
             assert lock is not None
 
 
-def test_locked__system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hold_lock__windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fcntl", None)
     with pytest.raises(ConfigError, match=r"no file locks.*WSL"), alone_in(tmp_path / "run"):
         pass

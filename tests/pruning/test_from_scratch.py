@@ -8,7 +8,7 @@ from torch import nn
 
 from polyp_lightning import pruning
 from polyp_lightning.checkpoints.file import write
-from polyp_lightning.cli.ckpt_path import started
+from polyp_lightning.cli.ckpt_path import complete_command
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.networks.build import build_net
 from polyp_lightning.training.module import PolypSegmenter
@@ -107,6 +107,6 @@ def test_started__architecture_from_takes_the_architecture_and_nothing_else(
 ) -> None:
     arguments = ["fit", "--model.architecture_from", str(pruned[1]), "--model.lr", "1"]
     expected = ["fit", "--model.arch=Unet", "--model.encoder=mobilenet_v2", *arguments[1:]]
-    assert started(arguments).arguments == expected
+    assert complete_command(arguments).arguments == expected
     with pytest.raises(ConfigError, match=r"--model\.architecture_from begins a new one"):
-        started([*arguments, "--ckpt_path", str(pruned[1])])
+        complete_command([*arguments, "--ckpt_path", str(pruned[1])])

@@ -7,7 +7,7 @@ import yaml
 from wandb_file import finished_records, records
 
 from polyp_lightning.cli import main
-from polyp_lightning.common.files import without_home
+from polyp_lightning.common.files import hide_home
 from polyp_lightning.networks.build import build_net
 
 KEY = "0123456789abcdef" * 2 + "01234567"
@@ -82,10 +82,10 @@ def test_fit__leaves_neither_key_nor_home_folder(home: Path) -> None:
     ],
 )
 def test_without_home__replaces_whole_folders_only(home: Path, text: str, expected: str) -> None:
-    found = without_home(text.replace("HOME", str(home)))
+    found = hide_home(text.replace("HOME", str(home)))
     assert found == expected.replace("HOME", str(home))
 
 
 def test_without_home__of_the_root_folder_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/")
-    assert without_home("root: /data") == "root: /data"
+    assert hide_home("root: /data") == "root: /data"

@@ -44,7 +44,7 @@ def load_dataset(name: str, root: Path, split: str | None, phantom_frames: int) 
 
     Args:
         name: one of the data sets.
-        root: the folder that holds Kvasir-SEG/ and CVC-ClinicDB/; for ``folder`` the folder itself.
+        root: the folder of data sets; for ``folder`` the folder itself.
         split: one of the splits of the data set; None for its default.
         phantom_frames: how many frames the phantom has.
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from polyp_lightning.common.errors import DataError
-from polyp_lightning.data.dataset import PublishedImages, Split, published
+from polyp_lightning.data.dataset import PublishedImages, Split, describe_published
 
 PAGE = "https://polyp.grand-challenge.org/CVCClinicDB/"
 
@@ -33,7 +33,7 @@ def refuse_fetch(root: Path) -> str:
     raise DataError(msg)
 
 
-SPEC = published(
+SPEC = describe_published(
     "clinicdb",
     {
         "sequence": Split(

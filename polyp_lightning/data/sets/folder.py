@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from polyp_lightning.common.errors import DataError, listed
+from polyp_lightning.common.errors import DataError, join_names
 from polyp_lightning.data.dataset import PARTS, Dataset, DatasetSpec
 from polyp_lightning.data.sources import FileSource, ImagePair, find_pairs
 from polyp_lightning.data.splitting import CARVE_SEED, carve_out, check_parts, read_list
@@ -59,7 +59,7 @@ def load(root: Path, split: str | None, _frames: int) -> Dataset:
 
 
 def _read_lists(lists: Sequence[Path], pairs: Sequence[ImagePair], root: Path) -> dict[str, list[str]]:
-    """Part → names without suffix; the lists may name files with or without it."""
+    """Reads part → names without suffix; the lists may name files with or without it."""
     stems = {pair.image.name: pair.name for pair in pairs}
     parts = {path.stem: [stems.get(name, name) for name in read_list(path)] for path in lists}
     known = [pair.name for pair in pairs]
@@ -69,7 +69,7 @@ def _read_lists(lists: Sequence[Path], pairs: Sequence[ImagePair], root: Path) -
 
 
 def _check_inside(parts: Mapping[str, Sequence[str]], pairs: Sequence[ImagePair], root: Path) -> None:
-    """A list, perhaps a stranger's, must not reach files outside of the data set through links."""
+    """Refuses lists, perhaps a stranger's, that reach files outside of the data set through links."""
     home = root.resolve()
     files = {pair.name: [path for path in (pair.image, pair.mask) if path is not None] for pair in pairs}
     for part, names in parts.items():
@@ -77,7 +77,7 @@ def _check_inside(parts: Mapping[str, Sequence[str]], pairs: Sequence[ImagePair]
         if outside:
             msg = (
                 f"the {part} list of {root} names images or masks that are links to files outside of it: "
-                f"{listed(outside)}. Put copies of the files there."
+                f"{join_names(outside)}. Put copies of the files there."
             )
             raise DataError(msg)
 

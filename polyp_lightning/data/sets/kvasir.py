@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from polyp_lightning.data.dataset import PublishedImages, Split, published
+from polyp_lightning.data.dataset import PublishedImages, Split, describe_published
 from polyp_lightning.data.fetching import Archive
 
 _REMEDY = (
@@ -24,7 +24,7 @@ def fetch(root: Path) -> str:
     )
 
 
-SPEC = published(
+SPEC = describe_published(
     "kvasir",
     {
         "880-120": Split(

@@ -51,7 +51,7 @@ class PhantomSource:
         self.has_masks = True
 
     def fingerprint(self) -> str:
-        """Digest over the drawing's version, the seed and the number of frames."""
+        """Computes a digest over the drawing's version, the seed and the number of frames."""
         return hashlib.sha256(f"{VERSION} {self.seed} {len(self.names)}".encode()).hexdigest()
 
     def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -84,7 +84,7 @@ SPEC = DatasetSpec("phantom", ("by-number",), load)
 
 
 def frame_name(index: int) -> str:
-    """The name of a frame.
+    """Names a frame.
 
     >>> frame_name(7)
     'phantom-0007'

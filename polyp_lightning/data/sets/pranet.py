@@ -1,9 +1,9 @@
 """PraNet's protocol: Kvasir-SEG and CVC-ClinicDB together (Fan et al., 2020, doi 10.1007/978-3-030-59725-2_26)."""
 
-from polyp_lightning.data.dataset import Split, published
+from polyp_lightning.data.dataset import Split, describe_published
 from polyp_lightning.data.sets import clinicdb, kvasir
 
-SPEC = published(
+SPEC = describe_published(
     "pranet",
     {
         "900-550": Split(

@@ -6,7 +6,7 @@ from polyp_lightning.pruning.budget.latency import LatencyTable, TableCost
 from polyp_lightning.pruning.budget.limits import Limits
 from polyp_lightning.pruning.budget.preview import Preview, PreviewRow, preview
 from polyp_lightning.pruning.budget.profiling import measure_table
-from polyp_lightning.pruning.budget.recipe import Recipe
+from polyp_lightning.pruning.budget.recipe import Recipe, build_recipe
 from polyp_lightning.pruning.budget.selection import TOLERANCE, check_reachable, select
 from polyp_lightning.pruning.budget.target import Dense, Target, choose_target
 from polyp_lightning.pruning.budget.timed import FrameTimer, Timed, select_for_time
@@ -34,6 +34,7 @@ __all__ = [
     "Timer",
     "TorchTimer",
     "Unit",
+    "build_recipe",
     "check_reachable",
     "choose_target",
     "macs",

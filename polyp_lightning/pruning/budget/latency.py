@@ -16,7 +16,7 @@ import numpy as np
 from torch import nn
 
 from polyp_lightning.common.errors import PruningError
-from polyp_lightning.common.files import written_beside
+from polyp_lightning.common.files import write_beside
 from polyp_lightning.pruning.budget.cost import AxisIndex, Floats
 from polyp_lightning.pruning.budget.geometry import LayerCall, layer_calls
 from polyp_lightning.pruning.budget.timer import Conditions
@@ -61,7 +61,7 @@ class LatencyTable:
 
     def save(self, path: Path) -> None:
         """Write the table as JSON."""
-        with written_beside(path) as beside:
+        with write_beside(path) as beside:
             beside.write_text(json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1), encoding="utf-8")
 
     @classmethod

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from polyp_lightning.common.errors import PruningError, listed
+from polyp_lightning.common.errors import PruningError, join_names
 from polyp_lightning.pruning.graph import ChannelGraph
 
 
@@ -160,4 +160,4 @@ def _near(pattern: str, layers: Iterable[str]) -> str:
         ".".join(parts[: depth + 1]) for name in layers for parts in [name.split(".")] for depth in range(len(parts))
     }
     close = difflib.get_close_matches(plain, sorted(names), n=5, cutoff=0.5)
-    return f"near to it are {', '.join(close)}" if close else f"its layers are {listed(sorted(layers), 8)}"
+    return f"near to it are {', '.join(close)}" if close else f"its layers are {join_names(sorted(layers), 8)}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import nn
 
@@ -10,8 +11,9 @@ from polyp_lightning.pruning.budget.allocation import Allocation
 from polyp_lightning.pruning.budget.cost import Cost
 from polyp_lightning.pruning.budget.limits import Limits
 from polyp_lightning.pruning.budget.selection import select
-from polyp_lightning.pruning.budget.target import Dense, Target
+from polyp_lightning.pruning.budget.target import Dense, Target, choose_target
 from polyp_lightning.pruning.budget.timed import FrameTimer, frame_shape, select_for_time
+from polyp_lightning.pruning.budget.timer import Timer
 from polyp_lightning.pruning.criteria.base import Importance
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 
@@ -72,3 +74,26 @@ class Recipe:
             msg = "a target in milliseconds needs a backend to measure with"
             raise PruningError(msg)
         return self.make_timer()
+
+
+def build_recipe(
+    target: float,
+    *,
+    limits: Limits,
+    allocation: Allocation,
+    make_timer: Callable[[], Timer],
+    latency_table: str | None,
+    **others: float | None,
+) -> Recipe:
+    """Builds the recipe of a set of options.
+
+    Args:
+        target: share of the MACs.
+        limits: what may be done to a single layer.
+        allocation: how the widths are found.
+        make_timer: makes the backend that measures milliseconds; only called for a target that is measured.
+        latency_table: file of a latency table by which the widths are chosen for a measured target.
+        others: values of the options ``target_<unit>``; see :func:`choose_target`.
+    """
+    table = Path(latency_table) if latency_table else None
+    return Recipe(choose_target(target, **others), limits, allocation, lambda: FrameTimer(make_timer(), table))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from polyp_lightning.common.errors import PruningError
-from polyp_lightning.common.plain import checked
+from polyp_lightning.common.plain import check_fields
 from polyp_lightning.pruning.budget.cost import total
 from polyp_lightning.pruning.budget.units import UNITS
 from polyp_lightning.pruning.graph import ChannelGraph
@@ -161,7 +161,7 @@ class Dense:
             ValueError: the network costs nothing or something unknown, or its MACs are missing.
         """
         costs = {quantity: value for quantity, value in values.items() if quantity != "widths" and value is not None}
-        found = checked(cls(costs, values["widths"]))
+        found = check_fields(cls(costs, values["widths"]))
         if "macs" not in costs or not set(costs) <= {*_QUANTITIES} or not all(value > 0 for value in costs.values()):
             raise ValueError(", ".join(f"{quantity}={value}" for quantity, value in costs.items()))
         return found

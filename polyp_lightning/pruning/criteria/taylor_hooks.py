@@ -114,8 +114,8 @@ class ForwardPass:
 class LayerChanges:
     """Hooks on a network that hand over numbers per image and component after each backward pass.
 
-    Used as a context manager, or with :meth:`attach` and :meth:`detach`. ``on_changes(s, norm)`` is called at the end of
-    a backward pass, once for each forward pass that it goes back through, with ``s`` of shape (N, graph.size) and
+    Used as a context manager, or with :meth:`attach` and :meth:`detach`. ``on_changes(s, norm)`` is called at the end
+    of a backward pass, once for each forward pass that it goes back through, with ``s`` of shape (N, graph.size) and
     ``norm`` of shape (N,), the gradient's norm at the output, over all tensors where the output is several. Forward
     passes without gradients are not scored, nor is a second backward pass over the same graph.
 

@@ -8,7 +8,7 @@ from graphs import chain
 from rich.console import Console
 
 from polyp_lightning import pruning
-from polyp_lightning.cli.preview_table import bar, preview_table
+from polyp_lightning.cli.preview_table import build_preview_table, draw_bar
 from polyp_lightning.pruning.budget import total
 from polyp_lightning.pruning.budget.latency import TableCost
 from polyp_lightning.pruning.budget.preview import preview
@@ -72,17 +72,17 @@ def test_table__shows_layers_bars_and_sums(graph: pruning.ChannelGraph) -> None:
     importance = np.random.default_rng(0).random(graph.size)
     of = preview(graph, importance, pruning.select(graph, importance, 0.5))
     console = Console(file=io.StringIO(), width=160)
-    console.print(preview_table(of))
+    console.print(build_preview_table(of))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     for row in of.rows:
         line = next(line for line in text.splitlines() if f" {row.name} " in line)
-        assert bar(row.after / row.before) in line
+        assert draw_bar(row.after / row.before) in line
         assert f"{row.before} → {row.after}" in line
     assert "(50%)" in text
 
 
 @pytest.mark.parametrize("share", np.linspace(0, 1, 33))
 def test_bar__is_as_long_as_it_says(share: float) -> None:
-    blocks = bar(share, 12)
+    blocks = draw_bar(share, 12)
     assert len(blocks) == 12
     assert sum("·▏▎▍▌▋▊▉█".index(block) for block in blocks) / 96 == pytest.approx(share, abs=1 / 192)

@@ -25,7 +25,7 @@ from checks import Result, check
 from rich.console import Console
 from rich.table import Table
 
-from polyp_lightning.common.files import written_beside
+from polyp_lightning.common.files import write_beside
 
 FROZEN_SHARES = Path(__file__).with_name("frozen.csv")
 """What no removal can reach of each cell that runs, in per cent of its parameters: the slow tests hold cells to it."""
@@ -83,7 +83,7 @@ def record_frozen(results: Sequence[Result]) -> None:
     known: Mapping[Cell, float] = frozen_shares() if FROZEN_SHARES.exists() else {}
     run = {(r.arch, r.encoder): r for r in results}
     shares = {**known, **{cell: r.frozen for cell, r in run.items() if r.status == "exact"}}
-    with written_beside(FROZEN_SHARES) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with write_beside(FROZEN_SHARES) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("arch", "encoder", "frozen"))
         # Rounded up: the next run may not exceed it.
@@ -135,7 +135,7 @@ def summary(results: Sequence[Result], seconds: float, workers: int) -> str:
 
 def write_csv(path: Path, results: Sequence[Result]) -> None:
     """All columns, refused cells included."""
-    with written_beside(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with write_beside(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [f.name for f in dataclasses.fields(Result)])
         writer.writeheader()
         writer.writerows(dataclasses.asdict(result) for result in results)

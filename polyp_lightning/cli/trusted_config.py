@@ -1,0 +1,75 @@
+"""Reading a configuration that lies beside a checkpoint, which may be a stranger's."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from polyp_lightning.cli.moved_classes import use_new_names
+from polyp_lightning.common.errors import ConfigError, join_names
+
+# Options that name a class to be imported and called, and whose classes a configuration may name on its own.
+_IMPORTING = {
+    "class_path",
+    "optimizer",
+    "lr_scheduler",
+    "accelerator",
+    "strategy",
+    "logger",
+    "callbacks",
+    "profiler",
+    "plugins",
+}
+_KNOWN = re.compile(
+    r"(polyp_lightning(\.[a-z_]+){0,2}|torch\.optim(\.[a-z_]+)?|lightning\.pytorch\.(callbacks|loggers)(\.[a-z_]+)?)\.[A-Z]\w*"
+)
+# These call any function that they are given the name of.
+_CALLERS = ("Lambda", "Multiplicative", "ModelPruning", "Finetuning", "WeightAveraging", "StochasticWeight")
+
+
+def read_trusted(config: Path) -> dict[str, Any]:
+    """Reads a configuration, if using it can't run a stranger's code.
+
+    Raises:
+        ConfigError: it is no configuration, or it names a class other than this project's, torch's optimizers or
+            Lightning's callbacks and loggers.
+    """
+    try:
+        content = yaml.safe_load(use_new_names(config.read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        msg = f"{config} can't be read: {error}; give the run's options yourself with --config"
+        raise ConfigError(msg) from error
+    if not isinstance(content, dict):
+        msg = f"{config} is not a configuration; give the run's options yourself with --config"
+        raise ConfigError(msg)
+    strange = sorted({name for name in _find_classes(content) if not is_known(name)})
+    if strange:
+        msg = (
+            f"{config} lies beside the checkpoint and would import {join_names(strange)}, which is neither of this "
+            f"project nor of torch.optim; if you trust it, say so with --config {config}"
+        )
+        raise ConfigError(msg)
+    return content
+
+
+def is_known(class_path: str) -> bool:
+    """Tells whether a class may be imported because a configuration beside a checkpoint names it.
+
+    >>> is_known("torch.optim.AdamW"), is_known("subprocess.Popen")
+    (True, False)
+    """
+    return _KNOWN.fullmatch(class_path) is not None and not any(caller in class_path for caller in _CALLERS)
+
+
+def _find_classes(content: Any, key: str = "") -> Iterator[str]:
+    """Yields every string of a configuration that could be imported."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            yield from _find_classes(value, str(name))
+    elif isinstance(content, list):
+        for value in content:
+            yield from _find_classes(value, key)
+    elif isinstance(content, str) and key in _IMPORTING and "." in content:
+        yield content
