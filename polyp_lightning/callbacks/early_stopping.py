@@ -3,7 +3,7 @@
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
-from polyp_lightning.training.watch import cuts_to_come
+from polyp_lightning.training.trainer_facts import cuts_to_come
 
 
 class TailEarlyStopping(EarlyStopping):

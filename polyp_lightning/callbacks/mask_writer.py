@@ -17,7 +17,7 @@ from torch import Tensor
 from polyp_lightning.common.errors import DataError
 from polyp_lightning.common.files import write_beside
 from polyp_lightning.data.reading import read_image
-from polyp_lightning.training.module import folders_of_sets
+from polyp_lightning.training.trainer_facts import folders_of_sets
 
 CONTOUR = (0, 255, 160)
 """The colour of an overlay's contour, RGB: seldom seen in a colon."""

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
 from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.common.modes import evaluation_mode
 from polyp_lightning.metrics import PerImageDice
 from polyp_lightning.pruning.criteria import Criterion
 from polyp_lightning.pruning.graph import ChannelGraph
@@ -42,7 +43,6 @@ def gather(trainer: Trainer, module: Any, criterion: Criterion, graph: ChannelGr
         )
         raise ConfigError(msg)
     with _training_batches(trainer, module, batches) as some:
-        module.eval()
         pairs = ((module.network_input(batch["image"]), batch["mask"]) for batch in some)
         criterion.gather(module.net, graph, pairs, module.loss)
 
@@ -56,8 +56,7 @@ def validation_dice(trainer: Trainer, module: LightningModule) -> float | None:
     if loader is None or isinstance(loader, (list, dict)):
         return None
     metric = PerImageDice().to(module.device)
-    with _modes_kept(module), isolate_rng(), trainer.precision_plugin.forward_context():
-        module.eval()
+    with evaluation_mode(module), isolate_rng(), trainer.precision_plugin.forward_context():
         # --trainer.limit_val_batches holds here too; infinite where the loader has no length.
         limit = trainer.num_val_batches[0]
         for batch in islice(_on_device(trainer, module, loader), None if limit == float("inf") else int(limit)):
@@ -79,22 +78,13 @@ def noise(image_size: int) -> Tensor:
 @contextmanager
 def _training_batches(trainer: Trainer, module: LightningModule, count: int) -> Iterator[Iterator[dict[str, Any]]]:
     loader: Any = trainer.train_dataloader
-    with _modes_kept(module), isolate_rng(), _position_kept(loader), trainer.precision_plugin.forward_context():
+    with evaluation_mode(module), isolate_rng(), _position_kept(loader), trainer.precision_plugin.forward_context():
         yield islice(_on_device(trainer, module, loader), count)
 
 
 def _on_device(trainer: Trainer, module: LightningModule, loader: Any) -> Iterator[dict[str, Any]]:
     for batch in loader:
         yield trainer.strategy.batch_to_device(batch, module.device)
-
-
-@contextmanager
-def _modes_kept(net: nn.Module) -> Iterator[None]:
-    """Each module is afterwards in the mode it was in: frozen parts stay in eval mode."""
-    modes = {module: module.training for module in net.modules()}
-    yield
-    for module, training in modes.items():
-        module.training = training
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 from polyp_lightning.common.terminal import show_text
-from polyp_lightning.training.watch import stage_history
+from polyp_lightning.training.trainer_facts import stage_history
 
 # Reading a loss waits for the device, so that a refresh at every step would slow short steps down.
 _REFRESH_EVERY = 5

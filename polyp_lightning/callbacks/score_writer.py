@@ -17,7 +17,7 @@ from polyp_lightning.checkpoints.test_scores import (
 )
 from polyp_lightning.common.files import sha256
 from polyp_lightning.common.terminal import show_text
-from polyp_lightning.training.watch import data_facts, run_folder, set_names
+from polyp_lightning.training.trainer_facts import data_facts, run_folder, set_names
 
 
 class ScoreWriter(Callback):

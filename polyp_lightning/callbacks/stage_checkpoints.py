@@ -12,11 +12,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from polyp_lightning.checkpoints.file import CheckpointIO
 from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.common.errors import ANOTHER_CHECKPOINT, ConfigError
 from polyp_lightning.common.files import write_beside
-from polyp_lightning.training.checkpoint_io import CheckpointIO
-from polyp_lightning.training.watch import current_stage, run_folder, stage_history
+from polyp_lightning.training.trainer_facts import current_stage, run_folder, stage_history
 
 PICK = "pick.ckpt"
 _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")

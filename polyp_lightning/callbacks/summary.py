@@ -12,7 +12,7 @@ from polyp_lightning.callbacks.picture import pareto_csv, pareto_png
 from polyp_lightning.callbacks.stage_checkpoints import PICK, StageCheckpoint
 from polyp_lightning.callbacks.table import facts_text, stage_table
 from polyp_lightning.common.terminal import show, show_text
-from polyp_lightning.training.watch import current_stage, data_facts, image_size, run_folder, stage_history
+from polyp_lightning.training.trainer_facts import current_stage, data_facts, image_size, run_folder, stage_history
 
 
 def short_path(path: str | Path) -> str:

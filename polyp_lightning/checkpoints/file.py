@@ -1,6 +1,7 @@
 """Checkpoint files on disk: written whole or not at all, and read without trusting them.
 
-PyTorch's unpickler for ``weights_only=True`` runs no code; everything it refuses gets a message of its own.
+PyTorch's unpickler for ``weights_only=True`` runs no code; everything it refuses gets a message of its own. A
+``Trainer`` reads and writes in the same way, see :class:`CheckpointIO`.
 """
 
 import io
@@ -12,11 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.types import _PATH
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
+from typing_extensions import override
 
 from polyp_lightning.common.errors import ConfigError, TrainingError, join_names
 from polyp_lightning.common.files import write_beside
-from polyp_lightning.common.torch_archive import find_damage
+from polyp_lightning.common.torch_archive import COPY_AGAIN, find_damage
+
+_LIGHTNING_VERSION = re.compile(r"2\.\d{1,4}(\.\d{1,4})?((a|b|rc|\.dev|\.post)\d{1,9})*(\+[a-z0-9.]{1,40})?")
 
 
 def write(checkpoint: Mapping[str, Any], path: Path) -> None:
@@ -45,7 +51,7 @@ def write(checkpoint: Mapping[str, Any], path: Path) -> None:
 
 
 def read(path: Path, flag: str = "--ckpt_path") -> dict[str, Any]:
-    """A checkpoint file's content, after its checksums were compared; runs no code that the file may hold.
+    """Reads a checkpoint file after comparing its checksums; runs no code that the file may hold.
 
     Args:
         path: the file.
@@ -71,6 +77,35 @@ def read(path: Path, flag: str = "--ckpt_path") -> dict[str, Any]:
         msg = f"{name} holds a {type(stored).__name__}, not a checkpoint; give one that `fit` has written"
         raise ConfigError(msg)
     return stored
+
+
+class CheckpointIO(TorchCheckpointIO):
+    """Lets a ``Trainer`` write checkpoints whole or not at all, and read them without trusting them.
+
+    Lightning's own writes to the system's temporary folder and moves the file from there. Across file systems that is
+    a copy, and a process killed in the middle of it leaves half a file in place of the last good one.
+    """
+
+    @override
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
+        """See :func:`write`; ``storage_options`` is not used."""
+        write(checkpoint, Path(path))
+
+    @override
+    def load_checkpoint(
+        self, path: _PATH, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """See :func:`read`; no code is ever loaded, whatever ``weights_only`` says.
+
+        Raises:
+            ConfigError: see :func:`read`; or Lightning would take it for another version's, and rewrite it.
+        """
+        stored = read(Path(path))
+        found = stored.get("pytorch-lightning_version")
+        if not isinstance(found, str) or not _LIGHTNING_VERSION.fullmatch(found):
+            msg = f"--ckpt_path {path} is of no known version of Lightning ({found!r:.40}); {COPY_AGAIN}"
+            raise ConfigError(msg)
+        return stored
 
 
 def _load(path: Path, name: str) -> Any:

@@ -1,7 +1,11 @@
-"""What this project adds to a Lightning checkpoint, and how it is read back without trusting the file."""
+"""What this project adds to a Lightning checkpoint, and the network that it describes.
+
+:func:`make_record` is what goes in; :class:`Record` is what comes out, validated once, where a file is read.
+"""
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,40 +17,90 @@ from torch import Tensor, nn
 import polyp_lightning
 from polyp_lightning.checkpoints.file import read
 from polyp_lightning.common.errors import ANOTHER_CHECKPOINT, ConfigError, join_names
+from polyp_lightning.networks.build import ArchOptions, build_net
 from polyp_lightning.pruning import describe, rebuild
 from polyp_lightning.pruning.from_scratch import narrow
 
-__all__ = [
-    "KEY",
-    "SCHEMA",
-    "as_flags",
-    "read",
-    "record",
-    "record_of",
-    "restore_rng",
-    "with_weights",
-    "with_widths",
-]
-
 KEY = "polyp_lightning"
+"""The project's own entry in a checkpoint."""
+
 SCHEMA = 1
-# What a checkpoint says of the data it was trained on, as flags; folders belong to the machine and are not stored.
-_DATA_FLAGS = {"data": ("--data.name", str), "split": ("--data.split", str), "image_size": ("--data.image_size", int)}
-# The size is one flag for data and model, weights come from the checkpoint itself, and nothing else is taken from the
-# file: a flag of its choosing could name a class to be imported and called.
-_MODEL_FLAGS: dict[str, tuple[str, type | tuple[type, ...]]] = {
+"""The layout of that entry."""
+
+_SETTINGS = "hyper_parameters"
+_Kind = type | tuple[type, ...]
+# The settings by flag. Folders belong to the machine and are not stored. Nothing else is taken from the file: a flag of
+# its choosing could name a class to be imported and called.
+_MODEL_FLAGS: dict[str, tuple[str, _Kind]] = {
     "arch": ("--model.arch", str),
     "encoder": ("--model.encoder", str),
     "arch_options": ("--model.arch_options", (dict, type(None))),
     "loss": ("--model.loss", str),
     "lr": ("--model.lr", (int, float)),
 }
+_DATA_FLAGS: dict[str, tuple[str, _Kind]] = {
+    "data": ("--data.name", str),
+    "split": ("--data.split", str),
+    "image_size": ("--data.image_size", int),
+}
 
 
-def record(
+@dataclass(frozen=True)
+class Record:
+    """What a checkpoint says of its network and its run. The settings have been checked, the rest is as in the file.
+
+    Attributes:
+        arch: the architecture.
+        encoder: the encoder.
+        arch_options: the architecture's widths and depth where they are not smp's defaults.
+        image_size: side in pixels of the square images that the network was trained on.
+        settings: these and others, by the names of ``PolypSegmenter``'s arguments.
+        data: what it was trained on, as ``PolypDataModule.describe()`` says; empty where that is not known.
+        plan: the shapes of the network.
+        weights: its state dict, with the module's prefix ``net.``.
+        versions: of what wrote the checkpoint.
+        optimizers: the names of their classes; older checkpoints hold none.
+        rng: the state of the random numbers.
+        callbacks: the states of the callbacks by name.
+    """
+
+    arch: str
+    encoder: str
+    arch_options: ArchOptions
+    image_size: int
+    settings: dict[str, Any]
+    data: dict[str, Any]
+    plan: Any
+    weights: Any
+    versions: dict[str, str]
+    optimizers: Any
+    rng: Any
+    callbacks: dict[str, dict[str, Any]]
+
+    @property
+    def val_dice(self) -> float | None:
+        """Validation Dice at network resolution when the file was written; None where it is not stored."""
+        states = [state for name, state in self.callbacks.items() if name.startswith("StageCheckpoint")]
+        score = states[0].get("current_score") if states else None
+        single = isinstance(score, float) or (
+            isinstance(score, Tensor) and score.numel() == 1 and not score.is_complex()
+        )
+        return float(score) if single else None  # type: ignore[arg-type]
+
+    def flags(self) -> list[str]:
+        """The flags with which the run was made: the network's and the data's, as far as they are stored."""
+        return [
+            f"{flag}={json.dumps(values[key]) if isinstance(values[key], dict) else values[key]}"
+            for values, known in ((self.settings, _MODEL_FLAGS), (self.data, _DATA_FLAGS))
+            for key, (flag, _) in known.items()
+            if values.get(key) is not None
+        ]
+
+
+def make_record(
     net: nn.Module, datamodule: Any, start: Mapping[str, str | None], optimizers: list[torch.optim.Optimizer]
 ) -> dict[str, Any]:
-    """What is stored under :data:`KEY`: plain values only, so that the file loads with ``weights_only=True``.
+    """Makes what is stored under :data:`KEY`: plain values only, which load with ``weights_only=True``.
 
     Args:
         net: the network, pruned or not.
@@ -65,45 +119,75 @@ def record(
     }
 
 
-def record_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse: what :func:`record` put into a checkpoint.
-
-    Raises:
-        ConfigError: the checkpoint is of another program or of another version's layout.
-    """
-    found = checkpoint.get(KEY)
-    if not isinstance(found, dict) or "plan" not in found:
-        msg = "the checkpoint was not written by polyp_lightning: it has no description of the network's shapes"
-        raise ConfigError(msg)
-    # By type first: a damaged file may hold a tensor there.
-    if type(found.get("schema")) is not int or found["schema"] != SCHEMA:
-        versions = found.get("versions")
-        writer = versions.get("polyp_lightning") if isinstance(versions, dict) else None
-        msg = (
-            f"the checkpoint has layout {found.get('schema')!r} (written by polyp_lightning {writer or 'unknown'}); "
-            f"this is {polyp_lightning.__version__}, which reads layout {SCHEMA}"
-        )
-        raise ConfigError(msg)
-    return found
-
-
-def with_weights(fresh: nn.Module, checkpoint: Mapping[str, Any]) -> nn.Module:
-    """A network of the checkpoint's architecture with the checkpoint's shapes and weights.
+def read_record(path: Path, flag: str = "--ckpt_path") -> Record:
+    """Reads a checkpoint file and validates what it says.
 
     Args:
-        fresh: the dense network as its factory makes it; changed in place.
-        checkpoint: what :func:`read` returned.
+        path: the file.
+        flag: what the user gave it with, for the messages.
 
     Raises:
-        ConfigError: the plan and the weights do not fit each other, or one of them is missing.
+        ConfigError: see :func:`~polyp_lightning.checkpoints.file.read` and :func:`parse_record`.
+    """
+    return parse_record(read(path, flag))
+
+
+def parse_record(checkpoint: Mapping[str, Any]) -> Record:
+    """Validates what a checkpoint says.
+
+    Args:
+        checkpoint: the content of a file.
+
+    Raises:
+        ConfigError: it is of another program or of another version's layout, or its settings are damaged.
+    """
+    own = checkpoint.get(KEY)
+    if not isinstance(own, dict) or "plan" not in own:
+        msg = "the checkpoint was not written by polyp_lightning: it has no description of the network's shapes"
+        raise ConfigError(msg)
+    _check_schema(own)
+    data: Any = own.get("data")
+    settings, versions = checkpoint.get(_SETTINGS, {}), own.get("versions", {})
+    _check_settings(settings, _MODEL_FLAGS)
+    _check_settings(data, _DATA_FLAGS)
+    missing = [key for key in ("arch", "encoder", "image_size") if key not in settings]
+    if missing:
+        msg = f"the checkpoint does not say its {', '.join(missing)}; give one that `fit` has written"
+        raise ConfigError(msg)
+    size = settings["image_size"]
+    if type(size) is not int or size < 1 or not isinstance(versions, dict):
+        msg = "the checkpoint's image size or versions are damaged; take another one"
+        raise ConfigError(msg)
+    callbacks = checkpoint.get("callbacks")
+    states = callbacks.items() if isinstance(callbacks, dict) else ()
+    return Record(
+        arch=settings["arch"],
+        encoder=settings["encoder"],
+        arch_options=dict(settings.get("arch_options") or {}),
+        image_size=size,
+        settings=dict(settings),
+        data=dict(data),
+        plan=own["plan"],
+        weights=checkpoint.get("state_dict"),
+        versions=dict(versions),
+        optimizers=own.get("optimizers"),
+        rng=own.get("rng", {}),
+        callbacks={str(name): state for name, state in states if isinstance(state, dict)},
+    )
+
+
+def restore_net(record: Record) -> nn.Module:
+    """Builds a checkpoint's network with its shapes and weights.
+
+    Raises:
+        ConfigError: it can't be built, the plan and the weights do not fit each other, or one of them is missing.
         PruningError: the plan belongs to another architecture.
     """
-    net = rebuild(fresh, record_of(checkpoint)["plan"])
-    weights = checkpoint.get("state_dict")
-    if not isinstance(weights, dict):
+    net = rebuild(_build_dense(record), record.plan)
+    if not isinstance(record.weights, dict):
         msg = "the checkpoint holds no weights (state_dict); take one that `fit` has written"
         raise ConfigError(msg)
-    own = {str(k).removeprefix("net."): v for k, v in weights.items()}
+    own = {str(k).removeprefix("net."): v for k, v in record.weights.items()}
     wanted = net.state_dict()
     odd = sorted(own.keys() ^ wanted.keys()) + [k for k in own.keys() & wanted if not _fits(own[k], wanted[k])]
     if odd:
@@ -113,29 +197,27 @@ def with_weights(fresh: nn.Module, checkpoint: Mapping[str, Any]) -> nn.Module:
     return net
 
 
-def with_widths(fresh: nn.Module, checkpoint: Mapping[str, Any]) -> nn.Module:
-    """A network of the checkpoint's architecture with the checkpoint's shapes and random weights of its own.
-
-    Args:
-        fresh: the dense network as its factory makes it, without pretrained weights; changed in place.
-        checkpoint: what :func:`read` returned.
+def restore_widths(record: Record) -> nn.Module:
+    """Builds a network of a checkpoint's shapes with random weights.
 
     Raises:
-        ConfigError: the checkpoint is of another program or version.
+        ConfigError: it can't be built.
         PruningError: the plan belongs to another architecture.
     """
-    return narrow(fresh, record_of(checkpoint)["plan"])
+    return narrow(_build_dense(record), record.plan)
 
 
-def restore_rng(found: Mapping[str, Any]) -> None:
-    """PyTorch's random numbers go on where they were when the checkpoint was written (dropout draws from them).
+def restore_rng(states: Any) -> None:
+    """Sets PyTorch's random numbers, from which dropout draws, to where they were when a checkpoint was written.
 
     Order and augmentation of the frames depend on seed and epoch alone and need no state.
+
+    Args:
+        states: :attr:`Record.rng`.
 
     Raises:
         ConfigError: what is stored is no state of random numbers.
     """
-    states = found.get("rng", {})
     try:
         if "cpu" in states:
             torch.set_rng_state(states["cpu"])
@@ -143,40 +225,46 @@ def restore_rng(found: Mapping[str, Any]) -> None:
             torch.cuda.set_rng_state_all(states["cuda"])
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         msg = (
-            f"the checkpoint's random numbers are damaged ({type(error).__name__}), so that its run can't be resumed; "
+            f"the checkpoint's random numbers are damaged ({type(error).__name__}), so its run can't be resumed; "
             f"{ANOTHER_CHECKPOINT}"
         )
         raise ConfigError(msg) from error
 
 
-def as_flags(stored: Mapping[str, Any]) -> list[str]:
-    """The flags with which a checkpoint's run was made: the network's and the data's, as far as they are stored.
-
-    Raises:
-        ConfigError: the checkpoint is of another program or version, or one of the values is none that a flag takes.
-    """
-    data, model = record_of(stored).get("data"), stored.get("hyper_parameters", {})
-    flags = []
-    for values, known in ((model, _MODEL_FLAGS), (data, _DATA_FLAGS)):
-        for key, (flag, kind) in known.items():
-            if not isinstance(values, dict) or isinstance(values.get(key, kind), bool):
-                msg = "the checkpoint's settings of model and data are damaged; take another one"
-                raise ConfigError(msg)
-            if key in values and not isinstance(values[key], kind):
-                msg = f"the checkpoint's value for {flag} is a {type(values[key]).__name__}; take another one"
-                raise ConfigError(msg)
-            flags += [f"{flag}={_as_text(values[key], flag)}"] if values.get(key) is not None else []
-    return flags
+def _check_schema(own: Mapping[str, Any]) -> None:
+    # By type first: a damaged file may hold a tensor there.
+    if type(own.get("schema")) is int and own["schema"] == SCHEMA:
+        return
+    versions = own.get("versions")
+    writer = versions.get("polyp_lightning") if isinstance(versions, dict) else None
+    msg = (
+        f"the checkpoint has layout {own.get('schema')!r} (written by polyp_lightning {writer or 'unknown'}); "
+        f"this is {polyp_lightning.__version__}, which reads layout {SCHEMA}"
+    )
+    raise ConfigError(msg)
 
 
-def _as_text(value: Any, flag: str) -> str:
-    if not isinstance(value, dict):
-        return str(value)
-    try:
-        return json.dumps(value)
-    except TypeError as error:
-        msg = f"the checkpoint's value for {flag} is damaged; take another one"
-        raise ConfigError(msg) from error
+def _check_settings(values: Any, known: Mapping[str, tuple[str, _Kind]]) -> None:
+    for key, (flag, kind) in known.items():
+        if not isinstance(values, dict) or isinstance(values.get(key), bool):
+            msg = "the checkpoint's settings of model and data are damaged; take another one"
+            raise ConfigError(msg)
+        if key in values and not isinstance(values[key], kind):
+            msg = f"the checkpoint's value for {flag} is a {type(values[key]).__name__}; take another one"
+            raise ConfigError(msg)
+        if isinstance(values.get(key), dict) and not _is_plain(values[key]):
+            msg = f"the checkpoint's value for {flag} is damaged; take another one"
+            raise ConfigError(msg)
+
+
+def _is_plain(values: dict[Any, Any]) -> bool:
+    """Whether all keys are strings and all values numbers or lists of them."""
+    lists = (value if isinstance(value, list) else [value] for value in values.values())
+    return all(isinstance(key, str) for key in values) and all(type(one) is int for several in lists for one in several)
+
+
+def _build_dense(record: Record) -> nn.Module:
+    return build_net(record.arch, record.encoder, None, record.arch_options)
 
 
 def _fits(value: Any, wanted: Tensor) -> bool:

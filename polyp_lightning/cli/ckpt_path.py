@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polyp_lightning.checkpoints.record import as_flags, read
+from polyp_lightning.checkpoints.record import read_record
 from polyp_lightning.cli.moved_classes import use_new_names
 from polyp_lightning.cli.trusted_config import read_trusted
 from polyp_lightning.common.errors import ConfigError
@@ -81,7 +81,7 @@ def complete_command(arguments: Sequence[str]) -> Start:
 
 def _complete_from(checkpoint: Path, arguments: list[str]) -> Start:
     """Puts a checkpoint's settings, or those of the configuration beside it, ahead of the user's own."""
-    flags = as_flags(read(checkpoint))
+    flags = read_record(checkpoint).flags()
     config = checkpoint.parent.parent / CONFIG_FILE
     if arguments[0] == "fit" and config.is_file() and find_option(arguments, "--config") is None:
         settings = flatten(read_trusted(config))
@@ -168,5 +168,5 @@ def list_disagreements(settings: Mapping[str, Any], config: Mapping[str, Any], *
 
 
 def _network_flags(path: str, flag: str) -> list[str]:
-    flags = as_flags(read(Path(path).expanduser(), flag))
+    flags = read_record(Path(path).expanduser(), flag).flags()
     return [flag for flag in flags if flag.startswith(("--model.arch=", "--model.encoder=", "--model.arch_options="))]

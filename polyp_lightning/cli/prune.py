@@ -94,9 +94,9 @@ def prune(
         msg = f"{goal} exists; name another file with --output, or replace it with --overwrite true"
         raise ConfigError(msg)
     run = load_run(Path(ckpt_path), data_root, batch_size)
-    net = run.module.net
-    graph = trace(net, (2, 3, run.module.image_size, run.module.image_size))
-    chosen.gather(net, graph, run.scored(batches), run.module.loss)
+    net = run.net
+    graph = trace(net, (2, 3, run.image_size, run.image_size))
+    chosen.gather(net, graph, run.inputs_and_masks(batches), run.loss)
     importance = chosen.importance(net, graph)
     cut = _Cut(run, graph, importance, recipe.choose(net, graph, importance))
     if dry_run:
@@ -149,15 +149,15 @@ class _Cut:
 
     def make(self, recalibration_batches: int, goal: Path, facts: dict[str, str]) -> None:
         """Removes, recalibrates, and writes the checkpoint."""
-        run, module = self.run, self.run.module
-        dense, before = measure(module.net, module.image_size), run.val_dice()
-        assert_exact(module.net, self.graph, self.removed, run.one_input())
-        remove(module.net, self.graph, self.removed)
-        dropped = drop_dead(module.net, self.graph)
+        run, net = self.run, self.run.net
+        dense, before = measure(net, run.image_size), run.val_dice()
+        assert_exact(net, self.graph, self.removed, run.one_input())
+        remove(net, self.graph, self.removed)
+        dropped = drop_dead(net, self.graph)
         if recalibration_batches:
-            update_bn(run.images(recalibration_batches), module)
-            module.eval()
-        now, after, size = measure(module.net, module.image_size), run.val_dice(), f"{module.image_size}²"
+            update_bn(run.inputs(recalibration_batches), net)
+            net.eval()
+        now, after, size = measure(net, run.image_size), run.val_dice(), f"{run.image_size}²"
         write(run.checkpoint(facts), goal)
         for line in (
             f"GMACs at {size}: {dense.gmacs:.3f} → {now.gmacs:.3f} ({now.gmacs / dense.gmacs:.1%})",

@@ -56,7 +56,7 @@ def build_net(
     torch.Size([2, 1, 64, 64])
     """
     check_names(arch, encoder)
-    options = _checked_options(arch, arch_options or {})
+    options = _check_options(arch, arch_options or {})
     if encoder_weights == "imagenet":
         _check_published(encoder)
         return _pretrained(arch, encoder, options)
@@ -68,20 +68,20 @@ def build_net(
 
 
 def check_names(arch: str, encoder: str) -> None:
-    """Refuses the name of an architecture or encoder that there is not, without building anything.
+    """Checks the names of an architecture and an encoder without building anything.
 
     Raises:
-        ConfigError: naming the nearest that there is.
+        ConfigError: one is unknown; names the nearest known one.
     """
     _check_arch(arch)
     _check_encoder(encoder)
 
 
 def normalisation(encoder: str) -> tuple[Triple, Triple]:
-    """Mean and standard deviation per RGB channel that the encoder's ImageNet weights expect, for values in [0, 1].
+    """Returns mean and standard deviation per RGB channel that the encoder's ImageNet weights expect, for [0, 1].
 
-    Known without a network: smp itself would fetch them from its hub. They don't depend on ``encoder_weights``, so that
-    a network sees the same input whether it starts from published weights, from a file or from a checkpoint.
+    Needs no download; smp would fetch them from its hub. They don't depend on ``encoder_weights``: a network sees
+    the same input whether it starts from published weights, from a file or from a checkpoint.
 
     >>> normalisation("timm-tf_efficientnet_lite0")
     ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -92,8 +92,8 @@ def normalisation(encoder: str) -> tuple[Triple, Triple]:
     return next((values for start, values in _OTHERS.items() if encoder.startswith(start)), IMAGENET)
 
 
-def normalised(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """What a network takes: images with zero mean and unit deviation over the pictures of ImageNet, channels last.
+def normalise(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Normalises images to zero mean and unit deviation over ImageNet, channels last: what a network takes.
 
     Args:
         image: RGB (N, 3, H, W) with values in 0 … 255, uint8 or float.
@@ -105,7 +105,7 @@ def normalised(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def per_channel(values: Triple) -> Tensor:
-    """One value per RGB channel, of shape (1, 3, 1, 1)."""
+    """Shapes one value per RGB channel to (1, 3, 1, 1)."""
     return torch.tensor(values).view(1, 3, 1, 1)
 
 
@@ -130,8 +130,8 @@ def _check_encoder(encoder: str) -> None:
     raise ConfigError(msg)
 
 
-def _checked_options(arch: str, options: Mapping[str, int | list[int]]) -> ArchOptions:
-    """The options in the types that smp takes, after a look at whether the architecture has them."""
+def _check_options(arch: str, options: Mapping[str, int | list[int]]) -> ArchOptions:
+    """Checks that the architecture has these options and that they are whole numbers; returns a copy."""
     builder = smp.MODEL_ARCHITECTURES_MAPPING[arch.lower()]
     fixed = ("self", "encoder_name", "encoder_weights", "in_channels", "classes", "kwargs")
     known = [name for name in inspect.signature(builder).parameters if name not in fixed]

@@ -1,7 +1,7 @@
-"""Training losses, each a function of logits and masks.
+"""Training losses by name, each a function of logits and masks.
 
 Every overlap term here is computed per image and then averaged, with one smoothing pixel in numerator and denominator.
-So a small polyp weighs as much as a large one, and a frame without a polyp has a loss and a gradient that push its
+So a small polyp weighs as much as a large one, and an image without a polyp has a loss and a gradient that push its
 probabilities down. (smp's own overlap losses sum over the batch and are exactly zero on a batch without a polyp.)
 """
 
@@ -34,7 +34,7 @@ def dice_bce(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def tversky(logits: Tensor, target: Tensor) -> Tensor:
-    """Tversky loss that minds a missed pixel (weight 0.7) more than a false one (weight 0.3).
+    """Tversky loss, with weight 0.7 for missed pixels and 0.3 for false ones.
 
     ``mean_n (1 - (TP + ½) / (TP + 0.3·FP + 0.7·FN + ½))`` with soft counts; Salehi et al., 2017
     (doi 10.1007/978-3-319-67389-9_44). Arguments and result as for :func:`dice_bce`.
@@ -71,11 +71,12 @@ def structure(logits: Tensor, target: Tensor) -> Tensor:
     return (cross_entropy + 1 - (intersection + 1) / (union + 1)).mean()
 
 
-LOSSES: dict[str, Loss] = {"dice_bce": dice_bce, "tversky": tversky, "focal": focal, "structure": structure}
+LOSSES: dict[str, Loss] = {loss.__name__: loss for loss in (dice_bce, tversky, focal, structure)}
+"""Name → loss; help texts, messages and tests read it. A new loss is a function above and an entry here."""
 
 
 def build_loss(name: str) -> Loss:
-    """The loss of that name.
+    """Returns the loss of that name.
 
     Raises:
         ConfigError: there is none.
@@ -92,7 +93,7 @@ def build_loss(name: str) -> Loss:
 
 
 def _overlap(logits: Tensor, target: Tensor, false_positive: float, false_negative: float) -> Tensor:
-    """Each image's Tversky index (N,) with half a pixel of smoothing; both weights at ½ make it Dice with one pixel."""
+    """Returns each image's Tversky index (N,), smoothed by ½ pixel; with both weights ½ it is Dice, smoothed by one."""
     over = (1, 2, 3)
     probability = logits.sigmoid()
     hit = (probability * target).sum(over)

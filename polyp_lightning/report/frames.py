@@ -19,7 +19,7 @@ from polyp_lightning.data.cache import resize
 from polyp_lightning.data.dataset import Dataset, ImageId
 from polyp_lightning.data.sets import dataset_of
 from polyp_lightning.metrics import per_image_dice
-from polyp_lightning.networks.build import normalised, per_channel
+from polyp_lightning.networks.build import normalise, per_channel
 from polyp_lightning.report.document import Picture
 from polyp_lightning.report.numbers import number
 
@@ -88,7 +88,7 @@ class Frames:
 def predict_mask(net: TrainedNet, image: Mask) -> Mask:
     """Predicts the mask at the image's size, uint8 (H, W) of 0 and 1: logits are resized, then thresholded."""
     pixels = torch.from_numpy(resize(image, net.image_size)).permute(2, 0, 1)[None]
-    logits = net.net(normalised(pixels, per_channel(net.mean), per_channel(net.std)))
+    logits = net.net(normalise(pixels, per_channel(net.mean), per_channel(net.std)))
     logits = F.interpolate(logits, image.shape[:2], mode="bilinear")
     found: Mask = (logits[0, 0] > 0).to(torch.uint8).numpy()
     return found

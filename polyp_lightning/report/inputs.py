@@ -88,13 +88,12 @@ def read_checkpoint(checkpoint: Path) -> tuple[list[StageRecord], dict[str, Any]
         ConfigError: it is damaged or of another program.
     """
     # Takes Lightning along, seconds that a study's table alone does not need.
-    from polyp_lightning.checkpoints.record import read, record_of
+    from polyp_lightning.checkpoints.record import read_record
 
-    stored = read(checkpoint, "RUNS")
-    own = record_of(stored)
-    states = [state for name, state in stored.get("callbacks", {}).items() if "Pruning" in name]
+    record = read_record(checkpoint, "RUNS")
+    states = [state for name, state in record.callbacks.items() if "Pruning" in name]
     history = states[0].get("history", []) if states else []
-    return [StageRecord.from_dict(row) for row in history], dict(own.get("data", {})), dict(own.get("versions", {}))
+    return [StageRecord.from_dict(row) for row in history], record.data, record.versions
 
 
 def read_stages(path: Path) -> list[StageRecord]:

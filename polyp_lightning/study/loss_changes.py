@@ -9,8 +9,9 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from polyp_lightning.common.modes import evaluation_mode
 from polyp_lightning.pruning.criteria import Importance, Loss
-from polyp_lightning.pruning.criteria.oracle import evaluating, image_losses, masked
+from polyp_lightning.pruning.criteria.oracle import image_losses, masked
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 
 Values = npt.NDArray[np.float64]
@@ -55,7 +56,7 @@ def measure_changes(
 
     By masking, which is the same as removal.
     """
-    with evaluating(net):
+    with evaluation_mode(net):
         before = image_losses(net(images), masks, loss)
         rows = []
         for removed in removals:

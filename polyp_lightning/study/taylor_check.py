@@ -17,12 +17,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from polyp_lightning.checkpoints.record import read, record_of
+from polyp_lightning.checkpoints.record import read_record
+from polyp_lightning.common.modes import evaluation_mode
 from polyp_lightning.common.tables import write_table
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.pruning import ChannelGraph, trace
 from polyp_lightning.pruning.criteria import CRITERIA, Criterion, Importance, build_criterion
-from polyp_lightning.pruning.criteria.oracle import evaluating, image_losses
+from polyp_lightning.pruning.criteria.oracle import image_losses
 from polyp_lightning.study.loss_changes import (
     Correlation,
     SetPoint,
@@ -116,7 +117,7 @@ def _trained(out: Path) -> tuple[PolypSegmenter, PolypDataModule]:
 
 
 def _loaded(path: Path, root: str | None) -> tuple[PolypSegmenter, PolypDataModule]:
-    found = record_of(read(path))["data"]
+    found = read_record(path).data
     module = PolypSegmenter.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     split = found.get("split")
     name = found.get("data", "phantom")
@@ -140,7 +141,7 @@ def collect_batch(module: PolypSegmenter, data: PolypDataModule, most: int) -> B
     seen: list[Tensor] = []
     # What the network itself is given: the module normalises on the way.
     handle = module.net.register_forward_pre_hook(lambda net, args: seen.append(args[0]))
-    with evaluating(module), torch.no_grad():
+    with evaluation_mode(module), torch.no_grad():
         module(torch.cat(images)[:most])
     handle.remove()
     return Batch(seen[0], torch.cat(masks)[:most])
@@ -153,7 +154,7 @@ def compute_importances(module: PolypSegmenter, graph: ChannelGraph, batch: Batc
         return torch.stack([module.loss(output[n : n + 1], masks[n : n + 1]) for n in range(len(masks))]).sum()
 
     result = {}
-    with evaluating(module):
+    with evaluation_mode(module):
         for label, (name, given) in VARIANTS.items():
             criterion: Criterion = build_criterion(name, **given)
             criterion.gather(module.net, graph, zip(*(part.split(8) for part in batch), strict=True), loss)
@@ -183,7 +184,7 @@ def table(correlations: Mapping[str, Correlation], caption: str) -> Table:
 
 
 def _caption(module: PolypSegmenter, data: PolypDataModule, batch: Batch, measured: int, graph: ChannelGraph) -> str:
-    with evaluating(module), torch.no_grad():
+    with evaluation_mode(module), torch.no_grad():
         loss = float(image_losses(module.net(batch.images), batch.masks, module.loss).mean())
     return (
         f"{module.encoder}-{module.arch}, {data.name}, the first {len(batch.images)} validation images at "

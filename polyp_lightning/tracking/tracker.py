@@ -14,7 +14,7 @@ from polyp_lightning.pruning.budget import TorchTimer
 from polyp_lightning.tracking.artefacts import log_model
 from polyp_lightning.tracking.logger import RunLogger
 from polyp_lightning.tracking.overlays import Overlay, predict_overlays, to_wandb_images
-from polyp_lightning.training.watch import data_facts, image_size, pruning_callback, run_folder, stage_history
+from polyp_lightning.training.trainer_facts import data_facts, image_size, pruning_callback, run_folder, stage_history
 
 OVERLAYS = 4
 """Validation images shown per stage; a few are enough to see what a cut did, and cost one small forward an epoch."""

@@ -1,7 +1,7 @@
-"""Distillation: a pruned network also learns what a dense one would have said.
+"""Distillation: a pruned network also learns from the predictions of a dense one.
 
 Hinton, Vinyals and Dean, 2015 (arXiv:1503.02531), for one class a pixel: the teacher's probabilities are soft targets.
-Without a temperature: a probability of polyp has no other wrong answers whose small probabilities it would bring out.
+Without a temperature: it would bring out small probabilities of other classes, and there are none.
 """
 
 from pathlib import Path
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from polyp_lightning.checkpoints.trained import load_net
 from polyp_lightning.common.errors import ConfigError
-from polyp_lightning.networks.build import normalised, per_channel
+from polyp_lightning.networks.build import normalise, per_channel
 
 
 def divergence(logits: Tensor, teacher: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of a network's probabilities from its teacher's, averaged over all pixels.
+    """Computes the Kullback-Leibler divergence of a network from its teacher, averaged over all pixels.
 
     ``mean q·log(q / p) + (1 - q)·log((1 - q) / (1 - p))``, with p the network's probability of polyp and q the
     teacher's, in nats. Its gradient is that of the cross-entropy with q as target; unlike that, it is 0 where the two
@@ -40,7 +40,7 @@ def divergence(logits: Tensor, teacher: Tensor) -> Tensor:
 
 
 class Teacher:
-    """A trained network, frozen and in evaluation mode. It is no module, so that no checkpoint or trace meets it.
+    """A trained network, frozen and in evaluation mode. Not a module: it stays out of checkpoints and traces.
 
     Args:
         path: a checkpoint, of any architecture.
@@ -73,10 +73,10 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Tensor:
-        """Logits (N, 1, H, W) of RGB images (N, 3, H, W) with values in 0 … 255."""
-        logits: Tensor = self.net(normalised(image, self._mean, self._std))
+        """Returns logits (N, 1, H, W) of RGB images (N, 3, H, W) with values in 0 … 255."""
+        logits: Tensor = self.net(normalise(image, self._mean, self._std))
         return logits
 
-    def mixed(self, task: Tensor, logits: Tensor, image: Tensor) -> Tensor:
-        """The loss of a batch: the task's and the divergence from what this network says of the same images."""
+    def mix(self, task: Tensor, logits: Tensor, image: Tensor) -> Tensor:
+        """Mixes a batch's task loss with the divergence from the teacher's logits of the same images."""
         return (1 - self.weight) * task + self.weight * divergence(logits, self(image))

@@ -1,6 +1,5 @@
 """A trained network together with the data that it was trained on, from a checkpoint."""
 
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,56 +9,80 @@ from typing import Any
 
 import lightning
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from polyp_lightning.checkpoints.record import KEY, as_flags, read
+from polyp_lightning.checkpoints.record import KEY, Record, make_record, read_record
+from polyp_lightning.checkpoints.trained import TrainedNet
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.metrics import PerImageDice
-from polyp_lightning.training.module import PolypSegmenter
+from polyp_lightning.networks.losses import Loss, build_loss
 
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A trained module, in evaluation mode, and its data."""
+    """A trained network in evaluation mode, its loss and its data.
 
-    module: PolypSegmenter
+    Attributes:
+        trained: the network; its ``net`` is changed in place.
+        loss: what it was trained with.
+        data: ready to be loaded.
+    """
+
+    trained: TrainedNet
+    loss: Loss
     data: PolypDataModule
+    _record: Record
+    _file: str
 
-    def images(self, batches: int) -> Iterator[Tensor]:
-        """Training images (N, 3, S, S), uint8."""
-        return (batch["image"] for batch in self._train(batches, "new batch-norm statistics"))
+    @property
+    def net(self) -> nn.Module:
+        """The network, see :class:`TrainedNet`."""
+        return self.trained.net
 
-    def scored(self, batches: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Network inputs and masks of training images."""
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the square images that it was trained on."""
+        return self.trained.image_size
+
+    def inputs(self, batches: int) -> Iterator[Tensor]:
+        """Yields network inputs of training images, for new batch-norm statistics."""
+        found = self._train(batches, "new batch-norm statistics")
+        return (self.trained.network_input(batch["image"]) for batch in found)
+
+    def inputs_and_masks(self, batches: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields network inputs and masks of training images, for a criterion."""
         found = self._train(batches, "scoring")
-        return ((self.module.network_input(batch["image"]), batch["mask"]) for batch in found)
+        return ((self.trained.network_input(batch["image"]), batch["mask"]) for batch in found)
 
     def one_input(self) -> Tensor:
-        """A training image as the network takes it, (1, 3, S, S)."""
-        return self.module.network_input(next(iter(self.data.train_dataloader()))["image"][:1])
+        """Loads a training image as the network takes it, (1, 3, S, S)."""
+        return self.trained.network_input(next(iter(self.data.train_dataloader()))["image"][:1])
 
     @torch.no_grad()
     def val_dice(self) -> float:
-        """Per-image Dice on the validation images at network resolution."""
+        """Computes the per-image Dice on the validation images at network resolution."""
         metric = PerImageDice()
         for batch in self.data.val_dataloader():
-            metric.update(self.module(batch["image"]) > 0, batch["mask"])
+            metric.update(self.net(self.trained.network_input(batch["image"])) > 0, batch["mask"])
         return float(metric.compute())
 
     def checkpoint(self, pruned: dict[str, str]) -> dict[str, Any]:
-        """The network as it is now, as a checkpoint without an optimizer; ``pruned`` says how it came about."""
-        stored: dict[str, Any] = {
-            "state_dict": self.module.state_dict(),
-            "hyper_parameters": dict(self.module.hparams),
+        """Makes a checkpoint of the network as it is now, without an optimizer.
+
+        Args:
+            pruned: how it came about.
+        """
+        start = {"encoder_weights": None, "init_from": self._file, "architecture_from": None}
+        return {
+            "state_dict": {f"net.{name}": value for name, value in self.net.state_dict().items()},
+            "hyper_parameters": {**self._record.settings, "encoder_weights": None},
             "pytorch-lightning_version": lightning.__version__,
             "epoch": 0,
             "global_step": 0,
+            KEY: make_record(self.net, self.data, start, []) | {"pruned": pruned},
         }
-        self.module.on_save_checkpoint(stored)
-        stored[KEY] |= {"data": self.data.describe(), "pruned": pruned}
-        return stored
 
     def _train(self, batches: int, what: str) -> Iterator[dict[str, Any]]:
         loader = self.data.train_dataloader()
@@ -68,7 +91,7 @@ class LoadedRun:
 
 
 def load_run(path: Path, root: str | None, batch_size: int) -> LoadedRun:
-    """A checkpoint's network and its data.
+    """Loads a checkpoint's network and its data.
 
     Args:
         path: a checkpoint of `fit` or `prune`.
@@ -79,27 +102,20 @@ def load_run(path: Path, root: str | None, batch_size: int) -> LoadedRun:
         ConfigError: the file is no checkpoint, or does not say what it was trained on.
         DataError: the data are not there.
     """
-    stored = read(path)
-    named = dict(flag.removeprefix("--").split("=", 1) for flag in as_flags(stored))
-    lacking = [key for key in ("model.arch", "model.encoder", "data.name", "data.image_size") if key not in named]
+    record = read_record(path)
+    lacking = [
+        f"data.{flag}" for flag, key in (("name", "data"), ("image_size", "image_size")) if key not in record.data
+    ]
     if lacking:
         msg = f"--ckpt_path {path} does not say its {', '.join(lacking)}; give a checkpoint that `fit` has written"
         raise ConfigError(msg)
-    size = int(named["data.image_size"])
-    module = PolypSegmenter(
-        named["model.arch"],
-        named["model.encoder"],
-        loss=named.get("model.loss", "dice_bce"),
-        lr=float(named.get("model.lr", 1e-3)),
-        image_size=size,
-        init_from=str(path),
-        arch_options=json.loads(named.get("model.arch_options", "null")),
-    )
-    name = named["data.name"]
-    data = PolypDataModule(name, root, named.get("data.split"), size, batch_size)
+    trained = TrainedNet.from_record(record)
+    trained.net.to(memory_format=torch.channels_last)
+    name = record.data["data"]
+    data = PolypDataModule(name, root, record.data.get("split"), record.data["image_size"], batch_size)
     if name == "phantom":
         # Drawn as large as it was.
-        data.phantom_frames = sum(int(stored[KEY]["data"][part]) for part in ("train", "val", "test"))
+        data.phantom_frames = sum(int(record.data[part]) for part in ("train", "val", "test"))
     data.prepare_data()
     data.setup("fit")
-    return LoadedRun(module.eval(), data)
+    return LoadedRun(trained, build_loss(record.settings.get("loss", "dice_bce")), data, record, path.name)

@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from small_run import SmallNet
+from small_run import SmallNet, replace_nets
 from torch import Tensor
 
-from polyp_lightning.checkpoints.file import write
-from polyp_lightning.checkpoints.record import KEY, as_flags, read
+from polyp_lightning.checkpoints.file import read, write
+from polyp_lightning.checkpoints.record import KEY, parse_record
 from polyp_lightning.common.errors import PolypError
-from polyp_lightning.training import module as segmenter
 from polyp_lightning.training.module import PolypSegmenter
 
 SECONDS = 10
@@ -41,7 +40,7 @@ class Malice:
 
 @pytest.fixture
 def content(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(segmenter, "build_net", lambda *_: SmallNet())
+    replace_nets(lambda *_: SmallNet(), monkeypatch)
     module = PolypSegmenter(image_size=32)
     stored: dict[str, Any] = {
         "epoch": 3,
@@ -61,7 +60,7 @@ def content(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def load(path: Path) -> None:
     """Everything between a file and a network that runs, as `test` and `--model.init_from` have it."""
     stored = read(path)
-    flags = as_flags(stored)
+    flags = parse_record(stored).flags()
     assert all(flag.startswith(("--model.", "--data.")) for flag in flags)
     module = PolypSegmenter(image_size=32)
     module.on_load_checkpoint(stored)

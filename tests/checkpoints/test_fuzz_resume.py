@@ -12,16 +12,14 @@ import pytest
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
-from small_run import SmallNet
+from small_run import SmallNet, replace_nets
 
 from polyp_lightning.callbacks.pruning import TaylorFOPruning
-from polyp_lightning.checkpoints import trained
 from polyp_lightning.checkpoints.record import KEY
 from polyp_lightning.checkpoints.trained import load_net
 from polyp_lightning.common.errors import PolypError, TrainingError
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.tracking import StageCheckpoint
-from polyp_lightning.training import module as segmenter
 from polyp_lightning.training.module import PolypSegmenter
 
 pytestmark = pytest.mark.filterwarnings("ignore:the nearest to a budget")
@@ -67,8 +65,7 @@ class Small:
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Small:
     """With the checkpoint of the second of its three epochs."""
-    for module in (segmenter, trained):
-        monkeypatch.setattr(module, "build_net", lambda *_: SmallNet())
+    replace_nets(lambda *_: SmallNet(), monkeypatch)
     step = PolypSegmenter.training_step
 
     def interrupted(self: PolypSegmenter, *args: Any) -> Any:

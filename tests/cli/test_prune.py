@@ -11,7 +11,8 @@ from fake_timer import FakeTimer
 from torch.utils.flop_counter import FlopCounterMode
 
 from polyp_lightning.callbacks.pruning import TaylorFOPruning
-from polyp_lightning.checkpoints.record import KEY, read
+from polyp_lightning.checkpoints.file import read
+from polyp_lightning.checkpoints.record import KEY
 from polyp_lightning.checkpoints.trained import load_net
 from polyp_lightning.cli import main
 from polyp_lightning.cli import prune as oneshot

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 from bad_runs import CUT, PHANTOM, SMALL, complaint
-from small_run import SmallNet
+from small_run import SmallNet, replace_nets
 
 from polyp_lightning.checkpoints.file import read
 from polyp_lightning.cli import main
 from polyp_lightning.tracking import StageCheckpoint
-from polyp_lightning.training import module as segmenter
 
 RUN = ["fit", *PHANTOM, *SMALL, *CUT, "--trainer.default_root_dir", "disk/run"]
 
@@ -34,7 +33,7 @@ def disk(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A disk of 4 MB."""
     if shutil.which("mount") is None:
         pytest.skip("no mount")
-    monkeypatch.setattr(segmenter, "build_net", lambda *_: SmallNet())
+    replace_nets(lambda *_: SmallNet(), monkeypatch)
     (here / "disk").mkdir()
     mount("-t", "tmpfs", "-o", "size=4m", "tmpfs", str(here / "disk"))
     yield here / "disk"

@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from small_run import SmallNet
+from small_run import SmallNet, replace_nets
 
 from polyp_lightning.callbacks.pruning import TaylorFOPruning
 from polyp_lightning.checkpoints.file import read
 from polyp_lightning.checkpoints.record import KEY
 from polyp_lightning.cli import main
-from polyp_lightning.training import module as segmenter
 
 # So few filters that no choice meets a target exactly.
 pytestmark = pytest.mark.filterwarnings("ignore:the nearest to a budget")
@@ -26,7 +25,7 @@ RUN = [
 @pytest.fixture
 def callbacks(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the callbacks of the last run."""
-    monkeypatch.setattr(segmenter, "build_net", lambda *_: SmallNet())
+    replace_nets(lambda *_: SmallNet(), monkeypatch)
     found: list[str] = []
     setup = TaylorFOPruning.setup
 

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from small_run import SmallNet
+from small_run import SmallNet, replace_nets
 
 from polyp_lightning.callbacks.pruning import TaylorFOPruning
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.pruning.budget import Limits
 from polyp_lightning.tracking import StageCheckpoint
-from polyp_lightning.training import module as segmenter
 from polyp_lightning.training.module import PolypSegmenter
 
 EPOCHS, FIRST, EVERY = 200, 2, 5
@@ -56,7 +55,7 @@ class Gauge(Callback):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_fit__two_hundred_epochs_with_forty_cuts_grow_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segmenter, "build_net", lambda *_: Wide())
+    replace_nets(lambda *_: Wide(), monkeypatch)
     torch.set_num_threads(1)
     last = FIRST + EVERY * 39
     pruning: Any = TaylorFOPruning(

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from small_run import SmallNet, unmixed
+from small_run import SmallNet, replace_nets, unmixed
 from torch import Tensor
 
 from polyp_lightning.callbacks.pruning import TaylorFOPruning
 from polyp_lightning.data.datamodule import PolypDataModule
-from polyp_lightning.training import module as segmenter
 from polyp_lightning.training.module import PolypSegmenter
 
 SGD: Callable[..., Any] = lambda p: torch.optim.SGD(p, momentum=0.9, nesterov=True)  # noqa: E731
@@ -50,7 +49,7 @@ def run(
             net.get_submodule("encoder").requires_grad_(False)
         return net
 
-    monkeypatch.setattr(segmenter, "build_net", make)
+    replace_nets(make, monkeypatch)
     seed_everything(0)
     optimizer = options.pop("optimizer", torch.optim.AdamW)
     module = PolypSegmenter(

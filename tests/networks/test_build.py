@@ -10,7 +10,7 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from polyp_lightning.common.errors import ConfigError, nearest
-from polyp_lightning.networks.build import IMAGENET, build_net, normalisation, normalised, per_channel
+from polyp_lightning.networks.build import IMAGENET, build_net, normalisation, normalise, per_channel
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_normalised__equals_a_loop() -> None:
     image = rng.integers(0, 256, (2, 3, 4, 5), np.uint8)
     mean, std = IMAGENET
     expected = np.array([[(image[n, c] / 255 - mean[c]) / std[c] for c in range(3)] for n in range(2)])
-    found = normalised(torch.from_numpy(image), per_channel(mean), per_channel(std))
+    found = normalise(torch.from_numpy(image), per_channel(mean), per_channel(std))
     assert found.is_contiguous(memory_format=torch.channels_last)
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
 

@@ -55,7 +55,7 @@ def structure(logits: torch.Tensor, target: torch.Tensor) -> float:
     return float(np.mean(values))
 
 
-REFERENCES = {"dice_bce": dice_bce, "tversky": tversky, "focal": focal, "structure": structure}
+REFERENCES = {loss.__name__: loss for loss in (dice_bce, tversky, focal, structure)}
 
 
 def batch(seed: int = 0, dtype: torch.dtype = torch.uint8) -> tuple[torch.Tensor, torch.Tensor]:
@@ -63,7 +63,7 @@ def batch(seed: int = 0, dtype: torch.dtype = torch.uint8) -> tuple[torch.Tensor
     logits = 3 * torch.randn(3, 1, 40, 33, generator=generator)
     target = torch.zeros(3, 1, 40, 33, dtype=dtype)
     target[0, 0, 5:25, 8:30] = 1
-    target[1, 0, 20, 3] = 1  # the third frame has no polyp
+    target[1, 0, 20, 3] = 1  # the third image has no polyp
     return logits, target
 
 
@@ -75,7 +75,7 @@ def test_loss__equals_a_loop_over_images(name: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_loss__a_frame_without_polyp_has_a_gradient_that_lowers_it(name: str) -> None:
+def test_loss__an_image_without_polyp_has_a_gradient_that_lowers_it(name: str) -> None:
     logits = torch.zeros(2, 1, 32, 32, requires_grad=True)
     build_loss(name)(logits, torch.zeros(2, 1, 32, 32, dtype=torch.uint8)).backward()
     assert logits.grad is not None
@@ -100,7 +100,7 @@ def test_loss__is_float32_under_bfloat16(name: str) -> None:
     assert value.item() == pytest.approx(build_loss(name)(logits, target).item(), rel=0.02)
 
 
-@pytest.mark.parametrize("name", ["dice_bce", "tversky", "structure"])
+@pytest.mark.parametrize("name", LOSSES)
 def test_loss__weighs_images_alike(name: str) -> None:
     logits, target = batch()
     alone = [build_loss(name)(logits[i : i + 1], target[i : i + 1]).item() for i in range(3)]
@@ -108,5 +108,5 @@ def test_loss__weighs_images_alike(name: str) -> None:
 
 
 def test_build_loss__unknown_name() -> None:
-    with pytest.raises(ConfigError, match=r"loss='dice' is not one of dice_bce, .*Did you mean dice_bce\?"):
-        build_loss("dice")
+    with pytest.raises(ConfigError, match=r"loss='tverski' is not one of dice_bce, .*Did you mean tversky\?"):
+        build_loss("tverski")

@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from small_run import SmallNet
+from small_run import SmallNet, replace_nets
 
 from polyp_lightning.callbacks.pruning import TaylorFOPruning
 from polyp_lightning.data.datamodule import PolypDataModule
-from polyp_lightning.training import module as segmenter
 from polyp_lightning.training.module import PolypSegmenter
 
 
@@ -32,7 +31,7 @@ def fitted(
     **options: Any,
 ) -> tuple[PolypSegmenter, Trainer]:
     """4 epochs of 5 steps with cuts at the starts of epochs 1 and 2, unless told otherwise."""
-    monkeypatch.setattr(segmenter, "build_net", lambda *_: net())
+    replace_nets(lambda *_: net(), monkeypatch)
     seed_everything(0, verbose=False)
     module = cls(**{"image_size": 64, "lr": 1e-2, "lr_scheduler": constant, **(model or {})})  # type: ignore[arg-type]
     data = PolypDataModule(phantom_frames=28, image_size=64, batch_size=4, num_workers=0, cache_dir=str(folder / "c"))

@@ -76,7 +76,9 @@ def fit_run(folder: Path) -> Path:
         "data": {"data": "phantom", "split": "by-number", "train": 5, "val": 1, "test": 1, "image_size": 64},
     }  # fmt: skip
     callbacks = {"TaylorFOPruning": {"history": [row.as_dict() for row in stages()]}}
-    torch.save({"polyp_lightning": record, "callbacks": callbacks}, folder / "checkpoints" / "last.ckpt")
+    settings = {"arch": "Unet", "encoder": "resnet18", "image_size": 64}
+    stored = {"polyp_lightning": record, "hyper_parameters": settings, "callbacks": callbacks}
+    torch.save(stored, folder / "checkpoints" / "last.ckpt")
     (folder / "config.yaml").write_text(
         "seed_everything: 7\nmodel: {arch: Unet, encoder: resnet18, encoder_weights: /a/home/file.pth}\n"
         "pruning: {criterion: taylor, target: 0.5}\n",

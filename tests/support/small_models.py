@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from polyp_lightning import pruning
-from polyp_lightning.checkpoints.record import KEY, record
+from polyp_lightning.checkpoints.record import KEY, make_record
 from polyp_lightning.networks.build import build_net
 
 Exported = Callable[..., Path]
@@ -59,7 +59,7 @@ def save_checkpoint(net: nn.Module, path: Path, encoder: str = ENCODER, arch: st
         {
             "state_dict": {f"net.{name}": value for name, value in net.state_dict().items()},
             "hyper_parameters": {"arch": arch, "encoder": encoder, "image_size": SIZE, "encoder_weights": None},
-            KEY: record(net, PhantomFacts(), {}, []),
+            KEY: make_record(net, PhantomFacts(), {}, []),
             # What Lightning itself asks for.
             "pytorch-lightning_version": lightning.__version__,
         },

@@ -4,13 +4,16 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 import torch
 from torch import nn
 
+from polyp_lightning.checkpoints import record
 from polyp_lightning.cli import main
 from polyp_lightning.training import module as segmenter
 
@@ -48,10 +51,16 @@ def unmixed(net: nn.Module) -> nn.Module:
     return net
 
 
+def replace_nets(make: Callable[..., nn.Module], patch: pytest.MonkeyPatch) -> None:
+    """Has the segmenter, and what loads a checkpoint, build another network whatever they are asked for."""
+    for module in (segmenter, record):
+        patch.setattr(module, "build_net", make)
+
+
 def use_small_net() -> None:
     """The segmenter builds a :class:`SmallNet` whatever it is asked for; UNMIXED takes its batch norm away."""
     make = (lambda *_: unmixed(SmallNet())) if os.environ.get("UNMIXED") else (lambda *_: SmallNet())
-    segmenter.build_net = make  # type: ignore[assignment]
+    replace_nets(make, pytest.MonkeyPatch())
 
 
 def announce(folder: Path) -> None:
@@ -143,7 +152,7 @@ def keep_lessons(folder: Path) -> None:
     from polyp_lightning.callbacks.distributed import digest
     from polyp_lightning.training.distillation import Teacher
 
-    step, mixed, taught = segmenter.PolypSegmenter.training_step, Teacher.mixed, []
+    step, mixed, taught = segmenter.PolypSegmenter.training_step, Teacher.mix, []
 
     def asked(self: Teacher, *args: torch.Tensor) -> torch.Tensor:
         taught.append(True)
@@ -159,7 +168,7 @@ def keep_lessons(folder: Path) -> None:
         taught.clear()
         return loss
 
-    Teacher.mixed = asked  # type: ignore[method-assign]
+    Teacher.mix = asked  # type: ignore[method-assign]
     segmenter.PolypSegmenter.training_step = around  # type: ignore[method-assign]
 
 

@@ -98,13 +98,13 @@ class Counts(Callback):
         self.epochs: list[int] = []
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        mixed = pl_module.teacher.mixed
+        mixed = pl_module.teacher.mix
 
         def noted(*args: Any) -> Any:
             self.epochs.append(trainer.current_epoch)
             return mixed(*args)
 
-        pl_module.teacher.mixed = noted
+        pl_module.teacher.mix = noted
 
 
 @pytest.mark.parametrize(("target", "expected"), [(0.5, [2, 3]), (1.0, [0, 1, 2, 3])])

@@ -2,6 +2,7 @@ import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,13 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 
 from polyp_lightning.checkpoints import record as checkpoint
-from polyp_lightning.checkpoints.record import as_flags
+from polyp_lightning.checkpoints.record import read_record
 from polyp_lightning.checkpoints.trained import load_net
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.networks.build import ArchOptions, build_net
 from polyp_lightning.training import module as segmenter
 from polyp_lightning.training.module import PolypSegmenter
-from polyp_lightning.training.resume_checks import check_resumable
+from polyp_lightning.training.resume import check_resumable
 
 
 def parameters(module: PolypSegmenter) -> list[Tensor]:
@@ -275,6 +276,17 @@ def test_check_resumable__says_what_a_run_needs(fitted: Any, change: dict[str, A
         check_resumable({key: value for key, value in stored.items() if key != "loops"}, run)
 
 
+def test_lr_scheduler_step__a_schedule_that_fails_later_is_explained_where_it_came_from_a_checkpoint() -> None:
+    module = PolypSegmenter(image_size=SIZE)
+    schedule = StepLR(torch.optim.SGD(module.parameters(), 0.1), 2)
+    schedule.load_state_dict({"step_size": "two"})
+    with pytest.raises(TypeError):
+        module.lr_scheduler_step(schedule, None)
+    module._progress = SimpleNamespace(with_optimizer=True)  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match=r"schedule is damaged .*\(TypeError.*--model\.resume_optimizer false"):
+        module.lr_scheduler_step(schedule, None)
+
+
 def test_checkpoint__remembers_options_of_the_architecture(tmp_path: Path) -> None:
     narrow: ArchOptions = {"decoder_channels": [48, 40, 32, 24, 16]}
     module = PolypSegmenter(arch_options=narrow, image_size=SIZE)
@@ -287,7 +299,7 @@ def test_checkpoint__remembers_options_of_the_architecture(tmp_path: Path) -> No
     image = sample(1)["image"][None]
     assert torch.equal(loaded(image), module.eval()(image))
     assert torch.equal(load_net(path).net(loaded.network_input(image)), loaded(image))
-    text = as_flags(checkpoint.read(path))
+    text = read_record(path).flags()
     (flag,) = (one for one in text if one.startswith("--model.arch_options="))
     assert json.loads(flag.partition("=")[2]) == narrow
     with pytest.raises(ConfigError, match=r"holds Unet with resnet18 and \{'decoder_channels'.*arch_options"):
@@ -309,7 +321,8 @@ def test_checkpoint__asks_for_no_pretrained_weights(tmp_path: Path, monkeypatch:
         asked.append(encoder_weights)
         return build(arch, encoder, encoder_weights, options)
 
-    monkeypatch.setattr(segmenter, "build_net", noted)
+    for module_of_it in (segmenter, checkpoint):
+        monkeypatch.setattr(module_of_it, "build_net", noted)
     loaded = PolypSegmenter.load_from_checkpoint(tmp_path / "last.ckpt")
     assert asked == [None, None]
     assert all(torch.equal(a, b) for a, b in zip(parameters(loaded), parameters(module), strict=True))

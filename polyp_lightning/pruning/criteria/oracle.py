@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from polyp_lightning.common.errors import ConfigError, PruningError
+from polyp_lightning.common.modes import evaluation_mode
 from polyp_lightning.pruning.criteria.base import Batches, Loss, MeanCriterion
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 from polyp_lightning.pruning.labels import FROZEN
@@ -55,7 +56,7 @@ class Oracle(MeanCriterion):
         if len(self.total) != graph.size:
             self.reset(graph.size)
         batches = list(batches)
-        with evaluating(net):
+        with evaluation_mode(net):
             before = [image_losses(net(images), masks, loss) for images, masks in batches]
             for component in range(FROZEN + 1, graph.size):
                 removed = graph.nothing()
@@ -85,15 +86,3 @@ def masked(net: nn.Module, graph: ChannelGraph, removed: Removed) -> Iterator[No
         with torch.no_grad():
             for tensor, values in stored:
                 tensor.copy_(values)
-
-
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Sets every layer to evaluation mode inside, and afterwards back to the mode it had."""
-    modes = {module: module.training for module in net.modules()}
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

@@ -62,8 +62,8 @@ def trace(net: nn.Module, example: Like) -> ChannelGraph:
 def _own_settings() -> Iterator[None]:
     """Pauses the garbage collector and deterministic algorithms.
 
-    A search for cycles among the many small objects of a trace takes a fifth of its time. Deterministic algorithms break
-    interpolation into indexing, which would freeze a decoder; nothing is computed here that could differ.
+    A search for cycles among the many small objects of a trace takes a fifth of its time. Deterministic algorithms
+    break interpolation into indexing, which would freeze a decoder; nothing is computed here that could differ.
     """
     collects, deterministic = gc.isenabled(), torch.are_deterministic_algorithms_enabled()
     warns = torch.is_deterministic_algorithms_warn_only_enabled()

@@ -1,4 +1,4 @@
-"""How the callbacks of this package look at the others, without importing the pruning callback."""
+"""What a trainer's pruning callback and data module say, by their attributes: neither is imported."""
 
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,13 @@ def cuts_to_come(trainer: Trainer) -> bool:
 
 
 def data_facts(trainer: Trainer) -> dict[str, Any]:
-    """What the DataModule says of the data in use (name, split, protocol, counts, size); empty if it says nothing."""
+    """The data in use by the data module's ``describe()`` (name, split, protocol, counts, size); empty without one."""
     describe = getattr(getattr(trainer, "datamodule", None), "describe", None)
     return dict(describe()) if callable(describe) else {}
 
 
 def image_size(trainer: Trainer) -> int:
-    """Side of the square network input in pixels, from the DataModule or the module; 0 where neither tells."""
+    """Side of the square network input in pixels, from the data module or the module; 0 where neither has it."""
     for source in (getattr(trainer, "datamodule", None), trainer.lightning_module):
         size = getattr(source, "image_size", None)
         if isinstance(size, int):
@@ -58,3 +58,9 @@ def set_names(trainer: Trainer, loaders: Any) -> list[str]:
     datamodule: Any = getattr(trainer, "datamodule", None)
     names = list(getattr(datamodule, "test_names", None) or [])
     return names if len(names) == count else [str(index) for index in range(count)]
+
+
+def folders_of_sets(trainer: Trainer, loaders: Any) -> list[str]:
+    """The names of test or predict sets where there are several; ``[""]`` for a single one."""
+    names = set_names(trainer, loaders)
+    return names if len(names) > 1 else [""]
