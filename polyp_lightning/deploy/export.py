@@ -34,19 +34,7 @@ SCORE_PROTOCOL = "mean over images of the Dice at threshold 0.5, logits resized 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What to export and how.
-
-    Attributes:
-        ckpt_path: a checkpoint that ``fit`` or ``prune`` has written.
-        format: one of :data:`~polyp_lightning.deploy.formats.FORMATS`.
-        int8: quantise to 8 bits, calibrated on training frames, where the format can.
-        image_size: side in pixels; None for that of the training.
-        dynamic_batch: take any number of frames at once instead of one.
-        output: the model's file; None for one in the run's folder ``export``.
-        overwrite: replace what an earlier export has written.
-        data_root: the folder of data sets.
-        score: also score the exported file on the test images.
-    """
+    """The options of the verb ``export``, whose help explains them."""
 
     ckpt_path: Path
     format: str

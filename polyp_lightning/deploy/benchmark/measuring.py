@@ -63,18 +63,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """What to measure and how.
-
-    Attributes:
-        models: exported models or checkpoints; ratios are to the first.
-        image_size: side in pixels; None for each model's own.
-        threads: threads of the network and the decoder.
-        backends: backends; None for all that a model has here.
-        source: the video whose frames are decoded; None for drawn phantoms as H.264.
-        rounds: how often all candidates take turns.
-        frames: frames a turn.
-        memory: measure peak memory too, each candidate in a process of its own.
-    """
+    """The options of the verb ``benchmark``, whose help explains them; ratios are to the first model."""
 
     models: Sequence[Path]
     image_size: int | None = None

@@ -33,18 +33,7 @@ _WINDOW = 120
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """What to watch and how.
-
-    Attributes:
-        model: an exported model.
-        source: see :func:`~polyp_lightning.deploy.video.decoding.open_source`.
-        save: a video to write; None for none.
-        show: show a window; ``q`` or Escape ends.
-        backend: one of the model's backends; None for its usual one.
-        threads: threads of the network.
-        smooth: weight of the past in the probabilities, in [0, 1): 0 takes every frame by itself.
-        overwrite: replace an older ``save``.
-    """
+    """The options of the verb ``stream``, whose help explains them."""
 
     model: Path
     source: str
