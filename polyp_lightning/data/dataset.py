@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from polyp_lightning.common.errors import DataError
 from polyp_lightning.data.fetching import Verification
 from polyp_lightning.data.sources import FileSource, ImagePair, Source, find_pairs
@@ -38,6 +41,11 @@ class Dataset:
     val: list[ImageId]
     tests: dict[str, list[ImageId]]
     predict: list[ImageId]
+
+    def read(self, image: ImageId) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """Reads an image and its mask, see :class:`~polyp_lightning.data.sources.Source`."""
+        source = self.sources[image[0]]
+        return source.read(source.names.index(image[1]))
 
 
 @dataclass(frozen=True)

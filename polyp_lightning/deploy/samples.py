@@ -51,12 +51,8 @@ def read_samples(facts: Mapping[str, Any], root: Path, part: str, size: int, cou
     dataset = dataset_of(facts, root)
     parts: dict[str, list[ImageId]] = {"train": dataset.train, "val": dataset.val}
     ids = parts.get(part) or [frame for frames in dataset.tests.values() for frame in frames]
-    numbers = {key: {name: i for i, name in enumerate(source.names)} for key, source in dataset.sources.items()}
-    samples = []
-    for key, name in _spread(ids, count):
-        frame, mask = dataset.sources[key].read(numbers[key][name])
-        samples.append(Sample(resize(frame, size), mask))
-    return samples
+    pairs = (dataset.read(image) for image in _spread(ids, count))
+    return [Sample(resize(frame, size), mask) for frame, mask in pairs]
 
 
 def parity_samples(facts: Mapping[str, Any], root: Path, size: int, count: int) -> tuple[list[Sample], str]:

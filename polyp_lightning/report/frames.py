@@ -1,11 +1,10 @@
 """The frames on which pruning hurt most: truth, dense and pruned side by side."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +14,12 @@ from PIL import Image
 
 from polyp_lightning.callbacks.mask_writer import draw_contour
 from polyp_lightning.checkpoints.trained import TrainedNet, load_net
+from polyp_lightning.common.errors import PolypError
 from polyp_lightning.data.cache import resize
 from polyp_lightning.data.dataset import Dataset, ImageId
 from polyp_lightning.data.sets import dataset_of
 from polyp_lightning.metrics import per_image_dice
-from polyp_lightning.networks.build import normalise, per_channel
-from polyp_lightning.report.document import Picture
+from polyp_lightning.report.document import Paragraph, Picture, Section
 from polyp_lightning.report.numbers import number
 
 MOST = 6
@@ -28,7 +27,7 @@ MOST = 6
 
 _HEIGHT = 200
 Mask = NDArray[np.uint8]
-Scores = Mapping[str, Sequence[float]]
+Nets = tuple[TrainedNet, TrainedNet]
 
 
 @dataclass(frozen=True)
@@ -58,52 +57,55 @@ def find_worst(
     return sorted(hurt, key=lambda drop: (drop.after - drop.before, drop.name))[:most]
 
 
-class Frames:
-    """Images by name, of the data that a checkpoint was trained on.
+def show_worst(
+    title: str,
+    text: str,
+    paths: tuple[Path, Path],
+    root: Path,
+    name: str,
+    find: Callable[[Nets, Dataset], Sequence[tuple[Drop, ImageId]]],
+) -> list[Section]:
+    """Shows the images on which pruning hurt most; says why where the data or networks are not there.
 
     Args:
-        facts: what the checkpoint says of its data.
+        title: of the section.
+        text: above the pictures.
+        paths: the checkpoints of the dense and of the pruned network.
         root: the folder of data sets.
-
-    Raises:
-        ConfigError: the data set or split is unknown.
-        DataError: the data are not there.
+        name: that of the pictures begins with it.
+        find: chooses among the images of the data set that the dense network was trained on.
     """
-
-    def __init__(self, facts: Mapping[str, Any], root: Path) -> None:
-        self.dataset: Dataset = dataset_of(facts, root)
-
-    def read(self, frame: ImageId) -> tuple[Mask, Mask]:
-        """Returns RGB, uint8 (H, W, 3), and its mask (H, W) of 0 and 1."""
-        source = self.dataset.sources[frame[0]]
-        image, mask = source.read(source.names.index(frame[1]))
-        return image, np.zeros(image.shape[:2], np.uint8) if mask is None else mask
-
-    def of_test(self, test_set: str, name: str) -> ImageId | None:
-        """Finds a test image by name; None where the data set has no such test set or image."""
-        return next((frame for frame in self.dataset.tests.get(test_set, []) if frame[1] == name), None)
+    try:
+        nets = load_net(paths[0], "RUNS"), load_net(paths[1], "RUNS")
+        dataset = dataset_of(nets[0].data, root)
+    except PolypError as error:
+        return [Section(title, [Paragraph(f"Not shown: {error}")])]
+    drops = enumerate(find(nets, dataset))
+    pictures = [draw_image(drop, image, dataset, nets, f"{name}-{place}") for place, (drop, image) in drops]
+    return [Section(title, [Paragraph(text), *pictures])] if pictures else []
 
 
 @torch.no_grad()
 def predict_mask(net: TrainedNet, image: Mask) -> Mask:
     """Predicts the mask at the image's size, uint8 (H, W) of 0 and 1: logits are resized, then thresholded."""
     pixels = torch.from_numpy(resize(image, net.image_size)).permute(2, 0, 1)[None]
-    logits = net.net(normalise(pixels, per_channel(net.mean), per_channel(net.std)))
+    logits = net.net(net.network_input(pixels))
     logits = F.interpolate(logits, image.shape[:2], mode="bilinear")
     found: Mask = (logits[0, 0] > 0).to(torch.uint8).numpy()
     return found
 
 
-def find_validation_drops(nets: tuple[TrainedNet, TrainedNet], frames: Frames) -> list[Drop]:
+def find_validation_drops(nets: Nets, dataset: Dataset) -> list[tuple[Drop, ImageId]]:
     """Finds the validation images that a pruned network lost most on, against a dense one."""
     scores: list[dict[str, list[float]]] = [{}, {}]
-    for frame in frames.dataset.val:
-        image, mask = frames.read(frame)
+    ids = {"/".join(image): image for image in dataset.val}
+    for name, frame in ids.items():
+        image, mask = _read(dataset, frame)
         truth = torch.from_numpy(mask)[None] > 0
         for net, found in zip(nets, scores, strict=True):
             predicted = torch.from_numpy(predict_mask(net, image))[None] > 0
-            found["/".join(frame)] = [float(per_image_dice(predicted, truth))]
-    return find_worst(scores[0], scores[1])
+            found[name] = [float(per_image_dice(predicted, truth))]
+    return [(drop, ids[drop.name]) for drop in find_worst(*scores)]
 
 
 def join_panels(image: Mask, masks: Sequence[Mask]) -> bytes:
@@ -121,19 +123,15 @@ def join_panels(image: Mask, masks: Sequence[Mask]) -> bytes:
     return buffer.getvalue()
 
 
-def draw_image(drop: Drop, frame: ImageId, frames: Frames, nets: tuple[TrainedNet, TrainedNet], name: str) -> Picture:
+def draw_image(drop: Drop, frame: ImageId, dataset: Dataset, nets: Nets, name: str) -> Picture:
     """Draws one image: truth, dense and pruned from left to right."""
-    image, mask = frames.read(frame)
+    image, mask = _read(dataset, frame)
     data = join_panels(image, [mask, *(predict_mask(net, image) for net in nets)])
     scores = f"Dice {number(drop.before)} dense, {number(drop.after)} pruned"
     alt = f"Frame {frame[1]} three times, with the contour of the true, the dense and the pruned mask; {scores}."
     return Picture(name, data, "jpg", alt, f"{frame[1]}: truth · dense · pruned; {scores}")
 
 
-def load_pair(dense: Path, pruned: Path) -> tuple[TrainedNet, TrainedNet]:
-    """Loads two networks from their checkpoints.
-
-    Raises:
-        ConfigError: one of them is damaged.
-    """
-    return load_net(dense, "RUNS"), load_net(pruned, "RUNS")
+def _read(dataset: Dataset, frame: ImageId) -> tuple[Mask, Mask]:
+    image, mask = dataset.read(frame)
+    return image, np.zeros(image.shape[:2], np.uint8) if mask is None else mask

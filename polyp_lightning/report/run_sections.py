@@ -6,7 +6,6 @@ from pathlib import Path
 
 from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.checkpoints.test_scores import read_scores
-from polyp_lightning.common.errors import PolypError
 from polyp_lightning.common.tables import read_table
 from polyp_lightning.report import curves
 from polyp_lightning.report.document import Block, Commands, Paragraph, Points, Section, Table
@@ -167,19 +166,11 @@ def _frames(run: FitRun, root: Path, number_: int) -> list[Section]:
     if not last or 0 not in run.best:
         return []
     # Imports PyTorch, which the rest does without where there is no checkpoint.
-    from polyp_lightning.report.frames import Frames, draw_image, find_validation_drops, load_pair
+    from polyp_lightning.report.frames import find_validation_drops, show_worst
 
-    try:
-        nets = load_pair(run.best[0], run.best[last])
-        frames = Frames(run.facts, root)
-    except PolypError as error:
-        return [Section(title, [Paragraph(f"Not shown: {error}")])]
-    pictures = []
-    for place, drop in enumerate(find_validation_drops(nets, frames)):
-        key, _, name = drop.name.partition("/")
-        pictures.append(draw_image(drop, (key, name), frames, nets, f"frame-{number_}-{place}"))
     text = f"Best checkpoint of the dense stage against that of stage {last}, at the original size. {TERMS}"
-    return [Section(title, [Paragraph(text), *pictures])]
+    paths = run.best[0], run.best[last]
+    return show_worst(title, text, paths, root, f"frame-{number_}", find_validation_drops)
 
 
 def _protocol(labels: Mapping[str, FitRun]) -> Section:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from polyp_lightning.common.errors import PolypError
+from polyp_lightning.data.dataset import Dataset, ImageId
 from polyp_lightning.report import curves
 from polyp_lightning.report.answer import QUESTION, Question, answer, find_question
 from polyp_lightning.report.cells import collect_cells, group_by_setting
@@ -133,24 +133,19 @@ def _frames(studies: Sequence[Study], question: Question, root: Path) -> list[Se
     paths = [_checkpoint(studies, cell.rows) for cell in sides]
     if not dense or not pruned or paths[0] is None or paths[1] is None:
         return [Section(title, [Paragraph("Not shown: values of single images or checkpoints are not in the folder.")])]
-    from polyp_lightning.report.frames import Frames, draw_image, find_worst, load_pair
+    from polyp_lightning.report.frames import Drop, Nets, find_worst, show_worst
 
-    try:
-        nets = load_pair(paths[0], paths[1])
-        frames = Frames(nets[0].data, root)
-    except PolypError as error:
-        return [Section(title, [Paragraph(f"Not shown: {error}")])]
     setting = question.pruned.setting
-    pictures = [
-        draw_image(drop, frame, frames, nets, f"frame-{place}")
-        for place, drop in enumerate(find_worst(dense, pruned))
-        if (frame := frames.of_test(setting.test_set, drop.name))
-    ]
+
+    def find(_: Nets, dataset: Dataset) -> list[tuple[Drop, ImageId]]:
+        ids = {image[1]: image for image in dataset.tests.get(setting.test_set, [])}
+        return [(drop, ids[drop.name]) for drop in find_worst(dense, pruned) if drop.name in ids]
+
     text = (
         f"{setting}. {question.pruned.method} at {percent(question.pruned.target)} against dense, both "
         f"of seed {sides[0].seeds[0]}. {TERMS}"
     )
-    return [Section(title, [Paragraph(text), *pictures])] if pictures else []
+    return show_worst(title, text, (paths[0], paths[1]), root, "frame", find)
 
 
 def _image_dice(studies: Sequence[Study], cell: Replicates) -> dict[str, list[float]]:

@@ -8,8 +8,8 @@ from PIL import Image
 from torch import nn
 
 from polyp_lightning.checkpoints.trained import TrainedNet
-from polyp_lightning.common.errors import DataError
-from polyp_lightning.report.frames import Frames, find_validation_drops, find_worst, join_panels, predict_mask
+from polyp_lightning.data.sets import dataset_of
+from polyp_lightning.report.frames import find_validation_drops, find_worst, join_panels, predict_mask
 
 FACTS = {"data": "phantom", "split": "by-number", "train": 10, "val": 2, "test": 2}
 
@@ -50,12 +50,12 @@ def test_mask_of__a_bright_half_at_the_original_size() -> None:
 
 
 def test_validation_drops__a_network_that_sees_nothing_loses_all(tmp_path: Path) -> None:
-    frames = Frames(FACTS, tmp_path)
-    drops = find_validation_drops((net(-1.0), net(2.0)), frames)
+    dataset = dataset_of(FACTS, tmp_path)
+    drops = [drop for drop, _ in find_validation_drops((net(-1.0), net(2.0)), dataset)]
     # A network that calls everything polyp against one that calls nothing: Dice 2·share / (1 + share) against 0.
     expected = {}
-    for frame in frames.dataset.val:
-        share = frames.read(frame)[1].mean()
+    for frame in dataset.val:
+        share = dataset.read(frame)[1].mean()
         expected["/".join(frame)] = 2 * share / (1 + share)
     assert {drop.name for drop in drops} == {name for name, value in expected.items() if value > 0}
     for drop in drops:
@@ -73,8 +73,3 @@ def test_side_by_side__three_panels_of_equal_size() -> None:
     green = (pixels[..., 1] - pixels[..., 0]) > 80
     panels = [green[:, start : start + 300].any() for start in (0, 306, 612)]
     assert panels == [True, False, True]
-
-
-def test_frames__data_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError):
-        Frames({**FACTS, "data": "kvasir", "split": "880-120"}, tmp_path)
