@@ -105,7 +105,7 @@ def find_validation_drops(nets: Nets, dataset: Dataset) -> list[tuple[Drop, Imag
         for net, found in zip(nets, scores, strict=True):
             predicted = torch.from_numpy(predict_mask(net, image))[None] > 0
             found[name] = [float(per_image_dice(predicted, truth))]
-    return [(drop, ids[drop.name]) for drop in find_worst(*scores)]
+    return [(drop, ids[drop.name]) for drop in find_worst(scores[0], scores[1])]
 
 
 def join_panels(image: Mask, masks: Sequence[Mask]) -> bytes:

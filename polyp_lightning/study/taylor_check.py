@@ -7,6 +7,7 @@ growing sets, and the loss is measured on those images. Writes ``taylor-check.pn
 
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +18,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from polyp_lightning.checkpoints.record import read_record
-from polyp_lightning.common.modes import evaluation_mode
 from polyp_lightning.common.tables import write_table
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.pruning import ChannelGraph, trace
@@ -37,6 +36,7 @@ from polyp_lightning.study.loss_changes import (
     summarise_sets,
 )
 from polyp_lightning.study.taylor_picture import draw
+from polyp_lightning.training.loaded_run import LoadedRun, load_run
 from polyp_lightning.training.module import PolypSegmenter
 
 IN_UNITS_OF_LOSS = "taylor signed, not normalised"
@@ -59,6 +59,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 # Long enough for a net that has learnt, short enough to wait for.
 _EPOCHS, _SIDE = 12, 64
+_BATCH = 8
 
 
 class Batch(NamedTuple):
@@ -81,17 +82,17 @@ def check(ckpt_path: Path | None, root: str | None, images: int, components: int
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     console = Console()
     seed_everything(0, verbose=False)
-    module, data = _trained(out) if ckpt_path is None else _loaded(ckpt_path, root)
-    batch = collect_batch(module, data, images)
-    graph = trace(module.net, (2, *batch.images.shape[1:]))
-    importances = compute_importances(module, graph, batch)
+    run = load_run(ckpt_path or _train(out), root, _BATCH)
+    batch = collect_batch(run, images)
+    graph = trace(run.net, (2, *batch.images.shape[1:]))
+    importances = compute_importances(run, graph, batch)
     chosen = draw_components(graph, components, seed=0)
-    changes = measure_changes(module.net, graph, remove_each(graph, chosen), *batch, module.loss)
+    changes = measure_changes(run.net, graph, remove_each(graph, chosen), *batch, run.loss)
     predicted = {name: importance[chosen] for name, importance in importances.items()}
     correlations = {name: correlate(values, changes) for name, values in predicted.items()}
     per_component = importances[IN_UNITS_OF_LOSS]
-    sets = {name: measure_sets(module, graph, one, per_component, batch) for name, one in importances.items()}
-    caption = _caption(module, data, batch, len(chosen), graph)
+    sets = {name: measure_sets(run, graph, one, per_component, batch) for name, one in importances.items()}
+    caption = _caption(run, batch, len(chosen), graph)
     picture = out / "taylor-check.png"
     draw(picture, caption, predicted, changes, correlations, sets, IN_UNITS_OF_LOSS, SUMMED)
     written = [picture, *_write(out, graph, chosen, predicted, changes, correlations, sets)]
@@ -99,9 +100,8 @@ def check(ckpt_path: Path | None, root: str | None, images: int, components: int
     console.print("\n".join(f"wrote {path}" for path in written), highlight=False, soft_wrap=True)
 
 
-def _trained(out: Path) -> tuple[PolypSegmenter, PolypDataModule]:
-    data = PolypDataModule(image_size=_SIDE, num_workers=0)
-    module = PolypSegmenter(image_size=_SIDE)
+def _train(out: Path) -> Path:
+    """Trains a small network on phantoms, and returns its checkpoint."""
     trainer = Trainer(
         max_epochs=_EPOCHS,
         logger=False,
@@ -111,64 +111,39 @@ def _trained(out: Path) -> tuple[PolypSegmenter, PolypDataModule]:
         check_val_every_n_epoch=_EPOCHS,
         log_every_n_steps=1,
     )
-    trainer.fit(module, datamodule=data)
+    trainer.fit(PolypSegmenter(image_size=_SIDE), datamodule=PolypDataModule(image_size=_SIDE, num_workers=0))
     trainer.save_checkpoint(out / "trained.ckpt")
-    return module, data
+    return out / "trained.ckpt"
 
 
-def _loaded(path: Path, root: str | None) -> tuple[PolypSegmenter, PolypDataModule]:
-    found = read_record(path).data
-    module = PolypSegmenter.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    split = found.get("split")
-    name = found.get("data", "phantom")
-    data = PolypDataModule(
-        name, root, split if name != "phantom" else None, image_size=module.image_size, num_workers=0
-    )
-    return module, data
-
-
-def collect_batch(module: PolypSegmenter, data: PolypDataModule, most: int) -> Batch:
+def collect_batch(run: LoadedRun, most: int) -> Batch:
     """Collects the first validation images as the network takes them, and their masks."""
-    data.prepare_data()
-    data.setup("validate")
-    images: list[Tensor] = []
-    masks: list[Tensor] = []
-    for loaded in data.val_dataloader():
-        images.append(loaded["image"])
-        masks.append(loaded["mask"])
-        if sum(map(len, images)) >= most:
-            break
-    seen: list[Tensor] = []
-    # What the network itself is given: the module normalises on the way.
-    handle = module.net.register_forward_pre_hook(lambda net, args: seen.append(args[0]))
-    with evaluation_mode(module), torch.no_grad():
-        module(torch.cat(images)[:most])
-    handle.remove()
-    return Batch(seen[0], torch.cat(masks)[:most])
+    loaded = list(islice(run.data.val_dataloader(), -(-most // _BATCH)))
+    images, masks = (torch.cat([batch[part] for batch in loaded])[:most] for part in ("image", "mask"))
+    return Batch(run.trained.network_input(images), masks)
 
 
-def compute_importances(module: PolypSegmenter, graph: ChannelGraph, batch: Batch) -> dict[str, Importance]:
+def compute_importances(run: LoadedRun, graph: ChannelGraph, batch: Batch) -> dict[str, Importance]:
     """Computes the importances by every criterion, each image's loss counted by itself."""
 
     def loss(output: Tensor, masks: Tensor) -> Tensor:
-        return torch.stack([module.loss(output[n : n + 1], masks[n : n + 1]) for n in range(len(masks))]).sum()
+        return torch.stack([run.loss(output[n : n + 1], masks[n : n + 1]) for n in range(len(masks))]).sum()
 
     result = {}
-    with evaluation_mode(module):
-        for label, (name, given) in VARIANTS.items():
-            criterion: Criterion = build_criterion(name, **given)
-            criterion.gather(module.net, graph, zip(*(part.split(8) for part in batch), strict=True), loss)
-            result[label] = criterion.importance(module.net, graph)
+    for label, (name, given) in VARIANTS.items():
+        criterion: Criterion = build_criterion(name, **given)
+        criterion.gather(run.net, graph, zip(*(part.split(_BATCH) for part in batch), strict=True), loss)
+        result[label] = criterion.importance(run.net, graph)
     return result
 
 
 def measure_sets(
-    module: PolypSegmenter, graph: ChannelGraph, importance: Importance, per_component: Importance, batch: Batch
+    run: LoadedRun, graph: ChannelGraph, importance: Importance, per_component: Importance, batch: Batch
 ) -> list[SetPoint]:
     """Measures growing sets of the least important components; predicted is the sum of ``per_component``."""
     sets = grow_sets(graph, importance, SHARES)
     removals = [remove_together(graph, components) for components in sets]
-    changes = measure_changes(module.net, graph, removals, *batch, module.loss)
+    changes = measure_changes(run.net, graph, removals, *batch, run.loss)
     return summarise_sets(graph, sets, per_component, changes)
 
 
@@ -183,12 +158,12 @@ def table(correlations: Mapping[str, Correlation], caption: str) -> Table:
     return lines
 
 
-def _caption(module: PolypSegmenter, data: PolypDataModule, batch: Batch, measured: int, graph: ChannelGraph) -> str:
-    with evaluation_mode(module), torch.no_grad():
-        loss = float(image_losses(module.net(batch.images), batch.masks, module.loss).mean())
+def _caption(run: LoadedRun, batch: Batch, measured: int, graph: ChannelGraph) -> str:
+    with torch.no_grad():
+        loss = float(image_losses(run.net(batch.images), batch.masks, run.loss).mean())
     return (
-        f"{module.encoder}-{module.arch}, {data.name}, the first {len(batch.images)} validation images at "
-        f"{module.image_size}², loss {loss:.3f} before; {measured} of {graph.size - 1} components, each removed alone; "
+        f"{run.trained.encoder}-{run.trained.arch}, {run.data.name}, the first {len(batch.images)} validation images "
+        f"at {run.image_size}², loss {loss:.3f} before; {measured} of {graph.size - 1} components, each removed alone; "
         "ρ: Spearman"
     )
 

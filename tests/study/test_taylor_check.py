@@ -11,7 +11,9 @@ from polyp_lightning.study import taylor_check
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    data = partial(taylor_check.PolypDataModule, phantom_frames=14, cache_dir=str(tmp_path / "cache"))
+    data = partial(taylor_check.PolypDataModule, phantom_frames=14)
+    # The caches of decoded images lie there.
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(taylor_check, "PolypDataModule", data)
     monkeypatch.setattr(taylor_check, "_EPOCHS", 1)
     monkeypatch.setattr(taylor_check, "_SIDE", 32)
