@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,29 +36,7 @@ class Frame:
     time: Fraction
 
 
-class Source(Protocol):
-    """Where frames come from.
-
-    Attributes:
-        rate: frames per second.
-        live: whether frames that are not taken in time are lost.
-        broken: frames so far that could not be decoded, or only in part.
-    """
-
-    rate: Fraction
-    live: bool
-    broken: int
-
-    def __iter__(self) -> Iterator[Frame]:
-        """Yields the frames, once."""
-        ...
-
-    def close(self) -> None:
-        """Lets go of the device or file."""
-        ...
-
-
-def open_source(name: str, threads: int = 1) -> Source:
+def open_source(name: str, threads: int = 1) -> "Source":
     """Opens a source by name.
 
     Args:
@@ -83,7 +61,7 @@ def open_source(name: str, threads: int = 1) -> Source:
 
 
 class Video:
-    """A file, camera or stream that FFmpeg decodes; the attributes are those of :class:`Source`.
+    """A file, camera or stream that FFmpeg decodes.
 
     A packet that can't be decoded is counted and passed over, and so is a frame that the decoder marks as damaged
     (it is still shown: most of it is there).
@@ -92,7 +70,11 @@ class Video:
         container: an open input of PyAV.
         name: for messages.
         threads: threads of the decoder.
-        live: whether it is a camera or stream.
+        live: whether it is a camera or stream: frames that are not taken in time are lost.
+
+    Attributes:
+        rate: frames per second.
+        broken: frames so far that could not be decoded, or only in part.
     """
 
     def __init__(self, container: Any, name: str, threads: int, live: bool) -> None:
@@ -153,10 +135,7 @@ class Video:
 
 
 class Folder:
-    """The images of a folder in the order of their names; the attributes are those of :class:`Source`.
-
-    Args:
-        path: the folder.
+    """The images of a folder in the order of their names; the attributes are those of :class:`Video`.
 
     Raises:
         DataError: there is no image in it.
@@ -180,6 +159,9 @@ class Folder:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+Source = Video | Folder
 
 
 def _open_camera(number: str, threads: int) -> Video:
