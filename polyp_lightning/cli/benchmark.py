@@ -7,6 +7,7 @@ from pathlib import Path
 
 from polyp_lightning.cli.parsing import make_parser
 from polyp_lightning.cli.termination import raise_on_termination
+from polyp_lightning.common.tables import write_table
 from polyp_lightning.deploy.extras import need
 
 
@@ -32,7 +33,7 @@ def main(args: Sequence[str]) -> int:
     for shown in report.build_tables(table):
         console.print(shown)
     if options.output:
-        report.write_csv(table, options.output.with_suffix(".csv"))
+        write_table(options.output.with_suffix(".csv"), report.COLUMNS, (row.values() for row in table))
         report.write_png(table, options.output.with_suffix(".png"))
     if options.budget_ms is None:
         return 0

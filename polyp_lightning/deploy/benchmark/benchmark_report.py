@@ -1,6 +1,5 @@
 """A benchmark as a table, a CSV and a picture."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,14 +48,6 @@ def _row(timing: Timing, reference: Timing | None, threads: int) -> dict[str, An
         fewer = reference.candidate.gmacs / one.gmacs
         found |= {"times_faster": faster, "times_faster_low": low, "times_faster_high": high, "times_fewer_macs": fewer}
     return {key: found.get(key) for key in COLUMNS}
-
-
-def write_csv(table: Sequence[dict[str, Any]], path: Path) -> None:
-    """Writes the rows under the names of :data:`COLUMNS`."""
-    with write_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(table)
 
 
 def build_tables(table: Sequence[dict[str, Any]]) -> list[Table]:
