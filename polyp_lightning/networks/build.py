@@ -177,15 +177,7 @@ def _create(arch: str, encoder: str, weights: str | None, options: ArchOptions) 
             net: nn.Module = smp.create_model(
                 arch, encoder, encoder_weights=weights, in_channels=3, classes=1, **options
             )
-    except (
-        ValueError,
-        NotImplementedError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        RuntimeError,
-        AssertionError,
-    ) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError, AssertionError) as error:
         given, flag = (f" and {options}", ", --model.arch_options") if options else ("", "")
         msg = (
             f"arch={arch!r} can't be built with encoder={encoder!r}{given}: {error}. "
