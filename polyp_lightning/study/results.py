@@ -6,24 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from polyp_lightning.checkpoints.test_scores import IMAGES, ImageScore, read_images, write_images
+from polyp_lightning.checkpoints.test_scores import IMAGES as IMAGES
+from polyp_lightning.checkpoints.test_scores import ImageScore as ImageScore
+from polyp_lightning.checkpoints.test_scores import read_images as read_images
+from polyp_lightning.checkpoints.test_scores import write_images as write_images
 from polyp_lightning.common.locks import hold_lock
 from polyp_lightning.common.tables import read_rows, write_rows
-
-__all__ = [
-    "IMAGES",
-    "RESULTS",
-    "RUNS",
-    "ImageScore",
-    "Kind",
-    "Result",
-    "append_result",
-    "change_results",
-    "exclusively",
-    "read_images",
-    "read_results",
-    "write_images",
-]
 
 RESULTS = "results.csv"
 """The table's name in a study's folder."""
