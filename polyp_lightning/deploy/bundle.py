@@ -22,12 +22,7 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class Bundle:
-    """An exported model that is whole and described.
-
-    Attributes:
-        path: the model's file.
-        facts: the sidecar's contents.
-    """
+    """An exported model that is whole and described: the model's file, and its sidecar's contents."""
 
     path: Path
     facts: Mapping[str, Any]
@@ -159,12 +154,7 @@ def _read_facts(path: Path) -> dict[str, Any]:
 
 
 def load_model(bundle: Bundle, backend: str, threads: int) -> Runner:
-    """Loads an exported model.
-
-    Args:
-        bundle: the model.
-        backend: one of its format's.
-        threads: threads that the network may use, ≥ 1.
+    """Loads an exported model into one of its format's backends, which may use so many threads.
 
     Raises:
         ConfigError: the backend does not run this format or is not installed, or the model can't be loaded.

@@ -63,14 +63,7 @@ class _Job:
 
 
 def export(options: ExportOptions, say: Callable[[str], None] = print) -> Bundle:
-    """Writes a model and its sidecar.
-
-    Args:
-        options: what to export.
-        say: takes the lines of the report.
-
-    Returns:
-        What was written.
+    """Writes a model and its sidecar; ``say`` takes the lines of the report.
 
     Raises:
         ConfigError: an option can't work, a package is missing, or the result differs from the network; in that case

@@ -43,18 +43,9 @@ class ExportFormat(ABC):
 
     @abstractmethod
     def write(self, program: Program, path: Path, calibration: list[Frames] | None) -> dict[str, Any]:
-        """Writes a model.
+        """Writes a captured network, in 8 bits where there are training frames (1, S, S, 3) to calibrate with.
 
-        Args:
-            program: the captured network.
-            path: the model's file.
-            calibration: training frames (1, S, S, 3) to quantise with; None for float32.
-
-        Returns:
-            What a sidecar of this format holds beyond that of any other.
-
-        Raises:
-            ConfigError: a package that is needed is not installed.
+        Returns what a sidecar of this format holds beyond that of any other.
         """
 
     @abstractmethod

@@ -19,12 +19,7 @@ LEAST_AGREEMENT = 0.9999
 
 @dataclass(frozen=True)
 class Parity:
-    """How far two models agree on the same frames.
-
-    Attributes:
-        difference: the largest difference between two probabilities.
-        agreement: share of the pixels on the same side of the threshold.
-    """
+    """How far two models agree: the largest difference of a probability, and the share of equal mask pixels."""
 
     difference: float
     agreement: float

@@ -35,18 +35,9 @@ def draw_phantoms(size: int, count: int) -> list[Sample]:
 
 
 def read_samples(facts: Mapping[str, Any], root: Path, part: str, size: int, count: int | None = None) -> list[Sample]:
-    """Reads frames of the data set and split that a checkpoint was trained on.
+    """Reads frames of the data set and split that a checkpoint was trained on, as it says by its ``facts``.
 
-    Args:
-        facts: what the checkpoint says of its data.
-        root: the folder of data sets, as ``--data.root``.
-        part: ``train``, ``val`` or ``test``; all test sets together.
-        size: side in pixels of the frames.
-        count: how many, evenly spread over the part; None for all.
-
-    Raises:
-        ConfigError: the checkpoint does not say what it was trained on.
-        DataError: the data are not there.
+    ``part`` is ``train``, ``val`` or ``test`` (all test sets together), of which ``count`` frames are evenly spread.
     """
     dataset = dataset_of(facts, root)
     parts: dict[str, list[ImageId]] = {"train": dataset.train, "val": dataset.val}

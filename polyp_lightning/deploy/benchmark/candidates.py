@@ -37,16 +37,7 @@ class Candidate:
 
 
 def list_candidates(models: Sequence[Path], image_size: int | None, backends: Sequence[str] | None) -> list[Candidate]:
-    """Lists every model with every backend that it is to run in.
-
-    Args:
-        models: exported models or checkpoints.
-        image_size: side in pixels; None for each model's own.
-        backends: backends; None for all that a model has here.
-
-    Raises:
-        ConfigError: a model can't be read, or a backend or the size does not fit it.
-    """
+    """Lists every model with every backend to run it in; by default all that it has here, at its own size."""
     return [one for model in models for one in _candidates_of(model, image_size, backends)]
 
 

@@ -40,11 +40,8 @@ STAGES = ("decode", "preprocess", "network", "postprocess")
 class Timing:
     """The times of one candidate, in milliseconds.
 
-    Attributes:
-        candidate: what was timed.
-        stages: stage → one time a frame; ``total`` is the sum.
-        rounds: median time of the network in each round.
-        memory_mb: peak memory of a process that does nothing else, in 10⁶ bytes; None where it was not measured.
+    ``stages`` hold one time a frame, of which ``total`` is the sum; ``rounds`` the network's median in each round.
+    ``memory_mb`` is the peak memory of a process that does nothing else, in 10⁶ bytes; None where it was not measured.
     """
 
     candidate: Candidate
@@ -76,10 +73,7 @@ class BenchmarkOptions:
 
 
 def benchmark(options: BenchmarkOptions, say: Callable[[str], None] = print) -> list[Timing]:
-    """Measures every model in every backend.
-
-    Returns:
-        One entry for each, in the order of the models.
+    """Measures every model in every backend, in the order of the models.
 
     Raises:
         ConfigError: a model or backend can't be run, or a size does not fit.

@@ -24,11 +24,7 @@ _Run = Callable[[NDArray[np.float32]], Any]
 
 
 def build_timer(backend: str, threads: int) -> Timer:
-    """Builds what measures milliseconds per frame.
-
-    Args:
-        backend: ``torch`` (eager), ``onnxruntime``, ``openvino`` or ``openvino-bf16``.
-        threads: of the backend.
+    """Builds what measures milliseconds per frame: in ``torch`` (eager) or a backend of :class:`BackendTimer`.
 
     Raises:
         ConfigError: there is no such backend, or no such number of threads.
@@ -63,11 +59,7 @@ class BackendTimer:
         return {"backend": self.backend, "version": version, "threads": self.threads, "machine": processor()}
 
     def __call__(self, net: nn.Module, input_shape: Sequence[int]) -> float:
-        """Returns the milliseconds of one forward pass; ``net`` itself, in evaluation mode, is left as it is.
-
-        Args:
-            net: takes one float32 input.
-            input_shape: its shape.
+        """Returns the milliseconds of one pass of a float32 input; ``net``, in evaluation mode, is left as it is.
 
         Raises:
             ConfigError: the backend is not installed.

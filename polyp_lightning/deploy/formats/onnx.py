@@ -43,11 +43,7 @@ FORMAT = Onnx()
 
 
 def convert(program: Program) -> Any:
-    """Converts a captured network to an ``onnx.ModelProto``.
-
-    Raises:
-        ConfigError: the packages of the extra ``deploy`` are not installed.
-    """
+    """Converts a captured network to an ``onnx.ModelProto``."""
     import torch
 
     need("onnxscript")

@@ -44,22 +44,16 @@ class Deployable(nn.Module):
 
 
 def check_size(image_size: int) -> None:
-    """Checks that the networks can take a size.
-
-    Raises:
-        ConfigError: it is not a multiple of 32.
-    """
+    """Refuses a size that is not a multiple of 32, which the networks can't take."""
     if image_size < 32 or image_size % 32:
         msg = f"--image_size {image_size} must be a multiple of 32: encoders halve the frame five times"
         raise ConfigError(msg)
 
 
 def rewrite(graph: nn.Module, *, merge: bool) -> fx.GraphModule:
-    """Rewrites a graph for speed: exports and timers both do, which makes a network's time that of its export.
+    """Rewrites a graph for speed, in place: exports and timers both do, so a network's time is that of its export.
 
-    Args:
-        graph: the module of an ``ExportedProgram``; changed in place.
-        merge: see :func:`capture`.
+    ``merge`` applies :func:`merge_upsampling`: faster in OpenVINO, elsewhere not always.
     """
     folded = fold_batch_norm(graph)
     return speed_up_single_channels(merge_upsampling(folded) if merge else folded)
@@ -70,11 +64,7 @@ def capture(
 ) -> torch.export.ExportedProgram:
     """Captures a module as an ``ExportedProgram``, rewritten for speed.
 
-    Args:
-        module: the network; stays as it is.
-        image_size: side in pixels of the frames, a multiple of 32.
-        dynamic_batch: whether the graph takes any number of frames, else one.
-        merge: apply :func:`merge_upsampling`: faster in OpenVINO, elsewhere not always.
+    ``merge`` is that of :func:`rewrite`. With ``dynamic_batch`` the graph takes any number of frames, else one.
 
     Raises:
         ConfigError: the network can't be exported so.

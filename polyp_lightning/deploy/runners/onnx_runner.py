@@ -8,12 +8,7 @@ from polyp_lightning.deploy.signature import OUTPUT
 
 
 def open_onnx_session(model: bytes, threads: int) -> Any:
-    """Opens an ``InferenceSession`` on the CPU.
-
-    Args:
-        model: the serialised ``ModelProto``.
-        threads: threads within an operator.
-    """
+    """Opens an ``InferenceSession`` of a serialised ``ModelProto`` on the CPU; threads are within an operator."""
     ort = need("onnxruntime")
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1

@@ -53,13 +53,7 @@ def precision_of(backend: str) -> str:
 
 
 class OpenVinoRunner:
-    """An exported model in OpenVINO.
-
-    Args:
-        model: see :func:`open_openvino_request`.
-        backend: ``openvino`` or ``openvino-bf16``.
-        threads: threads of the network.
-    """
+    """An exported model in the backend ``openvino`` or ``openvino-bf16``; see :func:`open_openvino_request`."""
 
     def __init__(self, model: Any, backend: str, threads: int) -> None:
         self._request = open_openvino_request(model, threads, precision_of(backend))

@@ -11,13 +11,8 @@ T = TypeVar("T")
 class Channel(Generic[T]):
     """A bounded queue with one writer and one reader that either side can close.
 
-    Args:
-        capacity: how many items wait at most.
-        drop: what a full queue does with a new item: False makes the writer wait, True drops the oldest item, so that
-            the reader always gets the newest.
-
-    Attributes:
-        dropped: items that were dropped so far.
+    A full one makes the writer wait; with ``drop`` it drops the oldest item, so that the reader always gets the newest.
+    ``dropped`` counts these.
     """
 
     def __init__(self, capacity: int, drop: bool = False) -> None:

@@ -10,17 +10,11 @@ _BUSY = 2
 
 
 def divide_cores(threads: int) -> tuple[set[int] | None, set[int] | None]:
-    """Chooses the cores of the network, and those of the threads beside it.
+    """Chooses the cores of the network with its threads, and those of the threads beside it.
 
     A reader that has waited for room is as likely to wake up on the network's core as on a free one, which costs a
-    tenth of the frames on two cores.
-
-    Args:
-        threads: of the network.
-
-    Returns:
-        Two sets without a common core; None and None where that would not help: with a core for every thread, with none
-        left, or where cores can't be chosen.
+    tenth of the frames on two cores. None and None where it would not help: with a core for every thread, with none
+    left, or where cores can't be chosen.
     """
     if sys.platform != "linux":
         return None, None

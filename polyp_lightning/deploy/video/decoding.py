@@ -37,11 +37,7 @@ class Frame:
 
 
 def open_source(name: str, threads: int = 1) -> "Source":
-    """Opens a source by name.
-
-    Args:
-        name: a video file, a folder of images, ``camera`` or ``camera:N``, or an address such as ``rtsp://…``.
-        threads: threads of the decoder.
+    """Opens a video file, a folder of images, ``camera`` or ``camera:N``, or an address such as ``rtsp://…``.
 
     Raises:
         DataError: it is not there, or no video that can be decoded.

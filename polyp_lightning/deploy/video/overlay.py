@@ -28,11 +28,7 @@ class Finding:
 
 
 def find_polyp(probability: NDArray[np.float32], threshold: float) -> Finding:
-    """Decides whether there is a polyp: at least 0.1 % of the pixels exceed the threshold.
-
-    Args:
-        probability: (S, S).
-        threshold: probability above which a pixel is polyp.
+    """Decides whether there is a polyp: at least 0.1 % of the (S, S) probabilities exceed the threshold.
 
     >>> import numpy as np
     >>> one = np.zeros((100, 100), np.float32); one[0, :10] = 0.75
@@ -51,13 +47,7 @@ def resize_to_mask(probability: NDArray[np.float32], threshold: float, height: i
 
 
 def draw_finding(frame: NDArray[np.uint8], mask: NDArray[np.uint8] | None, lines: list[str]) -> None:
-    """Draws a mask's contour and a few lines of text into a frame, in place.
-
-    Args:
-        frame: RGB, uint8 (H, W, 3), writable.
-        mask: uint8 (H, W) of 0 and 1; None for no contour.
-        lines: ASCII text, shown at the top left.
-    """
+    """Draws a mask's contour, if there is one, and lines of ASCII text into an RGB frame (H, W, 3), in place."""
     size = min(frame.shape[:2])
     if mask is not None:
         outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)

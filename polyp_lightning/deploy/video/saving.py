@@ -61,15 +61,7 @@ class VideoWriter:
         self._stream: Any = None
 
     def write(self, pixels: NDArray[np.uint8], time: Fraction) -> None:
-        """Adds a frame.
-
-        Args:
-            pixels: RGB, uint8 (H, W, 3); resized if it has another size than the first one.
-            time: seconds since the source's first frame.
-
-        Raises:
-            ConfigError: the file can't be written.
-        """
+        """Adds an RGB frame, resized to the first one's size, at so many seconds since the source's first."""
         av = need("av")
         if self._container is None:
             self._open(pixels.shape[0], pixels.shape[1])

@@ -16,10 +16,6 @@ from polyp_lightning.deploy.video.saving import VideoWriter
 def stream(options: StreamOptions, say: Callable[[str], None] = print) -> StreamReport:
     """Runs a model over a source until it ends, or ``q`` is pressed in the window, or the process is interrupted.
 
-    Args:
-        options: what to watch.
-        say: takes the lines of the report.
-
     Raises:
         ConfigError: the model can't be run, or the video or window can't be opened.
         DataError: the source can't be opened, or no frame of it could be decoded.
@@ -55,11 +51,7 @@ def stream(options: StreamOptions, say: Callable[[str], None] = print) -> Stream
 
 
 def check_window() -> None:
-    """Checks that OpenCV can open a window.
-
-    Raises:
-        ConfigError: with the command that installs one that can.
-    """
+    """Checks that OpenCV can open a window; the error holds the command that installs one that can."""
     gui = [line for line in cv2.getBuildInformation().splitlines() if line.strip().startswith("GUI:")]
     if gui and gui[0].split(":")[1].strip() != "NONE":
         return
