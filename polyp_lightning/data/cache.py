@@ -42,9 +42,7 @@ class ImageStore:
 
     It can be sent to another process, which then opens the files itself.
 
-    Args:
-        folder: a whole cache, as `open_store` returns it.
-        source: what it was built from.
+    ``folder`` is a whole cache, as `open_store` returns it, and ``source`` what it was built from.
     """
 
     def __init__(self, folder: Path, source: Source) -> None:
@@ -96,12 +94,7 @@ def cache_key(source: Source, size: int) -> str:
 
 
 def open_store(source: Source, size: int, cache_dir: Path) -> ImageStore:
-    """Opens the cache of a source, after building it where it is missing or damaged.
-
-    Args:
-        source: the images.
-        size: side in pixels of the square to which they are resized.
-        cache_dir: the folder of all caches.
+    """Opens the cache of a source at a side of so many pixels, after building it where it is missing or damaged.
 
     Raises:
         DataError: an image is unreadable, or the folder cannot be written.
@@ -129,14 +122,7 @@ def open_store(source: Source, size: int, cache_dir: Path) -> ImageStore:
 def forget_unused(cache_dir: Path, now: float | None = None) -> list[str]:
     """Deletes caches that no run has opened for :data:`UNUSED_DAYS`, and what killed processes left half built.
 
-    Nothing else in the folder is touched: only folders named as caches are.
-
-    Args:
-        cache_dir: the folder of all caches.
-        now: seconds since the epoch; None for the present.
-
-    Returns:
-        The names of what was deleted.
+    Only folders named as caches are touched. Returns the names of what was deleted.
     """
     oldest = (time.time() if now is None else now) - UNUSED_DAYS * 86400
     names = []

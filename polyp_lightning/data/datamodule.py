@@ -81,22 +81,14 @@ class PolypDataModule(LightningDataModule):
 
     @property
     def dataset(self) -> Dataset:
-        """The images and their split; finds them on disk at first use.
-
-        Raises:
-            DataError: files are missing, or the split does not fit them.
-        """
+        """The images and their split; finds them on disk at first use."""
         if self._dataset is None:
             self._dataset = load_dataset(str(self.name), self.root, self.split, self.phantom_frames)
         return self._dataset
 
     @property
     def stores(self) -> dict[str, ImageStore]:
-        """The cached images of each source; decodes them at first use where no cache holds them.
-
-        Raises:
-            DataError: an image cannot be read.
-        """
+        """The cached images of each source; decodes them at first use where no cache holds them."""
         if self._stores is None:
             sources = self.dataset.sources.items()
             self._stores = {key: open_store(source, self.image_size, self.cache_dir) for key, source in sources}

@@ -23,10 +23,7 @@ class Dataset:
     """Images and what they are for.
 
     Attributes:
-        name: the data set's name.
-        split: the split's name.
         protocol: the split in one sentence.
-        sources: key → source.
         train: images to train on.
         val: images to choose by.
         tests: name of the test set → its images.
@@ -53,7 +50,6 @@ class DatasetSpec:
     """What ``--data.name`` can name.
 
     Attributes:
-        name: the name.
         splits: the names of its splits; the first is the default.
         load: finds and divides its images, without reading pixels: from the folder of data sets, the split (None for
             the default), and how many frames are drawn where they are.
@@ -114,11 +110,7 @@ class Split:
     lists: Mapping[PublishedImages, str]
 
     def load(self, name: str, split: str, root: Path) -> Dataset:
-        """Finds the images and divides them by the lists.
-
-        Raises:
-            DataError: files are missing, or the lists do not fit them.
-        """
+        """Finds the images and divides them by the lists."""
         data = Dataset(name, split, self.protocol, {}, [], [], {}, [])
         for images, stem in self.lists.items():
             key, pairs = images.key, images.find(root)

@@ -17,7 +17,6 @@ class Verification:
     """The outcome of comparing a folder with published hashes; names are relative to the folder.
 
     Attributes:
-        folder: what was compared.
         same: how many files are as published.
         differing: files with other bytes.
         missing: published files that are not there.
@@ -61,11 +60,7 @@ class Archive:
     remedy: str
 
     def verify(self, root: Path) -> Verification:
-        """Compares the unpacked folder below ``root`` with the shipped hashes.
-
-        Raises:
-            DataError: the folder is not there, or a file cannot be read.
-        """
+        """Compares the unpacked folder below ``root`` with the shipped hashes."""
         home = root / self.folder
         if not home.is_dir():
             msg = f"there is no folder {home}. {self.remedy}"
@@ -75,11 +70,7 @@ class Archive:
     def fetch(self, root: Path) -> Path:
         """Downloads the archive, checks every file against the shipped hashes, and only then puts it in its place.
 
-        Args:
-            root: the folder of data sets; made if it is not there.
-
-        Returns:
-            The unpacked folder; left as it is if the official files are in it already.
+        Returns the unpacked folder, which is left as it is if the official files are in it already.
 
         Raises:
             DataError: another folder is in the way, nothing can be downloaded, or other bytes arrive.

@@ -73,15 +73,9 @@ class Augmentation:
     def __call__(
         self, image: NDArray[np.uint8], mask: NDArray[np.uint8], seed: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Augments one image.
+        """Augments an RGB image, uint8 (S, S, 3), and its mask, uint8 (S, S) of 0 and 1; returns new arrays.
 
-        Args:
-            image: RGB, uint8 (S, S, 3).
-            mask: uint8 (S, S) of 0 and 1.
-            seed: decides everything: the same image and seed give the same result, in any process.
-
-        Returns:
-            New arrays of the same shapes and ranges.
+        The same image and seed give the same result, in any process.
         """
         # One state shared by all steps: `set_random_seed` would give each step the same one, and flips, maps and
         # colours would always come together.
@@ -91,12 +85,9 @@ class Augmentation:
 
 
 class ImageDataset(Dataset[Item]):
-    """Images of one or more stores.
+    """Images of one or more stores, augmented where that is asked for.
 
-    Args:
-        images: store and number of each image.
-        augment: what to do to each image; None for nothing.
-        originals: whether items hold the mask at the original resolution too.
+    With ``originals``, items hold the mask at the original resolution too.
     """
 
     def __init__(
@@ -135,10 +126,6 @@ class SeededSampler(DistributedSampler[Item]):
     Order and seeds depend on the seed, the epoch and the position alone: not on the number of workers, and not on
     whether the run was interrupted. Lightning sets the epoch; where nobody does, each pass counts as one. Being a
     distributed sampler, Lightning leaves it in place on several devices.
-
-    Args:
-        dataset: the images.
-        seed: the run's seed.
     """
 
     def __init__(self, dataset: ImageDataset, seed: int) -> None:

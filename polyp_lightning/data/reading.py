@@ -24,8 +24,7 @@ THRESHOLD = 127
 def read_pair(image: Path, mask: Path | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
     """Reads an image and its mask as `read_image` and `read_mask` do; None for no mask.
 
-    Raises:
-        DataError: a file is unreadable, or the mask has another size than the image; it names the files.
+    A mask of another size than the image is a DataError.
     """
     pixels = read_image(image)
     if mask is None:

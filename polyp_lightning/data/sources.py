@@ -41,13 +41,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class ImagePair:
-    """An image file and its mask's.
-
-    Attributes:
-        name: the image file's name without suffix.
-        image: the image file.
-        mask: the mask file; None where there are no masks.
-    """
+    """An image file and its mask's, if there are masks; the name is the image file's without suffix."""
 
     name: str
     image: Path
@@ -55,12 +49,7 @@ class ImagePair:
 
 
 class FileSource:
-    """Images in files; the attributes are those of `Source`.
-
-    Args:
-        key: a short name for files and messages.
-        pairs: the image and mask files.
-    """
+    """Images in files; the attributes are those of `Source`."""
 
     def __init__(self, key: str, pairs: Sequence[ImagePair]) -> None:
         self.key = key
@@ -74,9 +63,6 @@ class FileSource:
 
         Every byte is read at every start: Kvasir-SEG's 114 MB take a fraction of a second, and no table of dates and
         sizes can then be out of date.
-
-        Raises:
-            DataError: a file cannot be read.
         """
         files = [path for pair in self.pairs for path in (pair.image, pair.mask) if path is not None]
         with ThreadPoolExecutor() as pool:

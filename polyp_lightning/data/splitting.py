@@ -19,8 +19,7 @@ CARVE_SEED = 0
 def carve_out(names: Collection[str], count: int, seed: int) -> tuple[list[str], list[str]]:
     """Sets ``count`` of the names aside: the first in the order of a hash of the seed and the name.
 
-    Returns:
-        The names that stay and those set aside, each sorted.
+    Returns the names that stay and those set aside, each sorted.
     """
     ordered = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).hexdigest())
     return sorted(ordered[count:]), sorted(ordered[:count])
@@ -60,16 +59,9 @@ def read_list(path: Path) -> list[str]:
 
 
 def check_parts(parts: Mapping[str, Sequence[str]], known: Collection[str], where: str, remedy: str) -> None:
-    """Refuses a split that names what is not there, or one image twice.
+    """Refuses a split (part → names) that names what is not there, or one image twice.
 
-    Args:
-        parts: part (``train``, ``val``, …) → names.
-        known: the names of the images on disk.
-        where: what the split divides, for the message.
-        remedy: what to do about a missing image, for the message.
-
-    Raises:
-        DataError: it names the first few images and their number.
+    ``where`` and ``remedy`` say in the message what the split divides, and what to do about a missing image.
     """
     there, owner = set(known), dict[str, str]()
     for part, names in parts.items():

@@ -25,11 +25,7 @@ else:
 
 
 def check_choice(name: str, split: str | None) -> None:
-    """Refuses a data set or a split that does not exist.
-
-    Raises:
-        ConfigError: it names what is allowed.
-    """
+    """Refuses a data set or a split that does not exist; names what is allowed."""
     if name not in DATASETS:
         msg = f"--data.name={name} is no data set; allowed: {', '.join(DATASETS)}."
         raise ConfigError(msg)
@@ -40,33 +36,16 @@ def check_choice(name: str, split: str | None) -> None:
 
 
 def load_dataset(name: str, root: Path, split: str | None, phantom_frames: int) -> Dataset:
-    """Finds a data set's images and divides them; reads names only, no pixels.
+    """Finds a data set's images and divides them by one of its splits, or its default; reads names only, no pixels.
 
-    Args:
-        name: one of the data sets.
-        root: the folder of data sets; for ``folder`` the folder itself.
-        split: one of the splits of the data set; None for its default.
-        phantom_frames: how many frames the phantom has.
-
-    Raises:
-        ConfigError: the data set or the split is unknown.
-        DataError: files are missing, or the split does not fit them.
+    ``root`` is the folder of data sets, for ``folder`` the folder itself.
     """
     check_choice(name, split)
     return DATASETS[name].load(root, split, phantom_frames)
 
 
 def dataset_of(facts: Mapping[str, Any], root: Path) -> Dataset:
-    """Finds the data set that a checkpoint was trained on, divided as it was then.
-
-    Args:
-        facts: what the checkpoint says of its data.
-        root: as for :func:`load_dataset`.
-
-    Raises:
-        ConfigError: the checkpoint does not say what it was trained on.
-        DataError: the data are not there.
-    """
+    """Finds the data set that a checkpoint was trained on, as its ``facts`` say, divided as it was then."""
     if "data" not in facts:
         msg = "the checkpoint does not say what it was trained on, so its training images can't be found"
         raise ConfigError(msg)

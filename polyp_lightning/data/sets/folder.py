@@ -28,11 +28,7 @@ def find_folder(root: Path) -> list[ImagePair]:
 
 
 def load(root: Path, split: str | None, _frames: int) -> Dataset:
-    """Finds and divides the images; without a split by the folder's lists, if it holds any.
-
-    Raises:
-        DataError: files are missing, a list does not fit them, or they are too few to divide.
-    """
+    """Finds and divides the images; without a split by the folder's lists, if it holds any."""
     pairs = find_folder(root)
     source = FileSource("folder", pairs)
     lists = [root / f"{part}.txt" for part in PARTS if (root / f"{part}.txt").is_file()]

@@ -36,12 +36,7 @@ _ANGLES = 2048
 
 
 class PhantomSource:
-    """Drawn frames; the attributes are those of `polyp_lightning.data.sources.Source`.
-
-    Args:
-        frames: how many frames there are.
-        seed: seed of the drawing.
-    """
+    """Drawn frames; the attributes are those of `polyp_lightning.data.sources.Source`."""
 
     def __init__(self, frames: int, seed: int) -> None:
         self.key = "phantom"
@@ -60,11 +55,7 @@ class PhantomSource:
 
 
 def load(_root: Path, _split: str | None, frames: int) -> Dataset:
-    """Numbers the frames and divides them.
-
-    Raises:
-        ConfigError: there are too few.
-    """
+    """Numbers the frames and divides them; refuses too few."""
     if frames < 7:
         msg = f"--data.phantom_frames={frames} is too few: at least 7, of which 5 train, 1 validates and 1 tests."
         raise ConfigError(msg)
@@ -93,14 +84,9 @@ def frame_name(index: int) -> str:
 
 
 def draw_frame(seed: int, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draws one frame and its mask.
+    """Draws a frame, RGB uint8 (288, 384, 3), and the mask of all its polyps, uint8 (288, 384) of 0 and 1.
 
-    Args:
-        seed: seed of the data set.
-        index: the frame's number, ≥ 0. The same seed and number always give the same frame.
-
-    Returns:
-        The RGB frame, uint8 (288, 384, 3), and the mask of all polyps in it, uint8 (288, 384) of 0 and 1.
+    The same seed and index, which is ≥ 0, always give the same frame.
 
     >>> frame, mask = draw_frame(seed=0, index=3)
     >>> frame.shape, mask.shape
