@@ -53,9 +53,7 @@ def write(checkpoint: Mapping[str, Any], path: Path) -> None:
 def read(path: Path, flag: str = "--ckpt_path") -> dict[str, Any]:
     """Reads a checkpoint file after comparing its checksums; runs no code that the file may hold.
 
-    Args:
-        path: the file.
-        flag: what the user gave it with, for the messages.
+    ``flag`` is what the user gave the path with, for the messages.
 
     Raises:
         ConfigError: there is no such file, it is damaged, it holds code, or it is no checkpoint.

@@ -50,8 +50,6 @@ class Record:
     """What a checkpoint says of its network and its run. The settings have been checked, the rest is as in the file.
 
     Attributes:
-        arch: the architecture.
-        encoder: the encoder.
         arch_options: the architecture's widths and depth where they are not smp's defaults.
         image_size: side in pixels of the square images that the network was trained on.
         settings: these and others, by the names of ``PolypSegmenter``'s arguments.
@@ -102,11 +100,7 @@ def make_record(
 ) -> dict[str, Any]:
     """Makes what is stored under :data:`KEY`: plain values only, which load with ``weights_only=True``.
 
-    Args:
-        net: the network, pruned or not.
-        datamodule: says what it was trained on with ``describe()``; None where there is none.
-        start: what the run started from, such as ``encoder_weights``; of a path only the file's name is stored.
-        optimizers: those that train the network.
+    What the run started from, such as ``encoder_weights``, is stored too; of a path only the file's name.
     """
     return {
         "schema": SCHEMA,
@@ -120,23 +114,12 @@ def make_record(
 
 
 def read_record(path: Path, flag: str = "--ckpt_path") -> Record:
-    """Reads a checkpoint file and validates what it says.
-
-    Args:
-        path: the file.
-        flag: what the user gave it with, for the messages.
-
-    Raises:
-        ConfigError: see :func:`~polyp_lightning.checkpoints.file.read` and :func:`parse_record`.
-    """
+    """Reads a checkpoint file and validates what it says; see :func:`~polyp_lightning.checkpoints.file.read`."""
     return parse_record(read(path, flag))
 
 
 def parse_record(checkpoint: Mapping[str, Any]) -> Record:
-    """Validates what a checkpoint says.
-
-    Args:
-        checkpoint: the content of a file.
+    """Validates what the content of a checkpoint says.
 
     Raises:
         ConfigError: it is of another program or of another version's layout, or its settings are damaged.
@@ -198,12 +181,7 @@ def restore_net(record: Record) -> nn.Module:
 
 
 def restore_widths(record: Record) -> nn.Module:
-    """Builds a network of a checkpoint's shapes with random weights.
-
-    Raises:
-        ConfigError: it can't be built.
-        PruningError: the plan belongs to another architecture.
-    """
+    """Builds a network of a checkpoint's shapes with random weights."""
     return narrow(_build_dense(record), record.plan)
 
 
@@ -211,9 +189,6 @@ def restore_rng(states: Any) -> None:
     """Sets PyTorch's random numbers, from which dropout draws, to where they were when a checkpoint was written.
 
     Order and augmentation of the frames depend on seed and epoch alone and need no state.
-
-    Args:
-        states: :attr:`Record.rng`.
 
     Raises:
         ConfigError: what is stored is no state of random numbers.

@@ -59,14 +59,7 @@ class CheckpointScores:
 
 
 def read_images(path: Path) -> list[ImageScore]:
-    """The rows of a test_images.csv.
-
-    Args:
-        path: the file, or the run's folder.
-
-    Raises:
-        DataError: there is no such file, or it holds something else.
-    """
+    """Reads a test_images.csv, given the file or the run's folder."""
     return read_rows(path / IMAGES if path.is_dir() else path, ImageScore)
 
 

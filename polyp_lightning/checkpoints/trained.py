@@ -40,12 +40,7 @@ class TrainedNet:
 
     @classmethod
     def from_record(cls, record: Record) -> "TrainedNet":
-        """Builds the network that a checkpoint describes.
-
-        Raises:
-            ConfigError: its parts don't fit together.
-            PruningError: its plan belongs to another architecture.
-        """
+        """Builds the network that a checkpoint describes."""
         return cls(
             restore_net(record).float().eval(),
             record.arch,
@@ -66,9 +61,7 @@ class TrainedNet:
 def load_net(path: Path, flag: str = "--ckpt_path") -> TrainedNet:
     """Loads the network of a checkpoint, pruned or not, without Lightning's trainer or module.
 
-    Args:
-        path: the file.
-        flag: what the user gave it with, for the messages.
+    ``flag`` is what the user gave the path with, for the messages.
 
     Raises:
         ConfigError: the file is no checkpoint of this project, or its parts don't fit together.
