@@ -12,16 +12,7 @@ from polyp_lightning.networks.build import ArchOptions
 
 
 def check_options(lr: float, image_size: int, starts: Mapping[str, str | None]) -> None:
-    """Validates the learning rate, the image size, and what the network starts from.
-
-    Args:
-        lr: has to be positive.
-        image_size: has to be a multiple of 32.
-        starts: the options that say what to start from, by name; at most one may be given.
-
-    Raises:
-        ConfigError: one of them can't work.
-    """
+    """Refuses a learning rate of 0 or less, an image size that is no multiple of 32, and two ``starts`` at once."""
     if not lr > 0:
         msg = f"lr={lr} must be positive (--model.lr)"
         raise ConfigError(msg)
@@ -37,11 +28,7 @@ def check_options(lr: float, image_size: int, starts: Mapping[str, str | None]) 
 
 
 def check_same_net(record: Record, arch: str, encoder: str, options: ArchOptions | None) -> None:
-    """Checks that a checkpoint holds a network of the module's architecture.
-
-    Raises:
-        ConfigError: naming both.
-    """
+    """Refuses a checkpoint whose network is not of the module's architecture."""
     found, wanted = (record.arch, record.encoder, record.arch_options), (arch, encoder, dict(options or {}))
     if (found[0].lower(), *found[1:]) != (wanted[0].lower(), *wanted[1:]):
         msg = (

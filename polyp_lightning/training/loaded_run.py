@@ -22,13 +22,7 @@ from polyp_lightning.networks.losses import Loss, build_loss
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A trained network in evaluation mode, its loss and its data.
-
-    Attributes:
-        trained: the network; its ``net`` is changed in place.
-        loss: what it was trained with.
-        data: ready to be loaded.
-    """
+    """A trained network in evaluation mode, which is changed in place, its loss, and its data, ready to be loaded."""
 
     trained: TrainedNet
     loss: Loss
@@ -69,11 +63,7 @@ class LoadedRun:
         return float(metric.compute())
 
     def checkpoint(self, pruned: dict[str, str]) -> dict[str, Any]:
-        """Makes a checkpoint of the network as it is now, without an optimizer.
-
-        Args:
-            pruned: how it came about.
-        """
+        """Makes a checkpoint of the network as it is now, without an optimizer; ``pruned`` says how it came about."""
         start = {"encoder_weights": None, "init_from": self._file, "architecture_from": None}
         return {
             "state_dict": {f"net.{name}": value for name, value in self.net.state_dict().items()},
@@ -92,11 +82,6 @@ class LoadedRun:
 
 def load_run(path: Path, root: str | None, batch_size: int) -> LoadedRun:
     """Loads a checkpoint's network and its data.
-
-    Args:
-        path: a checkpoint of `fit` or `prune`.
-        root: the folder of data sets, as ``--data.root``.
-        batch_size: images in a batch.
 
     Raises:
         ConfigError: the file is no checkpoint, or does not say what it was trained on.

@@ -152,11 +152,7 @@ class PolypSegmenter(LightningModule):
         return self.trainer.estimated_stepping_batches - (self._progress.skipped_steps if self._progress else 0)
 
     def on_fit_start(self) -> None:
-        """Checks a resumed run's states, moves the teacher, and compiles the network, which a checkpoint has replaced.
-
-        Raises:
-            ConfigError: the run can't go on with the checkpoint's optimizer or schedule.
-        """
+        """Checks a resumed run's states, moves the teacher, and compiles the network that a checkpoint has replaced."""
         if self._progress is not None:
             self._progress.check_states(self.trainer)
         if self.teacher is not None:
@@ -165,11 +161,7 @@ class PolypSegmenter(LightningModule):
             self.net.compile(backend=self.compile_net)
 
     def on_train_start(self) -> None:
-        """Restores the random numbers of a resumed run.
-
-        Raises:
-            ConfigError: they are damaged, or the run is to be longer than its one-cycle schedule.
-        """
+        """Restores the random numbers of a resumed run."""
         if self._progress is not None:
             self._progress.begin(self.trainer, self._steps_to_go())
 
@@ -199,11 +191,7 @@ class PolypSegmenter(LightningModule):
         return loss
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
-        """Steps a schedule; one from a damaged checkpoint can fail at any step.
-
-        Raises:
-            ConfigError: it failed, in a run that goes on with a checkpoint's schedule.
-        """
+        """Steps a schedule; one from a damaged checkpoint can fail at any step, which is explained."""
         resumed = self._progress is not None and self._progress.with_optimizer
         with explain_damage() if resumed else nullcontext():
             super().lr_scheduler_step(scheduler, metric)
@@ -263,11 +251,8 @@ class PolypSegmenter(LightningModule):
     def predict_masks(self, batch: Batch) -> list[Tensor]:
         """Predicts the masks of images at their original sizes; layers are in evaluation mode meanwhile.
 
-        Args:
-            batch: ``image``, RGB (N, 3, S, S) in 0 … 255, and ``size``, the original (height, width) of each.
-
-        Returns:
-            For each image a uint8 mask (H, W), 255 on polyps and 0 elsewhere, on the module's device.
+        Takes ``image``, RGB (N, 3, S, S) in 0 … 255, and ``size``, the original (height, width) of each. Returns for
+        each a uint8 mask (H, W), 255 on polyps and 0 elsewhere, on the module's device.
         """
         with evaluation_mode(self):
             probabilities = self._probabilities(batch["image"].to(self.device), batch["size"])

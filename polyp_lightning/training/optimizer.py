@@ -23,10 +23,7 @@ def build_optimizer(
 ) -> Optimizer:
     """Makes an optimizer of these parameters.
 
-    Args:
-        make: makes it; a group of parameters to which it gives a learning rate of its own keeps that.
-        parameters: what is trained.
-        lr: the learning rate of all other groups.
+    A group of parameters that has a learning rate of its own keeps it, all others get ``lr``.
 
     Raises:
         ConfigError: it can't train them (such as Muon, which is for matrices only).
@@ -61,9 +58,7 @@ def build_schedule(make: LRSchedulerCallable, optimizer: Optimizer) -> LRSchedul
 def build_one_cycle(optimizer: Optimizer, steps: float) -> LRSchedulerConfigType:
     """Makes one cycle over all steps, as Lightning takes it; each group's learning rate is its peak.
 
-    Args:
-        optimizer: with its learning rates.
-        steps: of the run, or those that are left; infinite for a run without an end.
+    The steps are those of the run, or those that are left; infinite for a run without an end.
 
     Raises:
         ConfigError: the run has no end.

@@ -28,14 +28,8 @@ class Progress:
         checkpoint: what was read. Its optimizer and schedule are taken out where they are to start afresh.
         record: what it says.
         trainer: the one that is to go on.
-        with_optimizer: whether the optimizer and its schedule go on too.
-
-    Attributes:
-        with_optimizer: as given.
-        skipped_steps: how many steps a schedule that starts afresh does not cover.
-
-    Raises:
-        ConfigError: it holds weights only, or its record of epochs or cuts is damaged.
+        with_optimizer: whether the optimizer and its schedule go on too; a schedule that starts afresh does not cover
+            the ``skipped_steps``.
     """
 
     def __init__(self, checkpoint: dict[str, Any], record: Record, trainer: Trainer, *, with_optimizer: bool) -> None:
@@ -50,11 +44,7 @@ class Progress:
         self._schedules: list[Any] = checkpoint["lr_schedulers"]
 
     def check_states(self, trainer: Trainer) -> None:
-        """Checks the states of optimizers and schedules against those of this run, once they were made.
-
-        Raises:
-            ConfigError: they don't fit.
-        """
+        """Checks the states of optimizers and schedules against those of this run, once they were made."""
         if self._states is not None:
             _check_same_optimizer(trainer, self._optimizers)
             _rehearse_step(trainer, self._states, self._schedules)
@@ -62,11 +52,7 @@ class Progress:
         self._states = None
 
     def begin(self, trainer: Trainer, steps: float) -> None:
-        """Restores the random numbers, after Lightning has restored everything else.
-
-        Args:
-            trainer: the one that goes on.
-            steps: how many the schedule has to cover.
+        """Restores the random numbers, last of all that is restored; checks that the schedule covers the steps.
 
         Raises:
             ConfigError: the random numbers are damaged, or the run is longer than its one-cycle schedule.
@@ -86,10 +72,6 @@ def check_resumable(checkpoint: Mapping[str, Any], trainer: Trainer) -> None:
     """Checks that a checkpoint holds all that training needs to go on.
 
     Lightning takes up counters without looking: a string or a negative number there fails epochs later, or never ends.
-
-    Args:
-        checkpoint: what was read.
-        trainer: the one that is to go on.
 
     Raises:
         ConfigError: it holds weights only, or its record of epochs or cuts is damaged.
@@ -123,11 +105,7 @@ def drop_progress(checkpoint: dict[str, Any], trainer: Trainer) -> None:
 
 @contextmanager
 def explain_damage() -> Iterator[None]:
-    """Turns an error of the block into one about the checkpoint's optimizer or schedule.
-
-    Raises:
-        ConfigError: the block failed.
-    """
+    """Turns an error of the block into a ConfigError about the checkpoint's optimizer or schedule."""
     try:
         yield
     except PolypError:
@@ -160,14 +138,6 @@ def _rehearse_step(trainer: Trainer, states: Sequence[Any], schedules: Sequence[
 
     A state that lacks a value or has one of a wrong shape loads, and fails in the first step. What it has to look like
     is the optimizer's own business, and so it is asked itself.
-
-    Args:
-        trainer: after its optimizers were made.
-        states: of the optimizers.
-        schedules: of the learning-rate schedulers.
-
-    Raises:
-        ConfigError: they do not fit.
     """
     schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
     # The states too: an optimizer goes on with the tensors that it was given.
