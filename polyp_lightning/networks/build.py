@@ -68,11 +68,7 @@ def build_net(
 
 
 def check_names(arch: str, encoder: str) -> None:
-    """Checks the names of an architecture and an encoder without building anything.
-
-    Raises:
-        ConfigError: one is unknown; names the nearest known one.
-    """
+    """Checks the names of an architecture and an encoder without building anything; an error has the nearest one."""
     _check_arch(arch)
     _check_encoder(encoder)
 
@@ -95,10 +91,7 @@ def normalisation(encoder: str) -> tuple[Triple, Triple]:
 def normalise(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Normalises images to zero mean and unit deviation over ImageNet, channels last: what a network takes.
 
-    Args:
-        image: RGB (N, 3, H, W) with values in 0 … 255, uint8 or float.
-        mean: per channel (1, 3, 1, 1), for values in [0, 1], as of :func:`normalisation`.
-        std: likewise.
+    Images are RGB (N, 3, H, W) with values in 0 … 255; ``mean`` and ``std`` are per channel (1, 3, 1, 1), for [0, 1].
     """
     image = image.to(dtype=mean.dtype, memory_format=torch.channels_last)
     return (image - 255 * mean) / (255 * std)

@@ -38,10 +38,6 @@ def measure(net: nn.Module, image_size: int) -> Complexity:
     One real forward pass of a copy, in evaluation mode and without hooks, on the network's device: the network itself,
     its mode and what is registered on it stay as they are.
 
-    Args:
-        net: takes float images (N, 3, H, W).
-        image_size: side length in pixels that the network accepts.
-
     Raises:
         ConfigError: the forward pass failed; the message holds what ptflops printed.
 
