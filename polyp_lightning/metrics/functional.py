@@ -9,28 +9,14 @@ LEVELS = 256
 
 
 def binarise(prediction: Tensor) -> Tensor:
-    """Predicts polyp where a probability exceeds 0.5; a mask (bool or 0/1 integers) stays as it is.
-
-    Args:
-        prediction: probabilities (floats in [0, 1], not logits) or a mask, of any shape.
-
-    Returns:
-        A bool tensor of the same shape.
-    """
+    """Predicts polyp (bool) where a probability, not a logit, exceeds 0.5; a mask of bool or 0/1 stays as it is."""
     return prediction > 0.5 if prediction.is_floating_point() else prediction != 0
 
 
 def per_image_dice(prediction: Tensor, target: Tensor) -> Tensor:
     """Computes each image's foreground Dice, ``2·|P ∩ T| / (|P| + |T|)``; empty on empty scores 1.
 
-    Dice, 1945 (doi 10.2307/1932409).
-
-    Args:
-        prediction: predicted masks (N, H, W), bool.
-        target: true masks (N, H, W), bool.
-
-    Returns:
-        (N,) float32 in [0, 1].
+    Takes masks (N, H, W), bool; returns (N,) float32 in [0, 1]. Dice, 1945 (doi 10.2307/1932409).
     """
     both, either = _count_overlap(prediction, target)
     return torch.where(either > 0, 2 * both / (both + either).clamp(min=1), 1.0)
@@ -54,12 +40,8 @@ def pranet_dice(probability: Tensor, target: Tensor) -> Tensor:
     :func:`per_image_dice` even for a perfect mask, since at j = 0 the whole image is predicted.
     Fan et al., 2020 (doi 10.1007/978-3-030-59725-2_26), with its MATLAB evaluation code.
 
-    Args:
-        probability: (N, H, W), any values: only their order and relative distances matter.
-        target: true masks (N, H, W), bool.
-
-    Returns:
-        (N,) float32 in [0, 1].
+    Takes (N, H, W) of any values, of which only order and relative distances matter, and masks (N, H, W), bool; returns
+    (N,) float32 in [0, 1].
     """
     levels, truth = _stretch(probability.flatten(1)), target.flatten(1)
     slot = levels + LEVELS * torch.arange(len(levels), device=levels.device)[:, None]
@@ -75,9 +57,7 @@ def hd95(prediction: Tensor, target: Tensor) -> float:
     and the reverse, as MONAI computes it. A border pixel is one of the mask with a 4-neighbour outside it.
     Huttenlocher et al., 1993 (doi 10.1109/34.232073).
 
-    Args:
-        prediction: predicted mask (H, W), bool, not empty.
-        target: true mask (H, W), bool, not empty.
+    Takes masks (H, W), bool, neither of them empty.
     """
     found, truth = (mask.cpu().numpy() for mask in (prediction, target))
     # Only the rectangle around both masks counts: the distance transform would visit every pixel.
