@@ -62,11 +62,7 @@ def hold_lock(path: Path, *, wait: bool = False, flag: str | None = None) -> Ite
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keeps other trainings out of a run's folder, which is made where there is none.
-
-    Raises:
-        ConfigError: another process has the folder.
-    """
+    """Keeps other trainings out of a run's folder, which is made where there is none; refuses one that is taken."""
     folder.mkdir(parents=True, exist_ok=True)
     # NFS knows no locks of folders.
     with hold_lock(folder) as descriptor:

@@ -16,8 +16,8 @@ def keep_freed_memory() -> bool:
     waits for hundreds of megabytes of pages to be cleared again: a fifth of a step of a small network. The peak stays
     about the same (``make bench``). Applies to the whole process, and to those forked from it.
 
-    Returns:
-        Whether anything was changed: not with other C libraries, nor where there is a GPU, whose memory PyTorch keeps.
+    Returns whether anything was changed: not with other C libraries, nor where there is a GPU, whose memory PyTorch
+    keeps.
     """
     if platform.libc_ver()[0] != "glibc" or torch.cuda.is_available():
         return False

@@ -14,14 +14,9 @@ Row = TypeVar("Row")
 
 
 def read_table(path: Path, errors: str = "strict") -> tuple[list[str], list[dict[str, str]]]:
-    """Reads a CSV file with a header.
+    """Reads a CSV file with a header: the names of the columns, and each row by these names.
 
-    Args:
-        path: the file.
-        errors: what becomes of bytes that are not UTF-8, as for :func:`open`.
-
-    Returns:
-        The names of the columns, and each row by these names.
+    ``errors`` says what becomes of bytes that are not UTF-8, as for :func:`open`.
     """
     with path.open(newline="", encoding="utf-8", errors=errors) as file:
         reader = csv.DictReader(file)
@@ -40,11 +35,7 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]
 
 
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:
-    """Reads the rows of a table; an empty number is NaN.
-
-    Args:
-        path: the file.
-        kind: a dataclass whose fields are str, int, float or literals of str.
+    """Reads the rows of a table as a dataclass of str, int, float or literals of str; an empty number is NaN.
 
     Raises:
         DataError: there is no such file, a column is missing, or a cell holds no number where one belongs.
