@@ -56,9 +56,6 @@ class Start:
 def complete_command(arguments: Sequence[str]) -> Start:
     """Completes a command line with the settings of the checkpoint that it names.
 
-    Args:
-        arguments: the verb and its options.
-
     Raises:
         ConfigError: there is no such checkpoint, it can't be trusted, or two starts are asked for at once.
     """
@@ -111,9 +108,8 @@ def find_option(arguments: Sequence[str], flag: str) -> str | None:
 def find_last_checkpoint(folder: str | None) -> Path:
     """Finds the file that ``--ckpt_path last`` means.
 
-    Args:
-        folder: the run's folder (``--trainer.default_root_dir``); None for the run below ``runs/`` that wrote its
-            ``last.ckpt`` most recently.
+    It is that of the run's folder (``--trainer.default_root_dir``); without one, that of the run below ``runs/`` that
+    wrote its ``last.ckpt`` most recently.
 
     Raises:
         ConfigError: there is none yet.
@@ -148,10 +144,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def list_disagreements(settings: Mapping[str, Any], config: Mapping[str, Any], *, resumes: bool) -> list[str]:
     """Writes one line for each option on which a checkpoint's run and the command line differ, with which wins.
 
-    Args:
-        settings: what the checkpoint's run had, by option.
-        config: what the command line came to, by option.
-        resumes: whether training goes on, and with it the optimizer.
+    If training goes on (``resumes``), so does the optimizer.
     """
     keeps = resumes and config.get("model.resume_optimizer", True)
     lines = []

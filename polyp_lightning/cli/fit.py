@@ -60,10 +60,7 @@ def _explain_stop(stop: SystemExit, verb: str) -> int:
 def run_lightning(arguments: Sequence[str], settings: Mapping[str, Any], cli: type[PolypCLI] = PolypCLI) -> None:
     """Runs a verb with this project's network, data, callbacks and defaults.
 
-    Args:
-        arguments: the verb and its options.
-        settings: those of the checkpoint that the run starts from, by option.
-        cli: what parses and runs them.
+    The settings are those of the checkpoint that the run starts from, by option.
     """
     cli(
         settings,

@@ -49,12 +49,7 @@ def draw_pages() -> dict[str, str]:
 
 
 def draw_page(verb: str, parser: ArgumentParser) -> str:
-    """Draws a verb's page: at most 80 columns and, unless it has very many options, 40 lines.
-
-    Args:
-        verb: one of those that have a page.
-        parser: its parser.
-    """
+    """Draws a verb's page: at most 80 columns and, unless it has very many options, 40 lines."""
     actions = {name: action for action in parser._actions for name in action.option_strings}
     summary = VERBS[verb].text
     head = [f"usage: python -m polyp_lightning {verb} [options]", "", summary[0].upper() + summary[1:] + ".", ""]

@@ -55,9 +55,7 @@ class RunConfig(SaveConfigCallback):
 class PolypCLI(LightningCLI):
     """Lightning's command line with this project's parts.
 
-    Args:
-        settings: those of the checkpoint that the run starts from, by option.
-        options: see :class:`LightningCLI`.
+    The settings are those of the checkpoint that the run starts from, by option.
     """
 
     def __init__(self, settings: Mapping[str, Any], *classes: Any, **options: Any) -> None:
@@ -74,11 +72,7 @@ class PolypCLI(LightningCLI):
                 action.help = next((texts[name] for name in action.option_strings if name in texts), action.help)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses the command line.
-
-        Raises:
-            ConfigError: naming the option and the nearest right one.
-        """
+        """Parses the command line; an error names the option and the nearest right one."""
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
@@ -134,22 +128,14 @@ class PolypCLI(LightningCLI):
         self.trainer_defaults["callbacks"] = [c for c in ours if not isinstance(c, ProgressBar)]
 
     def fit(self, **options: Any) -> None:
-        """Trains, while no other process may write into the run's folder.
-
-        Raises:
-            ConfigError: another one does.
-        """
+        """Trains, while no other process may write into the run's folder."""
         folder = Path(self.trainer.default_root_dir)
         # One process of the run speaks for all: it starts the others, or is started beside them.
         with alone_in(folder) if self.trainer.is_global_zero else nullcontext():
             self.trainer.fit(**options)
 
     def after_fit(self) -> None:
-        """Refuses to end quietly, as Lightning does, where there was nothing to train on.
-
-        Raises:
-            ConfigError: not one step was made.
-        """
+        """Refuses to end quietly, as Lightning does, where there was nothing to train on."""
         if self.trainer.global_step == 0:
             msg = (
                 "nothing was trained: not one batch was left, so there is no checkpoint either; raise "

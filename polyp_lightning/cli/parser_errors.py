@@ -16,11 +16,7 @@ _PLAIN = {
 
 
 def explain(complaint: str, options: Collection[str]) -> str:
-    """Explains a parser's complaint in one line.
-
-    Args:
-        complaint: its text.
-        options: the names of all options, without dashes.
+    """Explains a parser's complaint in one line, by the names of all options, without dashes.
 
     >>> explain("unrecognized arguments: --data.nmae kvasir", ["data.name", "seed_everything"])
     '--data.nmae is no option. Did you mean --data.name?'

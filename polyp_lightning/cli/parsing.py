@@ -15,22 +15,13 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**options | {"allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
-        """Refuses the options.
-
-        Raises:
-            ConfigError: always; names the option, and the nearest right one.
-        """
+        """Refuses the options by a ConfigError that names the option, and the nearest right one."""
         msg = f"{explain(message, set(_list_options(self)))} ({self.prog} --help lists the options)"
         raise ConfigError(msg)
 
 
 def make_parser(verb: str, description: str) -> argparse.ArgumentParser:
-    """Makes a verb's parser.
-
-    Args:
-        verb: its name.
-        description: what it does.
-    """
+    """Makes a verb's parser."""
     return _Parser(prog=f"python -m polyp_lightning {verb}", description=description)
 
 

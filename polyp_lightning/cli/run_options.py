@@ -20,11 +20,7 @@ from polyp_lightning.tracking.logger import RunLogger
 
 
 def refuse_random_weights(options: Any, verb: str) -> None:
-    """Refuses to score a network that was never trained.
-
-    Raises:
-        ConfigError: the verb needs a checkpoint, and none is named.
-    """
+    """Refuses to score a network that was never trained."""
     if verb != "fit" and not (options.ckpt_path or options.model.init_from):
         msg = (
             f"{verb} needs a trained network, and without a checkpoint its weights are random; give one "

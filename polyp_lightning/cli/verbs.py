@@ -11,13 +11,7 @@ from polyp_lightning.common.errors import ConfigError, PolypError, nearest
 
 
 class Verb(NamedTuple):
-    """A verb.
-
-    Attributes:
-        module: the file of this folder that runs it.
-        text: what it does, in a few words.
-        options: those that it can't do without.
-    """
+    """A verb: the file of this folder that runs it, what it does, and the options that it can't do without."""
 
     module: str
     text: str
@@ -48,9 +42,6 @@ _STORAGE = {ENOSPC, EROFS, EDQUOT, EFBIG, EACCES, EPERM, ENOTDIR, EEXIST}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb: the function ``main`` of its file, which gets the verb and its options.
-
-    Args:
-        arguments: the command line without the program's name; by default that of the process.
 
     Returns:
         The exit status: 0, 1 where what was measured is not good enough, or 2 for a mistake, which is explained on
