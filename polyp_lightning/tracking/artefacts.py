@@ -19,12 +19,7 @@ _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9._-]+")
 def log_files(run: Any, name: str, files: Sequence[Path], aliases: Sequence[str], metadata: dict[str, Any]) -> None:
     """Adds files to a W&B run as one artefact of type ``model``; does nothing for a run that is not online.
 
-    Args:
-        run: the opened run.
-        name: the artefact's name; a later one of the same name becomes its next version.
-        files: all of them exist.
-        aliases: names of this version.
-        metadata: plain values.
+    A later artefact of the same name becomes its next version; the aliases name this one.
     """
     import wandb
 
@@ -55,12 +50,7 @@ def log_model(run: Any, trainer: Trainer) -> None:
 def log_export(checkpoint: Path, files: Sequence[Path]) -> bool:
     """Adds an exported model and its sidecar to the W&B run that trained the checkpoint, where that is online.
 
-    Args:
-        checkpoint: what was exported, in the ``checkpoints`` of a run's folder.
-        files: of the export.
-
-    Returns:
-        Whether it was added; False without an online run or a login, and where W&B can't be reached, which warns.
+    Returns whether it was added: not without an online run or a login, nor where W&B can't be reached, which warns.
     """
     folder = checkpoint.absolute().parent.parent
     # A folder named run-… is of an online run; those kept offline are named offline-run-….

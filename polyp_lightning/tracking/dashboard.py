@@ -105,11 +105,7 @@ def _panel(wr: Any, panel: Panel) -> Any:
 
 
 def save(workspace: Any) -> str:
-    """Saves a dashboard and returns its address.
-
-    Raises:
-        ConfigError: W&B can't be reached, or does not take it.
-    """
+    """Saves a dashboard and returns its address."""
     import requests
     import wandb
 

@@ -56,11 +56,7 @@ def _hosts(env: Mapping[str, str]) -> set[str]:
 def logged_in(env: Mapping[str, str] | None = None) -> bool:
     """Whether W&B credentials lie on this machine; asks no one, neither the network nor the terminal.
 
-    Args:
-        env: the environment to look in; the process's own by default.
-
-    Returns:
-        True with ``WANDB_API_KEY`` or ``WANDB_IDENTITY_TOKEN_FILE`` set, or an entry for the service in netrc.
+    They are ``WANDB_API_KEY``, ``WANDB_IDENTITY_TOKEN_FILE``, or an entry for the service in netrc.
     """
     env = os.environ if env is None else env
     if env.get("WANDB_API_KEY") or env.get("WANDB_IDENTITY_TOKEN_FILE"):
@@ -73,15 +69,10 @@ def logged_in(env: Mapping[str, str] | None = None) -> bool:
 
 
 def choose_mode(offline: bool | None, env: Mapping[str, str] | None = None) -> str | None:
-    """Decides how a run is opened.
+    """Decides how a run is opened, by the user's wish, or by the environment where there is none.
 
-    Args:
-        offline: the user's wish; None leaves it to the environment.
-        env: the environment to look in; the process's own by default.
-
-    Returns:
-        ``"offline"``, ``"disabled"``, or None, which leaves the choice to W&B (online unless ``wandb offline`` was
-        typed in this folder). Online is never chosen without credentials, since W&B would then prompt for them.
+    Returns ``"offline"``, ``"disabled"``, or None, which leaves the choice to W&B (online unless ``wandb offline`` was
+    typed in this folder). Online is never chosen without credentials, since W&B would then prompt for them.
 
     >>> choose_mode(None, {"WANDB_MODE": "dryrun"})
     'offline'
@@ -191,9 +182,6 @@ class RunLogger(WandbLogger):
         """Queues a call on the W&B run and does not wait for it.
 
         Once the service has failed, calls are dropped. A mistake of the caller is raised at a later call.
-
-        Args:
-            call: takes the run.
         """
         run = self.experiment
         if self._lost:

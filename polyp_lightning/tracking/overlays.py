@@ -15,14 +15,7 @@ CLASS_LABELS = {0: "mucosa", 1: "polyp"}
 
 @dataclass(frozen=True)
 class Overlay:
-    """One image and its two masks.
-
-    Attributes:
-        name: the image's name.
-        image: uint8 (S, S, 3), RGB.
-        prediction: uint8 (S, S), 1 where the network sees a polyp with a probability above 0.5.
-        truth: uint8 (S, S), 1 where there is a polyp.
-    """
+    """One image, uint8 (S, S, 3), RGB, with its predicted and its true mask, uint8 (S, S), 1 on polyps."""
 
     name: str
     image: NDArray[np.uint8]
@@ -31,13 +24,9 @@ class Overlay:
 
 
 def predict_overlays(trainer: Trainer, module: LightningModule, batch: dict[str, Any], limit: int) -> list[Overlay]:
-    """Runs the network, in whatever mode it is in, on the first ``limit`` images of a batch.
+    """Runs the network, in whatever mode and precision it is in, on the first ``limit`` images of a batch.
 
-    Args:
-        trainer: for its precision.
-        module: maps uint8 (N, 3, S, S) to logits (N, 1, S, S).
-        batch: ``image`` uint8 (N, 3, S, S), ``mask`` uint8 (N, 1, S, S) of 0 and 1, ``name``.
-        limit: how many images at the most.
+    The batch holds ``image``, uint8 (N, 3, S, S), ``mask``, uint8 (N, 1, S, S) of 0 and 1, and ``name``.
     """
     image, mask = batch["image"][:limit], batch["mask"][:limit]
     with torch.no_grad(), trainer.precision_plugin.forward_context():

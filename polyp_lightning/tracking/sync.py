@@ -19,11 +19,7 @@ def find_offline_runs(folder: Path) -> list[Path]:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Uploads them with `wandb sync`.
-
-    Returns:
-        0 where all are uploaded or there are none, 1 where an upload failed, 2 without a login.
-    """
+    """Uploads them with `wandb sync`; returns 1 where an upload failed, 2 without a login, else 0."""
     parser = argparse.ArgumentParser(prog="wandb-sync", description=__doc__, allow_abbrev=False)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"), help="of runs (default: %(default)s)")
     folder = parser.parse_args(args).folder
