@@ -20,13 +20,7 @@ TARGET = 0.25
 
 @dataclass(frozen=True)
 class Question:
-    """The cells that answer the question.
-
-    Attributes:
-        dense: the network before.
-        pruned: by the method that is asked about.
-        others: every other method, at the same target.
-    """
+    """The cells that answer the question: dense, pruned by the method asked about, all others at the same target."""
 
     dense: Replicates
     pruned: Replicates

@@ -22,12 +22,7 @@ UNTESTED = "not judged (one common seed) against"
 
 @dataclass(frozen=True)
 class Comparisons:
-    """All comparisons of the asked method.
-
-    Attributes:
-        rows: each with its interval and corrected p.
-        left_out: runs without values of single images, which can't be paired.
-    """
+    """All comparisons of the asked method, and how many runs have no values of single images to pair."""
 
     rows: Sequence[Comparison]
     left_out: int

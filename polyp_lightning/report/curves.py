@@ -18,12 +18,8 @@ from polyp_lightning.study.replicates import DENSE, Replicates
 def draw_dice_against(cost: str, unit: str, cells: Sequence[Replicates], name: str, note: str) -> Picture:
     """Draws the test Dice of each method against a cost, with mean ± one standard deviation over seeds.
 
-    Args:
-        cost: a column of the results: ``gmacs`` or ``ms``.
-        unit: what it is, in words.
-        cells: those of one setting.
-        name: the picture's.
-        note: what the reader has to know beside.
+    The cost is a column of the results, ``gmacs`` or ``ms``, and ``unit`` what it is in words; the cells are of one
+    setting.
     """
     groups = group_by_line(
         [cell for cell in cells if not math.isnan(cell.mean(cost)) and not math.isnan(cell.mean("dice"))]

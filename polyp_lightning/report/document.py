@@ -22,13 +22,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of plain text.
-
-    Attributes:
-        head: names of the columns; the first column holds words, the others numbers.
-        rows: as many cells each as there are names.
-        caption: what the numbers are.
-    """
+    """A table of plain text, whose first column holds words and the others numbers; a row has a cell for each name."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -48,14 +42,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing or photograph.
+    """A drawing or photograph, with words for those who don't see it and a caption for those who do.
 
-    Attributes:
-        name: a file's name without suffix, of its own within the document.
-        data: the file's bytes.
-        suffix: ``svg`` or ``jpg``.
-        alt: what it shows, for those who don't see it.
-        caption: what to know to read it.
+    The name is a file's, without its suffix ``svg`` or ``jpg``, and of its own within the document.
     """
 
     name: str
@@ -74,12 +63,7 @@ class Commands:
 
 @dataclass(frozen=True)
 class Link:
-    """A reference.
-
-    Attributes:
-        text: what is read.
-        address: where it leads, https.
-    """
+    """What is read, and the https address where it leads."""
 
     text: str
     address: str
@@ -98,13 +82,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Document:
-    """A whole report.
-
-    Attributes:
-        title: its name.
-        sections: in the order in which they are read.
-        footer: what made it, and when.
-    """
+    """A whole report; the footer says what made it, and when."""
 
     title: str
     sections: Sequence[Section]

@@ -25,10 +25,7 @@ def find_single_target(cells: Sequence[Replicates]) -> float | None:
 def draw_dice_by_method(cells: Sequence[Replicates], name: str, note: str) -> Picture:
     """Draws the test Dice of each method, one row each, the best mean first; the dense network as a dashed line.
 
-    Args:
-        cells: those of one setting, all pruned ones at one target.
-        name: the picture's.
-        note: what the reader has to know beside.
+    The cells are those of one setting, all pruned ones at one target.
     """
     groups = {
         label: cell for label, (cell, *_) in group_by_line([cell for cell in cells if cell.values("dice")]).items()

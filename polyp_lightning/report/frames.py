@@ -44,10 +44,7 @@ def find_worst(
 ) -> list[Drop]:
     """Finds the images that lost most, the largest loss first; an image that is not on both sides does not count.
 
-    Args:
-        before: image → its Dice by seed, dense.
-        after: likewise, pruned.
-        most: how many.
+    Both sides are image → its Dice by seed.
 
     >>> find_worst({"a": [0.9], "b": [0.8, 0.6]}, {"a": [0.8], "b": [0.1], "c": [0.0]}, 1)
     [Drop(name='b', before=0.7, after=0.1)]
@@ -67,13 +64,8 @@ def show_worst(
 ) -> list[Section]:
     """Shows the images on which pruning hurt most; says why where the data or networks are not there.
 
-    Args:
-        title: of the section.
-        text: above the pictures.
-        paths: the checkpoints of the dense and of the pruned network.
-        root: the folder of data sets.
-        name: that of the pictures begins with it.
-        find: chooses among the images of the data set that the dense network was trained on.
+    The paths are the checkpoints of the dense and of the pruned network. ``find`` chooses among the images of the data
+    set that the dense one was trained on; the pictures' names begin with ``name``.
     """
     try:
         nets = load_net(paths[0], "RUNS"), load_net(paths[1], "RUNS")

@@ -82,11 +82,7 @@ def _fit_run(folder: Path) -> FitRun:
 
 
 def read_checkpoint(checkpoint: Path) -> tuple[list[StageRecord], dict[str, Any], dict[str, str]]:
-    """Reads a checkpoint's stages, facts of the data and versions.
-
-    Raises:
-        ConfigError: it is damaged or of another program.
-    """
+    """Reads a checkpoint's stages, facts of the data and versions."""
     # Takes Lightning along, seconds that a study's table alone does not need.
     from polyp_lightning.checkpoints.record import read_record
 

@@ -25,12 +25,7 @@ def find_check(folder: Path) -> Path | None:
 
 
 def explain_check(checkpoint: Path, folder: Path) -> list[Block]:
-    """Says how to make a check where there is none.
-
-    Args:
-        checkpoint: a dense network.
-        folder: of the run or study, in which a report looks for the check.
-    """
+    """Says how to make a check of a dense network, where a report looks for it, if there is none."""
     command = [
         "python -m polyp_lightning taylor-check \\",
         f"    --ckpt_path {shlex.quote(str(checkpoint))} \\",
@@ -40,11 +35,7 @@ def explain_check(checkpoint: Path, folder: Path) -> list[Block]:
 
 
 def show_check(folder: Path, name: str) -> list[Block]:
-    """Shows the table and the drawing of a check.
-
-    Raises:
-        DataError: one of its files is damaged.
-    """
+    """Shows the table and the drawing of a check."""
     try:
         rho = _rows(folder / "correlations.csv", ("criterion", "rho", "rho_of_size"))
         sets = _rows(folder / "sets.csv", _COLUMNS)

@@ -10,12 +10,7 @@ _MARKS = re.compile(r"([\\`*_\[\]<>|~#&])")
 
 
 def to_markdown(document: Document, folder: str) -> str:
-    """Writes the report as text.
-
-    Args:
-        document: the report.
-        folder: where :meth:`Document.pictures` lie as ``<name>.<suffix>``, relative to the text.
-    """
+    """Writes the report as text; its pictures lie in ``folder``, relative to it, as ``<name>.<suffix>``."""
     parts = [f"# {escape(document.title)}"]
     for section in document.sections:
         parts.append(f"## {escape(section.title)}")

@@ -24,12 +24,7 @@ _SEED_PAPER = Link(
 
 
 def build(folders: Sequence[Path], root: Path, *, frames: bool = True) -> Document:
-    """Builds the report on some folders.
-
-    Args:
-        folders: of `fit` or of studies, each once.
-        root: the folder of data sets, from which frames are shown.
-        frames: whether any are.
+    """Builds the report on some folders of `fit` or of studies, each given once.
 
     Raises:
         PolypError: a folder holds no run or study, or something in it is damaged.

@@ -18,13 +18,7 @@ TERMS = "Frames are of data sets for research and education: mind their terms be
 
 
 def run_sections(runs: Sequence[FitRun], root: Path, *, frames: bool) -> list[Section]:
-    """Builds all sections on runs.
-
-    Args:
-        runs: at least one.
-        root: the folder of data sets, for the frames.
-        frames: whether any are shown.
-    """
+    """Builds all sections on runs, at least one; ``frames`` says whether images of the data sets are shown."""
     labels = name_runs(runs)
     sections = [_question(labels), _curves(labels)]
     for number_, (label, run) in enumerate(labels.items()):

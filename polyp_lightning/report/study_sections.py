@@ -29,13 +29,7 @@ _COMMANDS = 12
 
 
 def study_sections(studies: Sequence[Study], root: Path, *, frames: bool) -> list[Section]:
-    """Builds all sections on studies, whose rows are taken together.
-
-    Args:
-        studies: at least one.
-        root: the folder of data sets, for the frames.
-        frames: whether any are shown.
-    """
+    """Builds all sections on studies, at least one, whose rows are taken together; see :func:`run_sections`."""
     rows = [row for study in studies for row in study.rows]
     if not rows:
         return [Section("Study", [Paragraph("No run of the study has been tested yet.")])]
