@@ -27,13 +27,7 @@ class Net:
 
 @dataclass(frozen=True)
 class Data:
-    """A data set by the name that it has in the study.
-
-    Attributes:
-        key: that name.
-        options: of the datamodule, ``name`` among them.
-        cross: other data sets that its networks are also tested on.
-    """
+    """A data set: its name in the study, the datamodule's options, and others that its networks are also tested on."""
 
     key: str
     options: Values
@@ -42,13 +36,7 @@ class Data:
 
 @dataclass(frozen=True)
 class StudyCriterion:
-    """A criterion with its options.
-
-    Attributes:
-        key: the name that it has in the study.
-        name: of the criterion in ``--pruning.criterion``.
-        options: of the criterion.
-    """
+    """A criterion with its options: by its name in the study, and in ``--pruning.criterion``."""
 
     key: str
     name: str
@@ -72,17 +60,8 @@ class Times:
 class StudyConfig:
     """What a configuration lists; the plan makes a run of each combination.
 
-    Attributes:
-        nets: the networks.
-        data: the data sets.
-        criteria: by their names in the study.
-        targets: shares of the dense MACs.
-        seeds: of weights, order and augmentation.
-        controls: the names of criteria that get further runs, by the kind of control.
-        times: epochs.
-        fit: further options of every ``fit``, by name.
-        backend: what measures milliseconds.
-        threads: of that backend.
+    ``targets`` are shares of the dense MACs, ``controls`` the names of criteria that get further runs, by the kind of
+    control. ``fit`` holds further options of every ``fit``. The backend with its threads measures milliseconds.
     """
 
     nets: list[Net]
@@ -102,11 +81,7 @@ _CONTROLS = ("scratch", "oneshot", "distill")
 
 
 def read_config(path: Path, weights: Mapping[str, str] | None = None) -> StudyConfig:
-    """Reads a study's configuration.
-
-    Args:
-        path: the YAML file.
-        weights: encoder → file, in place of published ``imagenet`` weights.
+    """Reads a study's configuration; ``weights`` (encoder → file) take the place of published ``imagenet`` weights.
 
     Raises:
         ConfigError: the file can't be read, or one of its names or values is not allowed.

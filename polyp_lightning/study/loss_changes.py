@@ -20,12 +20,7 @@ Components = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Correlation:
-    """How well a criterion ranks components by what their removal does.
-
-    Attributes:
-        signed: Spearman's ρ with the mean change of the loss.
-        absolute: Spearman's ρ with the mean of its absolute value over images.
-    """
+    """Spearman's ρ of importances with the mean change of the loss, and with its mean absolute value over images."""
 
     signed: float
     absolute: float
@@ -35,11 +30,8 @@ class Correlation:
 class SetPoint:
     """What removing the least important components together does.
 
-    Attributes:
-        components: how many are removed.
-        macs: share of the network's MACs that goes with them.
-        measured: mean change of the loss over images.
-        predicted: the sum of the changes that the components were predicted to make alone.
+    How many they are, the share of the network's MACs that goes with them, the mean change of the loss over images, and
+    the sum of the changes that the components were predicted to make alone.
     """
 
     components: int
@@ -103,11 +95,8 @@ def summarise_sets(
 ) -> list[SetPoint]:
     """Returns what is drawn of growing sets.
 
-    Args:
-        graph: the network's.
-        sets: the components of each.
-        per_component: the predicted change of the loss, by which none of the sets need be ordered.
-        changes: (sets, N), as measured.
+    ``per_component`` is the predicted change of the loss, by which none of the sets need be ordered; ``changes`` are
+    those measured, (sets, N).
     """
     dense = graph.total_macs()
     shares = [1 - graph.total_macs(remove_together(graph, components)) / dense for components in sets]

@@ -30,16 +30,10 @@ class Outcome:
 def collect_outcome(
     study: Study, cell: Cell, out: Path, checkpoint: Path, tests: Sequence[Path], command: Sequence[str], minutes: float
 ) -> Outcome:
-    """Collects the results of a finished run.
+    """Collects the results of a finished run, whose checkpoint was chosen by validation.
 
-    Args:
-        study: how it is timed.
-        cell: the run.
-        out: the study's folder.
-        checkpoint: the tested one, chosen by validation.
-        tests: folders in which `test` has left its scores.
-        command: what trained it, without the program.
-        minutes: wall time.
+    The tests are folders in which `test` has left its scores; the command is what trained the run, without the program,
+    in so many minutes of wall time.
 
     Raises:
         DataError: a test has left no scores of this checkpoint.

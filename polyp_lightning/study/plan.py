@@ -17,10 +17,7 @@ class Cell:
 
     Attributes:
         id: its name, also that of its folder.
-        kind: dense, pruned or scratch.
-        net: the network.
-        data: trained on.
-        criterion: criterion; None for dense.
+        criterion: None for dense.
         schedule: during, oneshot, or empty.
         distill: whether the dense network of the same seed teaches.
         target: share of the dense MACs; 1 for dense.
@@ -42,15 +39,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """A study as its configuration describes it.
-
-    Attributes:
-        cells: in the order in which they run; what a cell needs comes before it.
-        times: epochs.
-        fit: further options of every ``fit``, by name.
-        backend: what measures milliseconds.
-        threads: of that backend.
-    """
+    """A study as its configuration describes it; the cells in the order in which they run, after what they need."""
 
     cells: list[Cell]
     times: Times

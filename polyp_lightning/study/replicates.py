@@ -33,15 +33,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Replicates:
-    """Runs that differ in their seed alone.
-
-    Attributes:
-        setting: what they share with those that they may be compared with.
-        method: what was done, by :func:`name_method`.
-        target: share of the dense MACs that was asked for.
-        epochs: in all.
-        rows: one for each seed, in ascending order.
-    """
+    """Runs that differ in their seed alone, in its ascending order; the method is named by :func:`name_method`."""
 
     setting: Setting
     method: str

@@ -100,10 +100,7 @@ class Result:
 
 
 def read_results(path: Path) -> list[Result]:
-    """Reads the rows of a results.csv.
-
-    Args:
-        path: the file, or the study's folder.
+    """Reads the rows of a results.csv, given the file or the study's folder.
 
     Raises:
         DataError: there is no such file, or it is not one of a study.
@@ -112,15 +109,7 @@ def read_results(path: Path) -> list[Result]:
 
 
 def append_result(path: Path, result: Result) -> None:
-    """Adds a row, in place of an older one of the same run and test set; several processes may do so at once.
-
-    Args:
-        path: the results.csv; made where there is none.
-        result: the row.
-
-    Raises:
-        DataError: the file is not a study's table.
-    """
+    """Adds a row, in place of an older one of the same run and test set; several processes may do so at once."""
     with exclusively(path):
         old = read_rows(path, Result) if path.is_file() else []
         own = (result.run, result.test_set)
@@ -128,15 +117,7 @@ def append_result(path: Path, result: Result) -> None:
 
 
 def change_results(path: Path, change: Callable[[Result], Result]) -> None:
-    """Replaces every row by what ``change`` makes of it.
-
-    Args:
-        path: the results.csv.
-        change: from the old row to the new one.
-
-    Raises:
-        DataError: the file is not a study's table.
-    """
+    """Replaces every row by what ``change`` makes of it."""
     with exclusively(path):
         write_rows(path, Result, [change(row) for row in read_rows(path, Result)])
 

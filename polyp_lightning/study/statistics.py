@@ -45,13 +45,10 @@ class Paired:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One row of the comparison table: two methods of one setting, target and number of epochs.
+    """Two methods of one setting, target and number of epochs, with the seeds that both have.
 
-    Attributes:
-        reference: the method that is asked about, with the seeds that both have.
-        compared: the other, with the same seeds.
-        paired: positive where the reference is better.
-        p_holm: ``paired.p`` corrected for all comparisons of the table; NaN where there is none.
+    Positive where the reference, the method asked about, is better. ``p_holm`` is ``paired.p`` corrected for all
+    comparisons of the table; NaN where there is none.
     """
 
     reference: Replicates

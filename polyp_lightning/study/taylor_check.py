@@ -70,15 +70,7 @@ class Batch(NamedTuple):
 
 
 def check(ckpt_path: Path | None, root: str | None, images: int, components: int, out: Path) -> None:
-    """Runs the check; prints the correlations and the paths of what was written.
-
-    Args:
-        ckpt_path: a checkpoint of ours; None trains a small network first.
-        root: the folder of data sets, for the checkpoint's data; None for $POLYP_DATA.
-        images: how many validation images, the first ones.
-        components: how many are removed one by one.
-        out: the folder for what is written.
-    """
+    """Runs the check; prints the correlations and the paths of what was written. The help explains the options."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     console = Console()
     seed_everything(0, verbose=False)

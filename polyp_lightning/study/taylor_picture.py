@@ -35,15 +35,8 @@ def draw(
     predict a size, the mean size of the change. Below them, growing sets: the measured change by criterion against the
     share of MACs removed; and for one criterion's sets, measured against the sum of predicted changes.
 
-    Args:
-        path: the PNG.
-        caption: network, data and number of images.
-        predicted: by criterion, (components,).
-        changes: (components, N), as measured.
-        correlations: by criterion.
-        sets: by criterion.
-        in_units_of_loss: the criterion that predicts changes of the loss.
-        summed: the criterion whose sets the last panel shows.
+    ``predicted`` is (components,) by criterion, ``changes`` (components, N) as measured. ``in_units_of_loss`` is the
+    criterion that predicts changes of the loss; ``summed`` that whose sets the last panel shows.
     """
     rows = -(-len(predicted) // _COLUMNS)
     figure = Figure(figsize=(2.7 * _COLUMNS, 2.45 * rows + 3.6), dpi=130, layout="constrained")
@@ -94,8 +87,7 @@ def _components(axes: Axes, title: str, values: Values, measured: Values, *, ide
 def _spread(set_scale: Callable[..., None], values: Values) -> float:
     """Sets a scale on which the many small values and the few large ones are both seen.
 
-    Returns:
-        Up to which size it is linear; 0 where it is not linear at all, or everywhere.
+    Returns up to which size it is linear; 0 where it is not linear at all, or everywhere.
     """
     sizes = np.abs(values[np.isfinite(values) & (values != 0)])
     if not len(sizes) or sizes.max() / np.median(sizes) < 10:

@@ -41,12 +41,7 @@ def time_undisturbed(timer: Timer, net: nn.Module, shape: Sequence[int]) -> floa
 def retime(study: Study, out: Path) -> int:
     """Measures all networks of a study once more, in turns, so that what slows the machine down slows all of them.
 
-    Args:
-        study: by which backend and with how many threads.
-        out: its folder; the table's times are written anew.
-
-    Returns:
-        How many networks were measured.
+    Writes the times in the table anew; returns how many networks were measured.
 
     Raises:
         ConfigError: no checkpoint is left, or the machine has other work; the table stays as it is.
