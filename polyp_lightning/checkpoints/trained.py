@@ -2,56 +2,32 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
 from polyp_lightning.checkpoints.record import Record, read_record, restore_net
-from polyp_lightning.networks.build import ArchOptions, Triple, normalisation, normalise, per_channel
+from polyp_lightning.networks.build import Triple, normalisation, normalise, per_channel
 
 
 @dataclass(frozen=True)
-class TrainedNet:
-    """A network without its trainer, as a checkpoint holds it.
+class TrainedNet(Record):
+    """What a checkpoint says, without its weights, and the network that it describes, without its trainer.
 
     Attributes:
         net: normalised float images (N, 3, S, S) to logits (N, 1, S, S); on the CPU, float32, in evaluation mode.
-        arch: its architecture.
-        encoder: its encoder.
-        arch_options: its widths and depth where they are not smp's defaults.
         mean: per RGB channel what the network's input is normalised with, for values in [0, 1].
         std: likewise.
-        image_size: side in pixels of the square images that it was trained on.
-        data: what it was trained on, as ``PolypDataModule.describe()`` says; empty where that is not known.
-        versions: of what wrote the checkpoint.
-        val_dice: the epoch's Dice on the validation images at network resolution; None where it is not stored.
     """
 
     net: nn.Module
-    arch: str
-    encoder: str
-    arch_options: ArchOptions
     mean: Triple
     std: Triple
-    image_size: int
-    data: dict[str, Any]
-    versions: dict[str, str]
-    val_dice: float | None
 
     @classmethod
     def from_record(cls, record: Record) -> "TrainedNet":
         """Builds the network that a checkpoint describes."""
-        return cls(
-            restore_net(record).float().eval(),
-            record.arch,
-            record.encoder,
-            record.arch_options,
-            *normalisation(record.encoder),
-            record.image_size,
-            record.data,
-            record.versions,
-            record.val_dice,
-        )
+        mean, std = normalisation(record.encoder)
+        return cls(**{**vars(record), "weights": None}, net=restore_net(record).float().eval(), mean=mean, std=std)
 
     def network_input(self, image: Tensor) -> Tensor:
         """Normalises RGB images (N, 3, H, W) with values in 0 … 255, on the CPU."""

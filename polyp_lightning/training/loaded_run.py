@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from polyp_lightning.checkpoints.record import KEY, Record, make_record, read_record
+from polyp_lightning.checkpoints.record import KEY, make_record, read_record
 from polyp_lightning.checkpoints.trained import TrainedNet
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.data.datamodule import PolypDataModule
@@ -27,7 +27,6 @@ class LoadedRun:
     trained: TrainedNet
     loss: Loss
     data: PolypDataModule
-    _record: Record
     _file: str
 
     @property
@@ -67,7 +66,7 @@ class LoadedRun:
         start = {"encoder_weights": None, "init_from": self._file, "architecture_from": None}
         return {
             "state_dict": {f"net.{name}": value for name, value in self.net.state_dict().items()},
-            "hyper_parameters": {**self._record.settings, "encoder_weights": None},
+            "hyper_parameters": {**self.trained.settings, "encoder_weights": None},
             "pytorch-lightning_version": lightning.__version__,
             "epoch": 0,
             "global_step": 0,
@@ -103,4 +102,4 @@ def load_run(path: Path, root: str | None, batch_size: int) -> LoadedRun:
         data.phantom_frames = sum(int(record.data[part]) for part in ("train", "val", "test"))
     data.prepare_data()
     data.setup("fit")
-    return LoadedRun(trained, build_loss(record.settings.get("loss", "dice_bce")), data, record, path.name)
+    return LoadedRun(trained, build_loss(record.settings.get("loss", "dice_bce")), data, path.name)

@@ -1,7 +1,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -39,7 +39,8 @@ def net(bias: float) -> nn.Linear:
 @pytest.fixture
 def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def loaded(path: Path, flag: str) -> TrainedNet:
-        return TrainedNet(net(float(path.stem)), "a", "b", {}, (0.0,) * 3, (1.0,) * 3, 64, {}, {}, None)
+        known = {"net": net(float(path.stem)), "image_size": 64}
+        return TrainedNet(**{field.name: known.get(field.name) for field in fields(TrainedNet)})
 
     monkeypatch.setattr(timing, "load_net", loaded)
     for name in ("5.0", "7.0", "gone"):
