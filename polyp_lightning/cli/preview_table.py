@@ -10,9 +10,9 @@ _BAR = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def build_preview_table(preview: Preview, title: str = "What would be cut") -> Table:
+def build_preview_table(preview: Preview) -> Table:
     """Builds the table for the terminal, with a bar for the share of each layer that stays."""
-    table = Table(title=title, show_footer=True)
+    table = Table(title="What would be cut", show_footer=True)
     table.add_column("layer", footer="total", overflow="fold")
     table.add_column("kept", footer="")
     before, after = sum(row.before for row in preview.rows), sum(row.after for row in preview.rows)

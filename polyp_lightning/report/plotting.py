@@ -94,6 +94,6 @@ def tidy(axes: Axes, x: str, y: str) -> None:
     axes.set_axisbelow(True)
 
 
-def add_legend(axes: Axes, columns: int = 1) -> None:
+def add_legend(axes: Axes) -> None:
     """Adds a legend beside the drawing, where it covers nothing."""
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False, ncols=columns)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)

@@ -101,7 +101,7 @@ class RunLogger(WandbLogger):
     run of the same process gets a folder of its own.
 
     Args:
-        save_dir: the run's folder, in which ``wandb/`` is made; None until :meth:`use_folder` names it.
+        save_dir: the run's folder, in which ``wandb/`` is made; None for the working folder.
         name: the run's name in the dashboard; None lets W&B choose.
         project: the project's name; None means ``$WANDB_PROJECT``, or else ``polyp_lightning``.
         offline: True never connects, False connects where credentials exist even if ``WANDB_MODE`` says offline, None
@@ -137,11 +137,6 @@ class RunLogger(WandbLogger):
         self._lost = False
         self._calls: Calls | None = None
         self._ends = False
-
-    def use_folder(self, folder: str | Path) -> None:
-        """Names the run's folder, unless one was given to the constructor; has no effect on an opened run."""
-        if self._save_dir is None and self._experiment is None:
-            self._save_dir = self._wandb_init["dir"] = str(folder)
 
     def __getstate__(self) -> dict[str, Any]:
         """The state for pickling; Lightning would open a run here, so that merely copying a logger wrote to disk."""

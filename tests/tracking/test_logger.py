@@ -73,9 +73,7 @@ def test_run_logger__project_from_the_environment(monkeypatch: pytest.MonkeyPatc
 
 
 def test_run_logger__writes_an_offline_run_and_closes_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    logger = RunLogger()
-    logger.use_folder(tmp_path / "run")
-    logger.use_folder(tmp_path / "another")
+    logger = RunLogger(str(tmp_path / "run"))
     logger.log_hyperparams({"lr": 0.1})
     logger.log_metrics({"val/dice": 0.5}, step=3)
     folder = logger.run_folder

@@ -99,10 +99,10 @@ def benchmark(options: BenchmarkOptions, say: Callable[[str], None] = print) -> 
     return timings
 
 
-def write_phantoms(path: Path, frames: int = 25) -> Path:
+def write_phantoms(path: Path) -> Path:
     """Writes a short H.264 video of drawn phantoms, 384×288."""
     with VideoWriter(path, Fraction(25)) as writer:
-        for index in range(frames):
+        for index in range(25):
             writer.write(draw_frame(0, index)[0], Fraction(index, 25))
     return path
 
