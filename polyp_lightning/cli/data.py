@@ -1,11 +1,9 @@
 """The verb ``data``: ``data fetch`` and ``data verify``."""
 
 import argparse
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
-from polyp_lightning.cli.parsing import make_parser
+from polyp_lightning.cli.parsing import add_data_root, make_parser
 from polyp_lightning.data.sets import DATASETS
 
 _FETCH = {name: spec.fetch for name, spec in DATASETS.items() if spec.fetch}
@@ -19,11 +17,10 @@ def main(arguments: Sequence[str]) -> int:
         0, or 1 where the files differ from the official ones.
     """
     options = _make_parser().parse_args(arguments[1:])
-    root = Path(options.root)
     if options.verb == "fetch":
-        print(_FETCH[options.data_set](root))
+        print(_FETCH[options.data_set](options.root))
         return 0
-    found = _VERIFY[options.data_set](root)
+    found = _VERIFY[options.data_set](options.root)
     print(f"{found.folder}: {found}")
     return 0 if found.official else 1
 
@@ -36,9 +33,5 @@ def _make_parser() -> argparse.ArgumentParser:
     verify = verbs.add_parser("verify", help="compare every file with the published hashes")
     verify.add_argument("data_set", choices=list(_VERIFY), metavar="|".join(_VERIFY))
     for verb in (fetch, verify):
-        verb.add_argument(
-            "--root",
-            default=os.environ.get("POLYP_DATA") or "datasets",
-            help="the folder of data sets (default: %(default)s)",
-        )
+        add_data_root(verb, "--root")
     return parser

@@ -1,11 +1,10 @@
 """The verb ``export``."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from polyp_lightning.cli.parsing import make_parser
+from polyp_lightning.cli.parsing import add_data_root, make_parser
 from polyp_lightning.cli.termination import raise_on_termination
 from polyp_lightning.deploy.bundle import list_files
 from polyp_lightning.deploy.formats import FORMATS
@@ -45,10 +44,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, help="the model's file (default: in the run's folder export)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     parser.add_argument("--score", action="store_true", help="score the written file on the test images")
-    parser.add_argument(
-        "--data_root",
-        type=Path,
-        default=Path(os.environ.get("POLYP_DATA") or "datasets"),
-        help="the folder of data sets, for calibration and scores (default: %(default)s)",
-    )
+    add_data_root(parser, "--data_root", ", for calibration and scores")
     return parser

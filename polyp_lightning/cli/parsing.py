@@ -1,7 +1,9 @@
 """The parsers of the verbs that Lightning does not run."""
 
 import argparse
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 from polyp_lightning.cli.parser_errors import explain
@@ -23,6 +25,12 @@ class _Parser(argparse.ArgumentParser):
 def make_parser(verb: str, description: str) -> argparse.ArgumentParser:
     """Makes a verb's parser."""
     return _Parser(prog=f"python -m polyp_lightning {verb}", description=description)
+
+
+def add_data_root(parser: argparse.ArgumentParser, flag: str, use: str = "") -> None:
+    """Adds the option that names the folder of data sets."""
+    root = Path(os.environ.get("POLYP_DATA") or "datasets")
+    parser.add_argument(flag, type=Path, default=root, help=f"the folder of data sets{use} (default: %(default)s)")
 
 
 def _list_options(parser: argparse.ArgumentParser) -> Iterator[str]:

@@ -1,11 +1,10 @@
 """The verb ``report``."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from polyp_lightning.cli.parsing import make_parser
+from polyp_lightning.cli.parsing import add_data_root, make_parser
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.report.page import build, write_html, write_markdown
 
@@ -32,10 +31,5 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--markdown", type=Path, help="write the same as Markdown too, its pictures beside it")
     parser.add_argument("--no_frames", action="store_true", help="show no frames of the data sets (mind their terms)")
-    parser.add_argument(
-        "--data_root",
-        type=Path,
-        default=Path(os.environ.get("POLYP_DATA") or "datasets"),
-        help="the folder of data sets, for the frames (default: %(default)s)",
-    )
+    add_data_root(parser, "--data_root", ", for the frames")
     return parser
