@@ -69,11 +69,7 @@ def write_images(path: Path, rows: Iterable[ImageScore]) -> None:
 
 
 def read_scores(folder: Path) -> list[CheckpointScores]:
-    """All scores that `test` has left in a run's folder, the newest last; empty where it never ran.
-
-    Raises:
-        DataError: the file holds something else.
-    """
+    """All scores that `test` has left in a run's folder, the newest last; empty where it never ran."""
     path = folder / SCORES
     if not path.is_file():
         return []

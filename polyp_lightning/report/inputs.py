@@ -17,7 +17,6 @@ class FitRun:
     """What `fit` has left in a folder.
 
     Attributes:
-        folder: where.
         stages: the dense one first; empty where nothing is known of them.
         facts: what the DataModule said of the data.
         versions: of what wrote the checkpoint.

@@ -29,13 +29,9 @@ class Result:
     Attributes:
         run: the run's id, also the name of its folder.
         kind: dense, pruned, or scratch (the architecture of a pruned run, trained from random weights).
-        arch: the architecture.
-        encoder: the encoder.
         encoder_weights: what the encoder started from: imagenet, the name of a file, or empty (random).
         data: the data set that was trained on.
-        split: its split.
         test_set: the test set's name with its size, of the same data set or of another.
-        image_size: side of the network's input in pixels.
         criterion: by which filters were removed; empty for dense.
         schedule: during (while training) or oneshot (in one step, then fine-tuned); empty for dense and scratch.
         distill: 1 where a dense teacher took part.
@@ -43,23 +39,17 @@ class Result:
         seed: of weights, order and augmentation.
         epochs: in all, those of a dense network that was pruned afterwards included.
         val_dice: of the chosen checkpoint, on the validation images at network resolution.
-        dice: mean over test images of the Dice at 0.5, at their original sizes.
-        iou: likewise.
+        dice: mean over test images of the Dice at 0.5, at their original sizes, as for ``iou``.
         pranet_dice: averaged over 256 thresholds.
         hd95: in pixels, over the images where it is defined.
         false_positive_rate: on frames without a polyp; NaN where there are none.
         gmacs: 10⁹ multiply-accumulates of one image at ``image_size``.
-        dense_gmacs: likewise of the dense network.
         params: used parameters.
-        dense_params: likewise of the dense network.
         ms: median milliseconds of one image; NaN where other work on the machine disturbed the measurement.
-        ms_backend: what measured them, such as torch.
-        threads: of that backend.
-        machine: the processor that ``ms`` was measured on.
+        ms_backend: what measured them, such as torch, with so many ``threads`` on the processor ``machine``.
         minutes: wall time of its training and tests; what a killed attempt took does not count.
         checkpoint: the tested file, relative to the study's folder.
         command: what trained it.
-        versions: of this project, torch and Lightning.
         date: when it ended, ISO 8601.
     """
 

@@ -15,11 +15,7 @@ def scaler_of(trainer: Trainer) -> GradScaler | None:
 
 
 def prepare_for_scaler(trainer: Trainer, optimizer: Optimizer) -> None:
-    """Prepares a new optimizer for scaled gradients; does nothing without a scaler.
-
-    Raises:
-        ConfigError: the optimizer sees scaled gradients only, and they are to be clipped.
-    """
+    """Prepares a new optimizer for scaled gradients; refuses one that sees scaled gradients only, to be clipped."""
     fused = any(group.get("fused") for group in optimizer.param_groups)
     if scaler_of(trainer) is None or not fused:
         return

@@ -277,13 +277,7 @@ class PolypSegmenter(LightningModule):
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**parameters, "encoder_weights": None}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Replaces the network by the checkpoint's; a dense one loads into a module that was pruned meanwhile.
-
-        Raises:
-            ConfigError: the checkpoint is of another program, version or architecture, its parts do not fit each
-                other, or it is to be resumed and holds weights only.
-            PruningError: its plan is damaged or of another architecture.
-        """
+        """Replaces the network by the checkpoint's; a dense one loads into a module that was pruned meanwhile."""
         record = parse_record(checkpoint)
         check_same_net(record, self.arch, self.encoder, self.arch_options)
         net = restore_net(record)

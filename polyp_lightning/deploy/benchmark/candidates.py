@@ -15,16 +15,10 @@ WARM_UP = 5
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model with a backend.
+    """A model, exported or a checkpoint, with a backend.
 
-    Attributes:
-        model: its file: an exported model or a checkpoint.
-        backend: where it runs.
-        image_size: side in pixels of its frames.
-        gmacs: 10⁹ multiply-accumulates for a frame.
-        params: parameters that it uses.
-        precision: of the file: float32 or int8.
-        dice: its test Dice, where it was scored.
+    The cost is that of one frame of ``image_size``; the precision is float32 or int8; the Dice is that of its test, if
+    known.
     """
 
     model: Path

@@ -40,8 +40,8 @@ STAGES = ("decode", "preprocess", "network", "postprocess")
 class Timing:
     """The times of one candidate, in milliseconds.
 
-    ``stages`` hold one time a frame, of which ``total`` is the sum; ``rounds`` the network's median in each round.
-    ``memory_mb`` is the peak memory of a process that does nothing else, in 10⁶ bytes; None where it was not measured.
+    ``stages`` hold one time a frame (``total``: their sum), ``rounds`` the network's median in each round.
+    ``memory_mb``: peak memory of a process that does nothing else, in 10⁶ bytes; None where it was not measured.
     """
 
     candidate: Candidate

@@ -50,8 +50,6 @@ class StreamReport:
     """What a stream did.
 
     Attributes:
-        frames: frames segmented.
-        polyps: those with a polyp.
         dropped: frames of a live source that were passed over to keep up.
         broken: frames that could not be decoded, or only in part.
         seconds: from the first frame's decoding to the last one's drawing.

@@ -42,9 +42,6 @@ class VideoWriter:
 
     Attributes:
         encoder: the encoder in use, once a frame has been written.
-
-    Raises:
-        ConfigError: the suffix is not known, the file exists, or its folder can't be written.
     """
 
     def __init__(self, path: Path, rate: Fraction, overwrite: bool = False) -> None:
