@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from polyp_lightning.common.errors import ConfigError, join_names
-from polyp_lightning.study.config import Data, Net, StudyConfig, StudyCriterion, Times, Values, read_config
+from polyp_lightning.study.config import Data, Net, StudyConfig, StudyCriterion, read_config
 from polyp_lightning.study.results import Kind
 
 
@@ -38,14 +38,10 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Study:
-    """A study as its configuration describes it; the cells in the order in which they run, after what they need."""
+class Study(StudyConfig):
+    """A configuration with its cells in the order in which they run, after what they need."""
 
     cells: list[Cell]
-    times: Times
-    fit: Values
-    backend: str
-    threads: int
 
     def only(self, pattern: str | None) -> list[Cell]:
         """Returns the cells whose id matches a shell pattern, such as ``*taylor*``.
@@ -71,7 +67,7 @@ def read_study(path: Path, weights: Mapping[str, str] | None = None) -> Study:
         for seed in config.seeds
         for cell in _cells(_Block(net, data, seed), config)
     ]
-    return Study(cells, config.times, config.fit, config.backend, config.threads)
+    return Study(**vars(config), cells=cells)
 
 
 @dataclass(frozen=True)
