@@ -35,15 +35,9 @@ from polyp_lightning.study.loss_changes import (
     remove_together,
     summarise_sets,
 )
-from polyp_lightning.study.taylor_picture import draw
+from polyp_lightning.study.taylor_picture import IN_UNITS_OF_LOSS, draw
 from polyp_lightning.training.loaded_run import LoadedRun, load_run
 from polyp_lightning.training.module import PolypSegmenter
-
-IN_UNITS_OF_LOSS = "taylor signed, not normalised"
-"""The criterion whose importances are changes of the loss."""
-
-SUMMED = "taylor"
-"""The criterion for whose growing sets the sum of predicted changes is drawn."""
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     IN_UNITS_OF_LOSS: ("taylor", {"reduction": "signed", "normalise": False}),
@@ -86,7 +80,7 @@ def check(ckpt_path: Path | None, root: str | None, images: int, components: int
     sets = {name: measure_sets(run, graph, one, per_component, batch) for name, one in importances.items()}
     caption = _caption(run, batch, len(chosen), graph)
     picture = out / "taylor-check.png"
-    draw(picture, caption, predicted, changes, correlations, sets, IN_UNITS_OF_LOSS, SUMMED)
+    draw(picture, caption, predicted, changes, correlations, sets)
     written = [picture, *_write(out, graph, chosen, predicted, changes, correlations, sets)]
     console.print(table(correlations, caption))
     console.print("\n".join(f"wrote {path}" for path in written), highlight=False, soft_wrap=True)

@@ -10,6 +10,12 @@ from matplotlib.figure import Figure
 from polyp_lightning.common.files import write_beside
 from polyp_lightning.study.loss_changes import Correlation, SetPoint, Values
 
+IN_UNITS_OF_LOSS = "taylor signed, not normalised"
+"""The criterion whose importances are changes of the loss."""
+
+_SUMMED = "taylor"
+"""The criterion for whose growing sets the sum of predicted changes is drawn."""
+
 _COLUMNS = 5
 _BLUE, _GREY = "#0072B2", "#555555"
 # Okabe and Ito's colours, told apart by colour-blind readers; markers and dashes tell lines apart in grey.
@@ -25,8 +31,6 @@ def draw(
     changes: Values,
     correlations: Mapping[str, Correlation],
     sets: Mapping[str, Sequence[SetPoint]],
-    in_units_of_loss: str,
-    summed: str,
 ) -> None:
     """Writes the PNG.
 
@@ -35,8 +39,7 @@ def draw(
     predict a size, the mean size of the change. Below them, growing sets: the measured change by criterion against the
     share of MACs removed; and for one criterion's sets, measured against the sum of predicted changes.
 
-    ``predicted`` is (components,) by criterion, ``changes`` (components, N) as measured. ``in_units_of_loss`` is the
-    criterion that predicts changes of the loss; ``summed`` that whose sets the last panel shows.
+    ``predicted`` is (components,) by criterion, ``changes`` (components, N) as measured.
     """
     rows = -(-len(predicted) // _COLUMNS)
     figure = Figure(figsize=(2.7 * _COLUMNS, 2.45 * rows + 3.6), dpi=130, layout="constrained")
@@ -45,7 +48,7 @@ def draw(
     for number, (name, values) in enumerate(predicted.items()):
         axes = figure.add_subplot(grid[number // _COLUMNS, number % _COLUMNS])
         rho = correlations[name]
-        if name == in_units_of_loss:
+        if name == IN_UNITS_OF_LOSS:
             _components(axes, f"{name}\nchange of the loss, ρ = {rho.signed:.3f}", values, change, identity=True)
         else:
             _components(axes, f"{name}\nsize of the change, ρ = {rho.absolute:.3f}", values, size, identity=False)
@@ -60,7 +63,7 @@ def draw(
         place.axis("off")
     handles, labels = lines.get_legend_handles_labels()
     place.legend(handles, labels, ncols=2, fontsize=8, frameon=False, loc="center", title="growing sets, ordered by")
-    _predicted_sets(figure.add_subplot(grid[-1, 3:]), sets[summed], summed)
+    _predicted_sets(figure.add_subplot(grid[-1, 3:]), sets[_SUMMED], _SUMMED)
     figure.suptitle("Predicted against measured change of the loss when components are removed", fontsize=13)
     figure.supxlabel(caption, fontsize=8)
     with write_beside(path) as beside:
