@@ -24,18 +24,15 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def hold_lock(path: Path, *, wait: bool = False, flag: str | None = None) -> Iterator[int | None]:
-    """Locks a file, which is made where there is none, or a folder.
+    """Locks a folder or a file, made where there is none; yields None where another process has the lock.
 
-    A program that is started with the descriptor (``pass_fds``) keeps the lock even if this process is killed; forked
-    copies of this process don't.
+    A program that is started with the yielded descriptor (``pass_fds``) keeps the lock even if this process is killed;
+    forked copies of this process don't.
 
     Args:
         path: what to lock. No file is left behind where it is a folder.
         wait: whether to wait for another process that has the lock.
         flag: the option that chose the place. Given, a file system without locks is refused; else nobody is kept out.
-
-    Yields:
-        The descriptor; None where another process has the lock.
 
     Raises:
         ConfigError: the system, or the file system, knows no locks.

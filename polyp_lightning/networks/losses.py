@@ -22,12 +22,8 @@ def dice_bce(logits: Tensor, target: Tensor) -> Tensor:
     ``mean_n (1 - (2·Σ p·t + 1) / (Σ p + Σ t + 1)) + BCE``, with p the probabilities and t the mask of image n; the
     soft Dice of Milletari et al., 2016 (doi 10.1109/3DV.2016.79), with plain sums.
 
-    Args:
-        logits: (N, 1, H, W), any float type.
-        target: (N, 1, H, W), 0 or 1, any type.
-
-    Returns:
-        A float32 scalar ≥ 0.
+    Takes logits (N, 1, H, W) of any float type and targets (N, 1, H, W), 0 or 1, of any type; returns a float32 scalar
+    ≥ 0.
     """
     logits, target = logits.float(), target.float()
     return (1 - _overlap(logits, target, 0.5, 0.5)).mean() + F.binary_cross_entropy_with_logits(logits, target)

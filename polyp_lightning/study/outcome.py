@@ -34,9 +34,6 @@ def collect_outcome(
 
     The tests are folders in which `test` has left its scores; the command is what trained the run, without the program,
     in so many minutes of wall time.
-
-    Raises:
-        DataError: a test has left no scores of this checkpoint.
     """
     trained = load_net(checkpoint)
     size, digest = trained.image_size, sha256(checkpoint)

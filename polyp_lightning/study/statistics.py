@@ -65,11 +65,7 @@ def compare_pairs(a: Values, b: Values, *, resamples: int = RESAMPLES, seed: int
     shows in ``by_seed`` beside them. Of a single seed there is neither: they would tell two networks apart, not two
     methods.
 
-    Args:
-        a: (seeds, images), such as Dice.
-        b: likewise, in the same order.
-        resamples: of the percentile bootstrap over images.
-        seed: of the resampling.
+    ``a`` and ``b`` are (seeds, images), such as Dice, in the same order; the percentile bootstrap resamples images.
 
     Raises:
         DataError: the two don't have the same shape, or there are no images.
@@ -128,15 +124,7 @@ def compare_methods(
     """Compares one method with every other, at equal target, epochs and test set, by the Dice of single images.
 
     The dense network is compared at every target. Of each pair, only seeds that both have count. Holm's correction is
-    over all rows that have a p.
-
-    Args:
-        found: the study's cells.
-        images: run → its rows of test_images.csv.
-        against: the reference by its :func:`~polyp_lightning.study.replicates.name_method`.
-
-    Returns:
-        One row for each pair, in the order of the cells; empty where the reference has no run.
+    over all rows that have a p. One row for each pair, in the order of the cells; none where the reference has no run.
 
     Raises:
         DataError: a run has no values of single images, or not of the same images as another.

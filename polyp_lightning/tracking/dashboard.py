@@ -14,13 +14,9 @@ _INSTALL = "pip install 'polyp-lightning[dashboard]'"
 
 @dataclass(frozen=True)
 class Panel:
-    """A drawing of the dashboard.
+    """A drawing of the dashboard of one or more metrics, or one pattern that ends in ``.*``, against one.
 
-    Attributes:
-        kind: scatter: a point for each run, of its summary; line: a curve for each run, of its history; media: images.
-        title: above it.
-        x: the metric along the axis; empty for media.
-        y: metrics, or one pattern that ends in ``.*``.
+    scatter: a point for each run, of its summary; line: a curve for each run, of its history; media: images.
     """
 
     kind: Literal["scatter", "line", "media"]

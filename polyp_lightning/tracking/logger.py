@@ -92,13 +92,12 @@ class RunLogger(WandbLogger):
     """Logs to W&B without ever prompting, and without ever failing for want of a network.
 
     The run is offline unless the user is logged in (``WANDB_API_KEY`` or netrc). ``WANDB_MODE`` is honoured, and so are
-    ``WANDB_ENTITY``, ``WANDB_RUN_GROUP`` and the like. Where the service cannot be reached within
-    ``INIT_TIMEOUT`` seconds, or refuses the key, the run goes on offline with a warning; ``wandb sync`` uploads it
-    later. A slow service is not waited for but at the run's end, for ``FINISH_TIMEOUT`` seconds. Where it dies or hangs
-    in the middle of a run, training goes on without it, again with a warning, and what it had written by then (it does
-    so every 15 seconds) is kept. Nothing is opened before the first use, so
-    that a logger can be built, copied and pickled freely. The run is closed when the trainer is done, so that a second
-    run of the same process gets a folder of its own.
+    ``WANDB_ENTITY``, ``WANDB_RUN_GROUP`` and the like. Where the service cannot be reached within ``INIT_TIMEOUT``
+    seconds, or refuses the key, the run goes on offline with a warning; ``wandb sync`` uploads it later. A slow service
+    is not waited for but at the run's end, for ``FINISH_TIMEOUT`` seconds. Where it dies or hangs in the middle of a
+    run, training goes on without it, again with a warning, and what it had written by then (every 15 seconds) is kept.
+    Nothing is opened before the first use: a logger can be built, copied and pickled freely. The run is closed when the
+    trainer is done; a second run of the same process gets a folder of its own.
 
     Args:
         save_dir: the run's folder, in which ``wandb/`` is made; None for the working folder.

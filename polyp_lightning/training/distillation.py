@@ -22,12 +22,7 @@ def divergence(logits: Tensor, teacher: Tensor) -> Tensor:
     teacher's, in nats. Its gradient is that of the cross-entropy with q as target; unlike that, it is 0 where the two
     agree.
 
-    Args:
-        logits: of the network, (N, 1, H, W), any float type.
-        teacher: likewise of the teacher; no gradient flows into it.
-
-    Returns:
-        A float32 scalar ≥ 0.
+    Both are logits (N, 1, H, W) of any float type; no gradient flows into the teacher's. Returns a float32 scalar ≥ 0.
 
     >>> divergence(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)).item()
     0.0

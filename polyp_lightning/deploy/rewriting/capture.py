@@ -19,10 +19,8 @@ class Deployable(nn.Module):
     Takes frames as a decoder gives them, RGB uint8 (N, S, S, 3), so that scale, colour order and normalisation can't
     be got wrong by a caller; returns probabilities, float32 (N, 1, S, S).
 
-    Args:
-        net: takes normalised float images (N, 3, S, S) and returns logits (N, 1, S, S); put into evaluation mode.
-        mean: per RGB channel, for values in [0, 1].
-        std: likewise.
+    The network takes normalised floats (N, 3, S, S), by mean and standard deviation per RGB channel for values in [0,
+    1], and returns logits (N, 1, S, S); it is put into evaluation mode.
     """
 
     mean: Tensor

@@ -12,10 +12,8 @@ from polyp_lightning.deploy.runners.arrays import Frames, Maps
 class TorchRunner:
     """A module on the CPU or a CUDA device, eager or compiled; every call waits for its result.
 
-    Args:
-        module: uint8 frames (N, S, S, 3) to probabilities (N, 1, S, S).
-        backend: one of ``TORCH_BACKENDS``; ``cuda-compile`` uses CUDA graphs.
-        threads: PyTorch's threads; one number for the whole process.
+    It takes uint8 frames (N, S, S, 3) and returns probabilities (N, 1, S, S). ``cuda-compile`` uses CUDA graphs. The
+    threads are PyTorch's, one number for the whole process.
 
     Raises:
         ConfigError: there is no CUDA device.

@@ -35,13 +35,8 @@ class VideoWriter:
     Use it in a ``with`` block: at its end, by an error or an interrupt too, what was written so far is finished and
     playable; a file without a frame is removed.
 
-    Args:
-        path: the file; its suffix is one of :data:`CONTAINERS`.
-        rate: frames per second of the source.
-        overwrite: whether to replace an older file.
-
-    Attributes:
-        encoder: the encoder in use, once a frame has been written.
+    The suffix is one of :data:`CONTAINERS`, the rate that of the source in frames per second. ``encoder`` is the one in
+    use, once a frame has been written.
     """
 
     def __init__(self, path: Path, rate: Fraction, overwrite: bool = False) -> None:
