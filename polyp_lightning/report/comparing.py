@@ -8,7 +8,7 @@ from polyp_lightning.report.cells import SEED_METHOD, collect_cells
 from polyp_lightning.report.document import Block, Paragraph, Table
 from polyp_lightning.report.inputs import Study
 from polyp_lightning.report.numbers import DASH, number, percent, signed, spread
-from polyp_lightning.study.replicates import DENSE, Replicates, Setting
+from polyp_lightning.study.replicates import DENSE, Replicates
 from polyp_lightning.study.results import IMAGES, RUNS, ImageScore, Result, read_images
 from polyp_lightning.study.statistics import RESAMPLES, Comparison, compare_methods
 
@@ -30,7 +30,8 @@ class Comparisons:
     def at(self, cell: Replicates) -> list[Comparison]:
         """Returns those of a cell against other networks of its target: not against the dense one."""
         own = (cell.setting, cell.target, cell.epochs)
-        return [row for row in self.rows if _place(row) == own and row.compared.method != DENSE]
+        rows = [row for row in self.rows if row.compared.method != DENSE]
+        return [row for row in rows if (row.reference.setting, row.reference.target, row.reference.epochs) == own]
 
     def blocks(self) -> list[Block]:
         """The table, and how to read it."""
@@ -85,10 +86,6 @@ def classify(row: Comparison) -> str:
     if row.p_holm >= ALPHA or pair.low <= 0 <= pair.high or not pair.agree:
         return TIED
     return BETTER if pair.difference > 0 else WORSE
-
-
-def _place(row: Comparison) -> tuple[Setting, float, int]:
-    return row.reference.setting, row.reference.target, row.reference.epochs
 
 
 def _interval(row: Comparison) -> str:
