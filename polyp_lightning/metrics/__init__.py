@@ -1,27 +1,14 @@
 """How good a segmentation is: the definitions as pure functions, and as metrics that accumulate over images."""
 
-from polyp_lightning.metrics.functional import binarise, hd95, per_image_dice, per_image_iou, pranet_dice
-from polyp_lightning.metrics.metrics import (
-    HD95,
-    FalsePositiveFrameRate,
-    HD95LeftOut,
-    PerImageDice,
-    PerImageIoU,
-    PraNetDice,
-    evaluation_metrics,
-)
-
-__all__ = [
-    "HD95",
-    "FalsePositiveFrameRate",
-    "HD95LeftOut",
-    "PerImageDice",
-    "PerImageIoU",
-    "PraNetDice",
-    "binarise",
-    "evaluation_metrics",
-    "hd95",
-    "per_image_dice",
-    "per_image_iou",
-    "pranet_dice",
-]
+from polyp_lightning.metrics.functional import binarise as binarise
+from polyp_lightning.metrics.functional import hd95 as hd95
+from polyp_lightning.metrics.functional import per_image_dice as per_image_dice
+from polyp_lightning.metrics.functional import per_image_iou as per_image_iou
+from polyp_lightning.metrics.functional import pranet_dice as pranet_dice
+from polyp_lightning.metrics.metrics import HD95 as HD95
+from polyp_lightning.metrics.metrics import FalsePositiveFrameRate as FalsePositiveFrameRate
+from polyp_lightning.metrics.metrics import HD95LeftOut as HD95LeftOut
+from polyp_lightning.metrics.metrics import PerImageDice as PerImageDice
+from polyp_lightning.metrics.metrics import PerImageIoU as PerImageIoU
+from polyp_lightning.metrics.metrics import PraNetDice as PraNetDice
+from polyp_lightning.metrics.metrics import evaluation_metrics as evaluation_metrics
