@@ -94,7 +94,7 @@ def cache_key(source: Source, size: int) -> str:
 
 
 def open_store(source: Source, size: int, cache_dir: Path) -> ImageStore:
-    """Opens the cache of a source at a side of so many pixels, after building it where it is missing or damaged.
+    """Opens the cache of a source at a size (side in pixels), after building it where it is missing or damaged.
 
     Raises:
         DataError: an image is unreadable, or the folder cannot be written.

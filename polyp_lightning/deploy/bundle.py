@@ -154,7 +154,7 @@ def _read_facts(path: Path) -> dict[str, Any]:
 
 
 def load_model(bundle: Bundle, backend: str, threads: int) -> Runner:
-    """Loads an exported model into one of its format's backends, which may use so many threads.
+    """Loads an exported model into a backend of its format; ``threads`` are the network's, at least 1.
 
     Raises:
         ConfigError: the backend does not run this format or is not installed, or the model can't be loaded.

@@ -19,7 +19,7 @@ LEAST_AGREEMENT = 0.9999
 
 @dataclass(frozen=True)
 class Parity:
-    """How far two models agree: the largest difference of a probability, and the share of equal mask pixels."""
+    """How far two models agree: the largest difference of a probability, and the share of pixels with one mask."""
 
     difference: float
     agreement: float

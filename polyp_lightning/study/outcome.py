@@ -33,7 +33,7 @@ def collect_outcome(
     """Collects the results of a finished run, whose checkpoint was chosen by validation.
 
     The tests are folders in which `test` has left its scores; the command is what trained the run, without the program,
-    in so many minutes of wall time.
+    and ``minutes`` its wall time.
     """
     trained = load_net(checkpoint)
     size, digest = trained.image_size, sha256(checkpoint)

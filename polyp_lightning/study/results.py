@@ -46,7 +46,7 @@ class Result:
         gmacs: 10⁹ multiply-accumulates of one image at ``image_size``.
         params: used parameters.
         ms: median milliseconds of one image; NaN where other work on the machine disturbed the measurement.
-        ms_backend: what measured them, such as torch, with so many ``threads`` on the processor ``machine``.
+        ms_backend: what measured them, such as torch, with its number of ``threads``, on the processor ``machine``.
         minutes: wall time of its training and tests; what a killed attempt took does not count.
         checkpoint: the tested file, relative to the study's folder.
         command: what trained it.

@@ -53,7 +53,7 @@ class VideoWriter:
         self._stream: Any = None
 
     def write(self, pixels: NDArray[np.uint8], time: Fraction) -> None:
-        """Adds an RGB frame, resized to the first one's size, at so many seconds since the source's first."""
+        """Adds an RGB frame, resized to the first one's size; ``time`` is in seconds since the source's first."""
         av = need("av")
         if self._container is None:
             self._open(pixels.shape[0], pixels.shape[1])
