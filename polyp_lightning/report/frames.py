@@ -62,7 +62,7 @@ def show_worst(
     name: str,
     find: Callable[[Nets, Dataset], Sequence[tuple[Drop, ImageId]]],
 ) -> list[Section]:
-    """Shows the images on which pruning hurt most; says why where the data or networks are not there.
+    """Shows the images on which pruning hurt most, if any; says why where the data or networks are not there.
 
     The paths are the checkpoints of the dense and of the pruned network. ``find`` chooses among the images of the data
     set that the dense one was trained on; the pictures' names begin with ``name``.

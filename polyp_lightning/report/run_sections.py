@@ -164,7 +164,8 @@ def _frames(run: FitRun, root: Path, number_: int) -> list[Section]:
 
     text = f"Best checkpoint of the dense stage against that of stage {last}, at the original size. {TERMS}"
     paths = run.best[0], run.best[last]
-    return show_worst(title, text, paths, root, f"frame-{number_}", find_validation_drops)
+    shown = show_worst(title, text, paths, root, f"frame-{number_}", find_validation_drops)
+    return shown or [Section(title, [Paragraph(text)])]
 
 
 def _protocol(labels: Mapping[str, FitRun]) -> Section:
