@@ -84,6 +84,7 @@ def _stretch(values: Tensor) -> Tensor:
 
 def _count_at_least(slot: Tensor, counted: Tensor, images: int) -> Tensor:
     """Counts, for each image and level, the counted pixels of that level or a higher one: (N, 256) float32."""
-    histogram = torch.zeros(images * LEVELS, dtype=torch.float32, device=slot.device)
-    histogram.scatter_add_(0, slot.flatten(), counted.flatten().float())
-    return histogram.view(images, LEVELS).flip(1).cumsum(1)
+    # Whole numbers: on CUDA, deterministic algorithms refuse the cumulative sum of floats.
+    histogram = torch.zeros(images * LEVELS, dtype=torch.int64, device=slot.device)
+    histogram.scatter_add_(0, slot.flatten(), counted.flatten().long())
+    return histogram.view(images, LEVELS).flip(1).cumsum(1).float()

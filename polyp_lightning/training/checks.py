@@ -38,23 +38,44 @@ def check_same_net(record: Record, arch: str, encoder: str, options: ArchOptions
         raise ConfigError(msg)
 
 
-def check_finite(loss: Tensor, batch: Mapping[str, Any]) -> None:
-    """Checks the loss of a batch before anything is learnt from it.
+class LossCheck:
+    """Finds out whether a batch's loss is finite, without waiting for an accelerator in the middle of a step.
 
-    Raises:
-        TrainingError: it is not finite; names the images.
+    The answer travels while the backward pass is launched: waiting for it before would leave the device without work.
+
+    Args:
+        loss: a scalar.
+        batch: what it was computed from.
     """
-    if torch.isfinite(loss):
-        return
-    image = batch["image"]
-    what = "the images hold numbers that are not finite" if not image.isfinite().all() else "check them and their masks"
-    files = [str(path) for path in batch.get("path", []) if path] or [str(name) for name in batch.get("name", [])]
-    msg = (
-        f"the training loss is {loss.item()} for the batch of {join_names(files, 16) or 'unnamed images'}: {what}, or "
-        "lower --model.lr. Nothing was learnt from this batch, and the last checkpoint is from before; go on from it "
-        "with --ckpt_path last"
-    )
-    raise TrainingError(msg)
+
+    def __init__(self, loss: Tensor, batch: Mapping[str, Any]) -> None:
+        self._loss, self._batch = loss.detach(), batch
+        # To pinned memory, with an event to wait for.
+        self._finite = self._loss.isfinite().to("cpu", non_blocking=loss.is_cuda)
+        self._arrived = torch.cuda.Event() if loss.is_cuda else None
+        if self._arrived is not None:
+            self._arrived.record()
+
+    def finish(self) -> None:
+        """Waits for the answer; to be called before anything is learnt from the batch.
+
+        Raises:
+            TrainingError: the loss is not finite; names the images.
+        """
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        if self._finite:
+            return
+        batch = self._batch
+        pixels = batch["image"].isfinite().all()
+        what = "check them and their masks" if pixels else "the images hold numbers that are not finite"
+        files = [str(path) for path in batch.get("path", []) if path] or [str(name) for name in batch.get("name", [])]
+        msg = (
+            f"the training loss is {self._loss.item()} for the batch of {join_names(files, 16) or 'unnamed images'}: "
+            f"{what}, or lower --model.lr. Nothing was learnt from this batch, and the last checkpoint is from before; "
+            "go on from it with --ckpt_path last"
+        )
+        raise TrainingError(msg)
 
 
 def _name_net(arch: str, encoder: str, options: ArchOptions) -> str:

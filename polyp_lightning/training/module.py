@@ -27,7 +27,7 @@ from polyp_lightning.metrics import PerImageDice, PerImageIoU, binarise, evaluat
 from polyp_lightning.networks.build import ArchOptions, build_net, normalisation, normalise, per_channel
 from polyp_lightning.networks.losses import build_loss
 from polyp_lightning.training.checks import (
-    check_finite,
+    LossCheck,
     check_options,
     check_same_net,
 )
@@ -105,6 +105,7 @@ class PolypSegmenter(LightningModule):
         check_options(lr, image_size, {**self._origins(), "encoder_weights": encoder_weights})
         self.resume_optimizer, self.compile_net = resume_optimizer, compile_net
         self._progress: Progress | None = None
+        self._loss_check: LossCheck | None = None
         self.arch, self.encoder, self.lr, self.image_size = arch, encoder, lr, image_size
         self.arch_options = arch_options
         self.loss = build_loss(loss)
@@ -175,20 +176,26 @@ class PolypSegmenter(LightningModule):
             iter(loop._data_fetcher)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Returns the loss of one batch, logged as ``train/loss`` (epoch's mean) and ``train/loss_step``.
-
-        Raises:
-            TrainingError: the loss is not finite; it names the batch's images. Nothing has been learnt from them yet.
-        """
+        """Returns the loss of one batch, logged as ``train/loss`` (epoch's mean) and ``train/loss_step``."""
         logits = self(batch["image"])
         loss = self.loss(logits, batch["mask"])
         if self.teacher is not None and not cuts_to_come(self.trainer):
             loss = self.teacher.mix(loss, logits, batch["image"])
-        check_finite(loss, batch)
+        self._loss_check = LossCheck(loss, batch)
         size = len(batch["image"])
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=size)
         self.log("train/loss_step", loss, on_step=True, on_epoch=False, batch_size=size)
         return loss
+
+    def on_after_backward(self) -> None:
+        """Checks the loss.
+
+        Raises:
+            TrainingError: it is not finite; names the batch's images. Nothing has been learnt from them yet.
+        """
+        check, self._loss_check = self._loss_check, None
+        if check is not None:
+            check.finish()
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         """Steps a schedule; one from a damaged checkpoint can fail at any step, which is explained."""

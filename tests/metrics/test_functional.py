@@ -163,3 +163,17 @@ def test_hd95__degenerate_pairs() -> None:
     assert hd95(torch.from_numpy(p), torch.from_numpy(p)) == 0
     full = np.ones((9, 12), dtype=bool)
     assert hd95(torch.from_numpy(full), torch.from_numpy(p)) == pytest.approx(loop_hd95(full, p), abs=1e-4)
+
+
+def test_pranet_dice__accumulates_no_floats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On CUDA, deterministic algorithms refuse the cumulative sum of floats, and so would `test`."""
+    summed, cumsum = [], torch.Tensor.cumsum
+
+    def spy(tensor: torch.Tensor, *args: object) -> torch.Tensor:
+        summed.append(tensor.is_floating_point())
+        return cumsum(tensor, *args)
+
+    monkeypatch.setattr(torch.Tensor, "cumsum", spy)
+    pranet_dice(torch.rand(2, 8, 8), torch.rand(2, 8, 8) > 0.5)
+    assert summed
+    assert not any(summed)

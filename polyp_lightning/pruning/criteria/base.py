@@ -105,25 +105,38 @@ class Criterion(ABC):
 class MeanCriterion(Criterion):
     """A criterion that is a mean over what was gathered.
 
+    Sums stay on the device that they were made on. Reading one waits for the device, which would make every step that
+    is watched as slow as the launches of its kernels; so they are read before a cut and for a checkpoint only.
+
     Attributes:
         counted: what :attr:`count` counts, in the plural.
-        total: (size,) float64, the sum of what was gathered.
-        count: over how many.
     """
 
     counted: ClassVar[str] = "images"
-    total: Tensor
-    count: int
 
     def __init__(self) -> None:
         self.reset(1)
 
+    @property
+    def total(self) -> Tensor:
+        """The sum of what was gathered: (size,), float64, on the CPU."""
+        return self._total.cpu()
+
+    @property
+    def count(self) -> int:
+        """Over how many."""
+        return int(self._count)
+
+    def _set(self, total: Tensor, count: int) -> None:
+        self._total, self._count = total, torch.tensor(count)
+
     def _add(self, batch: Tensor, count: int) -> None:
         """Adds a batch's sum (size,); leaves out one that is not finite: its optimizer step is skipped as well."""
-        batch = batch.detach().to("cpu", torch.float64)
-        if torch.isfinite(batch).all():
-            # Not in place: what was kept stays what it was.
-            self.total, self.count = self.total + batch, self.count + count
+        batch = to_float64(batch.detach())
+        finite = batch.isfinite().all()
+        # Not in place: what was kept stays what it was.
+        self._total = self._total.to(batch.device) + torch.where(finite, batch, 0)
+        self._count = self._count.to(batch.device) + torch.where(finite, count, 0)
 
     def importance(self, net: nn.Module, graph: ChannelGraph) -> Importance:
         """Returns the mean of what was gathered.
@@ -131,39 +144,40 @@ class MeanCriterion(Criterion):
         Raises:
             PruningError: nothing was gathered, or on another graph.
         """
-        if self.count == 0:
+        total, count = self.total, self.count
+        if count == 0:
             msg = (
                 f"criterion {self.name!r} saw no {self.counted}: there was no batch, or every batch was skipped or "
                 "gave numbers that are not finite"
             )
             raise PruningError(msg)
-        if len(self.total) != graph.size:
-            msg = f"{len(self.total)} components were watched, but the network has {graph.size}: gather again"
+        if len(total) != graph.size:
+            msg = f"{len(total)} components were watched, but the network has {graph.size}: gather again"
             raise PruningError(msg)
-        return np.asarray((self.total / self.count).numpy(), np.float64)
+        return np.asarray((total / count).numpy(), np.float64)
 
     def reset(self, size: int) -> None:
         """Forgets what was gathered and goes on with a graph of ``size`` components."""
-        self.total = torch.zeros(size, dtype=torch.float64)
-        self.count = 0
+        self._set(torch.zeros(size, dtype=torch.float64), 0)
         self.keep()
 
     def clear(self) -> None:
         """Forgets what was gathered and goes on with a graph of the same size."""
-        self.reset(len(self.total))
+        self.reset(len(self._total))
 
     def keep(self) -> None:
         """Makes what was gathered until now count."""
-        self._kept = self.total, self.count
+        self._kept = self._total, self._count
 
     def take_back(self) -> None:
         """Forgets what was gathered since the last :meth:`keep`."""
-        self.total, self.count = self._kept
+        self._total, self._count = self._kept
 
     def reduce(self, all_reduce_sum: Callable[[Tensor], Tensor]) -> None:
         """Adds up sums and counts of all processes, in one call."""
-        summed = all_reduce_sum(torch.cat([self.total, self.total.new_tensor([self.count])]))
-        self.total, self.count = summed[:-1].clone(), round(float(summed[-1]))
+        total = self.total
+        summed = all_reduce_sum(torch.cat([total, total.new_tensor([self.count])]))
+        self._set(summed[:-1].clone(), round(float(summed[-1])))
 
     def state_dict(self) -> dict[str, Any]:
         """Returns sum and count as tensor and int."""
@@ -179,7 +193,7 @@ class MeanCriterion(Criterion):
         if total.ndim != 1 or total.dtype != torch.float64 or not total.isfinite().all() or count < 0:
             msg = f"sums of shape {tuple(total.shape)} and type {total.dtype} over {count} {self.counted}"
             raise ValueError(msg)
-        self.total, self.count = total, count
+        self._set(total, count)
         self.keep()
 
 
@@ -202,7 +216,7 @@ class WatchingCriterion(MeanCriterion):
     def attach(self, net: nn.Module, graph: ChannelGraph) -> None:
         """Begins to watch the network's backward passes; keeps what was gathered on a graph of the same size."""
         self.detach()
-        if len(self.total) != graph.size:
+        if len(self._total) != graph.size:
             self.reset(graph.size)
         self._unwatch = [self._watch(net, graph), run_uncompiled(net)]
 
@@ -224,6 +238,11 @@ class WatchingCriterion(MeanCriterion):
 
     def _backward(self, output: Any, masks: Tensor, loss: Loss) -> None:
         loss(output, masks).backward()
+
+
+def to_float64(tensor: Tensor) -> Tensor:
+    """Widens to float64, where the tensor is; on the CPU if its device has no such type (Apple's)."""
+    return (tensor.cpu() if tensor.is_mps else tensor).double()
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class Oracle(MeanCriterion):
             raise PruningError(msg)
         if len(self.total) != graph.size:
             self.reset(graph.size)
-        batches = list(batches)
+        batches, changes = list(batches), torch.zeros(graph.size, dtype=torch.float64)
         with evaluation_mode(net):
             before = [image_losses(net(images), masks, loss) for images, masks in batches]
             for component in range(FROZEN + 1, graph.size):
@@ -64,8 +64,8 @@ class Oracle(MeanCriterion):
                 with masked(net, graph, removed):
                     after = [image_losses(net(images), masks, loss) for images, masks in batches]
                 change = torch.cat(after) - torch.cat(before)
-                self.total[component] += float((change.abs() if self.change == "abs" else change).sum())
-        self.count += sum(len(masks) for _, masks in batches)
+                changes[component] = (change.abs() if self.change == "abs" else change).sum()
+        self._add(changes, sum(len(masks) for _, masks in batches))
 
 
 def image_losses(output: Tensor, masks: Tensor, loss: Loss) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from polyp_lightning.common.errors import ConfigError
-from polyp_lightning.pruning.criteria.base import Loss, WatchingCriterion
+from polyp_lightning.pruning.criteria.base import Loss, WatchingCriterion, to_float64
 from polyp_lightning.pruning.criteria.taylor_hooks import EPSILON, ConsumerChanges
 from polyp_lightning.pruning.graph import ChannelGraph
 
@@ -100,7 +100,7 @@ class TaylorFO(WatchingCriterion):
             changes = changes.square()
         else:
             changes = -changes
-        self._add(changes.sum(0, dtype=torch.float64), len(changes))
+        self._add(to_float64(changes).sum(0), len(changes))
 
 
 def _check(option: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from polyp_lightning.pruning.criteria.base import Batches, Importance, Loss, WatchingCriterion
+from polyp_lightning.pruning.criteria.base import Batches, Importance, Loss, WatchingCriterion, to_float64
 from polyp_lightning.pruning.criteria.filters import components_along, makers, put_unseen_last
 from polyp_lightning.pruning.criteria.taylor_hooks import EPSILON, LayerChanges, contract
 from polyp_lightning.pruning.graph import ChannelGraph
@@ -46,7 +46,7 @@ class TaylorFilter(WatchingCriterion):
 
     def _hooks(self, net: nn.Module, graph: ChannelGraph) -> LayerChanges:
         def add(changes: Tensor, norm: Tensor) -> None:
-            self._add(changes.sum(0, dtype=torch.float64) / self.loss_scale, len(changes))
+            self._add(to_float64(changes).sum(0) / self.loss_scale, len(changes))
 
         return FilterChanges(net, graph, add, self._overwritten)
 

@@ -30,9 +30,11 @@ from polyp_lightning.pruning.graph import ChannelGraph, Consumer
 # small.
 EPSILON = 1e-12
 
-# Values of x that are multiplied at a time. The product then stays in the processor's cache; a larger one is written to
-# memory that has to be asked from the system first, which takes ten times as long as reading x and its gradient.
+# Values of x that are multiplied at a time on a processor. The product then stays in its cache; a larger one is written
+# to memory that has to be asked from the system first, which takes ten times as long as reading x and its gradient.
 _PIECE = 2**20
+# On an accelerator pieces only bound the memory that is needed for a moment: each costs several launches.
+_LARGE_PIECE = 2**26
 
 
 def contract(x: Tensor, gradient: Tensor, channel_dim: int) -> Tensor:
@@ -48,12 +50,13 @@ def contract(x: Tensor, gradient: Tensor, channel_dim: int) -> Tensor:
     """
     dtype = wide(x)
     space = [d for d in range(1, x.ndim) if d != channel_dim % x.ndim]
-    if x.numel() <= _PIECE or not space:
+    piece = _PIECE if x.is_cpu else _LARGE_PIECE
+    if x.numel() <= piece or not space:
         product = x.to(dtype) * gradient.to(dtype)
         return product.sum(space) if space else product
     if x.ndim == 4 and channel_dim == 1 and x.is_cpu and x.dtype == gradient.dtype:
         return _contract_images(x, gradient).to(dtype)
-    rows = max(1, x.shape[space[0]] * _PIECE // x.numel())
+    rows = max(1, x.shape[space[0]] * piece // x.numel())
     pairs = zip(x.split(rows, space[0]), gradient.split(rows, space[0]), strict=True)
     return torch.stack([(a.to(dtype) * b.to(dtype)).sum(space) for a, b in pairs]).sum(0)
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from polyp_lightning.pruning.criteria.base import Importance, WatchingCriterion
+from polyp_lightning.pruning.criteria.base import Importance, WatchingCriterion, to_float64
 from polyp_lightning.pruning.criteria.filters import components_along, making_dim, put_unseen_last
 from polyp_lightning.pruning.criteria.taylor_hooks import wide
 from polyp_lightning.pruning.graph import ChannelGraph
@@ -30,14 +30,13 @@ class TaylorWeight(WatchingCriterion):
 
     def _watch(self, net: nn.Module, graph: ChannelGraph) -> Callable[[], None]:
         makers = _making_parameters(net, graph)
-        components = [torch.as_tensor(graph.axes[name][dim]) for name, _, dim in makers]
+        components = [torch.as_tensor(graph.axes[name][dim], device=made.device) for name, made, dim in makers]
         seen: dict[int, Tensor] = {}
 
         def finish() -> None:
-            # One copy from the device for all layers.
-            products = torch.cat(list(seen.values())).to("cpu", torch.float64)
-            places = torch.cat([components[number] for number in seen])
-            change = torch.zeros(graph.size, dtype=torch.float64).index_add_(0, places, products)
+            products = to_float64(torch.cat(list(seen.values())))
+            places = torch.cat([components[number] for number in seen]).to(products.device)
+            change = products.new_zeros(graph.size).index_add_(0, places, products)
             seen.clear()
             self._add((change / self.loss_scale).square(), 1)
 
