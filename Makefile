@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m polyp_lightning
 DATASETS ?= $(or $(POLYP_DATA),datasets)
 
-.PHONY: help install fit test test-slow slow-suites lint format type bench study study-quick study-cpu taylor-check matrix wandb-sync data data-verify lock clean
+.PHONY: help install fit test test-slow slow-suites lint format type bench gpu gpu-wheels study study-quick study-cpu taylor-check matrix wandb-sync data data-verify lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,13 @@ type: install ## mypy, strict
 
 bench: install ## speed as ratios, in one run on this machine
 	$(BIN)/python tests/bench/run.py
+
+gpu: install ## everything that has to be right and fast on a GPU, in 8 minutes (REHEARSE=1: on the CPU; DATA=FILE of pack.py)
+	$(BIN)/python tests/gpu/run.py $(if $(REHEARSE),--rehearse) $(if $(DATA),--data $(DATA)) --out $(or $(OUT),runs/gpu)
+
+gpu-wheels: install ## fetch into .whl what a GPU machine without a network lacks, and pack Kvasir-SEG into .gpu/kvasir.zip
+	$(BIN)/python tests/gpu/wheels.py
+	PYTHONPATH=. $(BIN)/python tests/gpu/pack.py $(DATASETS)
 
 study: install ## the whole study, for an accelerator (OUT=FOLDER; may be started several times side by side)
 	$(RUN) study --config configs/study.yaml --out $(or $(OUT),runs/study)
