@@ -14,7 +14,7 @@ from polyp_lightning.callbacks.averaging import PrunableEMA
 from polyp_lightning.callbacks.pruning import TaylorFOPruning
 from polyp_lightning.data.datamodule import PolypDataModule
 
-EPOCHS = 4
+EPOCHS = 3
 TARGET = 0.5
 
 

@@ -14,7 +14,7 @@ FAR = "meta"
 
 
 class Transfers(TorchDispatchMode):
-    """Notes the operations that wait for a device: a value that Python reads, a copy to the CPU."""
+    """Notes the operations that wait for a device: a value that Python reads, a copy to the CPU or from there."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -26,8 +26,8 @@ class Transfers(TorchDispatchMode):
         if name == "_local_scalar_dense":
             self.seen.append(name)
         out = func(*args, **(kwargs or {}))
-        far = any(isinstance(leaf, Tensor) and not leaf.is_cpu for leaf in tree_leaves((args, kwargs)))
-        if far and any(isinstance(leaf, Tensor) and leaf.is_cpu for leaf in tree_leaves(out)):
+        given, got = ({t.is_cpu for t in tree_leaves(x) if isinstance(t, Tensor)} for x in ((args, kwargs), out))
+        if {True, False} <= given | got and given != got:
             self.seen.append(name)
         return out
 

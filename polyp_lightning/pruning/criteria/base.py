@@ -135,8 +135,8 @@ class MeanCriterion(Criterion):
         batch = to_float64(batch.detach())
         finite = batch.isfinite().all()
         # Not in place: what was kept stays what it was.
-        self._total = self._total.to(batch.device) + torch.where(finite, batch, 0)
-        self._count = self._count.to(batch.device) + torch.where(finite, count, 0)
+        self._total = self._total.to(batch.device) + batch.masked_fill(~finite, 0)
+        self._count = self._count.to(batch.device) + count * finite
 
     def importance(self, net: nn.Module, graph: ChannelGraph) -> Importance:
         """Returns the mean of what was gathered.
