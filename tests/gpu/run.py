@@ -104,14 +104,21 @@ def _explain(setting, error: Exception, seconds: float) -> None:  # noqa: ANN001
     from wheels import missing
 
     results = setting.results
+    if setting.rehearse:
+        # Nothing may be missing, and the time is ample.
+        _fail(results, error)
     # Libraries wrap what is raised inside them.
-    if time.monotonic() >= setting.deadline:
+    elif time.monotonic() >= setting.deadline:
         results.skip("the rest of the part", f"its {seconds:.0f} s are over")
     elif isinstance(error, ImportError):
         results.skip("the whole part", f"{error}; not installed: {', '.join(missing()) or 'nothing of ours'}")
     else:
-        traceback.print_exception(error)
-        results.row("the part ran to its end", "yes", f"{type(error).__name__}: {error}"[:300], False)
+        _fail(results, error)
+
+
+def _fail(results, error: Exception) -> None:  # noqa: ANN001
+    traceback.print_exception(error)
+    results.row("the part ran to its end", "yes", f"{type(error).__name__}: {error}"[:300], False)
 
 
 def _quieten() -> None:
