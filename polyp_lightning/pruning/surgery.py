@@ -183,7 +183,7 @@ def synchronise(net: nn.Module) -> None:
             module.out_features, module.in_features = weight.shape
         elif isinstance(module, nn.Embedding):
             module.embedding_dim = weight.shape[1]
-        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+        elif isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)):
             module.num_features = weight.shape[0]
         elif isinstance(module, nn.GroupNorm):
             # Whole groups go, so the channels of one group stay as many as they were.

@@ -240,7 +240,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], int]] = {
         22,
     ),
     "instance norm": (between(lambda n, x: n.norm(x), norm=lambda: nn.InstanceNorm2d(8)), 14),
-    "affine instance norm": (between(lambda n, x: n.norm(x), norm=lambda: nn.InstanceNorm2d(8, affine=True)), 6),
+    "affine instance norm": (between(lambda n, x: n.norm(x), norm=lambda: nn.InstanceNorm2d(8, affine=True)), 14),
     "batch norm without scale": (between(lambda n, x: n.norm(x), norm=lambda: nn.BatchNorm2d(8, affine=False)), 14),
     "group norm": (between(lambda n, x: n.norm(x), norm=lambda: nn.GroupNorm(4, 8)), 10),
     "layer norm over tokens": (between(on_tokens(lambda n, x: n.norm(x)), norm=lambda: nn.LayerNorm(8)), 6),

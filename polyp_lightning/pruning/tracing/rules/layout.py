@@ -69,6 +69,30 @@ def expand(tracer: Tracer, call: Call) -> Labels:
     return labels.with_dims(dims)
 
 
+@rule("repeat")
+def repeat(tracer: Tracer, call: Call) -> Labels:
+    """Atoms are repeated with their indices; a single index that is repeated along a width is frozen."""
+    labels = tracer.get(call.args[0])
+    times = call.args[1][len(call.args[1]) - len(labels.dims) :]
+    dims: list[Atoms | None] = [None] * (call.first.ndim - len(labels.dims))
+    for atoms, count in zip(labels.dims, times, strict=True):
+        if atoms is not None and len(atoms) == 1 and count > 1:
+            tracer.ties.freeze(atoms)
+            atoms = None
+        dims.append(None if atoms is None else np.tile(atoms, count))
+    return Labels(tuple(dims), labels.zero)
+
+
+@rule("copy")
+def copy(tracer: Tracer, call: Call) -> Labels | None:
+    """What is overwritten goes together with what is written, of the same shape."""
+    target, source = call.args[:2]
+    if target.shape != source.shape:
+        return None
+    pairs = zip(tracer.get(target).dims, tracer.get(source).dims, strict=True)
+    return Labels(tuple(tracer.ties.unite(a, b) for a, b in pairs), tracer.get(source).zero)
+
+
 @rule("permute", "transpose", "t")
 def permute(tracer: Tracer, call: Call) -> Labels:
     """Dimensions change places."""

@@ -1,0 +1,51 @@
+"""What the networks of the field do to channels can be cut, exactly, and all of it goes that can."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from field_nets import normed_unet
+from hostile_nets import between, conv
+from torch import Tensor, nn
+from whole_check import check_whole
+
+SHAPE = (2, 3, 14, 18)
+
+
+def frozen_filters(graph: object, net: nn.Module) -> dict[str, int]:
+    """Filters of each convolution and rows of each linear layer that no removal takes, the head's left out."""
+    layers = (nn.modules.conv._ConvNd, nn.Linear)
+    kinds = {name: module for name, module in net.named_modules() if isinstance(module, layers)}
+    sides = {name: int(getattr(layer, "transposed", False) and layer.groups == 1) for name, layer in kinds.items()}
+    counts = {name: int((graph.axes[f"{name}.weight"][side] == 0).sum()) for name, side in sides.items()}
+    return {name: count for name, count in counts.items() if count and not name.startswith("head")}
+
+
+@pytest.mark.parametrize("options", [{"affine": True}, {"affine": True, "track_running_stats": True}, {}])
+def test_instance_norm__scales_and_statistics_go_with_their_channels(options: dict[str, bool]) -> None:
+    def make() -> nn.Module:
+        return normed_unet(nn.InstanceNorm2d, **options)
+
+    graph = check_whole(make, SHAPE, onnx=len(options) == 1)
+    assert not frozen_filters(graph, make())
+    assert not graph.not_understood
+
+
+@pytest.mark.parametrize(
+    ("function", "outputs"),
+    [
+        (lambda n, x: x.repeat(1, 2, 1, 1), 16),
+        (lambda n, x: torch.cat([x, torch.relu(x).repeat(1, 3, 1, 1)], 1), 32),
+        (lambda n, x: x.unsqueeze(0).repeat(2, 1, 1, 1, 1).sum(0), 8),
+    ],
+)
+def test_repeat__all_copies_of_a_channel_go(function: Callable[..., Tensor], outputs: int) -> None:
+    make = between(function, outputs=outputs)
+    graph = check_whole(make, SHAPE, onnx=outputs == 16)
+    assert not frozen_filters(graph, make())
+
+
+def test_repeat__one_channel_for_many_stays() -> None:
+    make = between(lambda n, x: x + n.one(x).repeat(1, 8, 1, 1), one=lambda: conv(8, 1))
+    graph = check_whole(make, SHAPE)
+    assert frozen_filters(graph, make()) == {"stem": 8, "one": 1}
