@@ -49,3 +49,17 @@ def test_repeat__one_channel_for_many_stays() -> None:
     make = between(lambda n, x: x + n.one(x).repeat(1, 8, 1, 1), one=lambda: conv(8, 1))
     graph = check_whole(make, SHAPE)
     assert frozen_filters(graph, make()) == {"stem": 8, "one": 1}
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        lambda g: 1 - torch.sigmoid(g),
+        lambda g: 0 - torch.rsub(torch.tanh(g), 0.0, alpha=2.0),
+        lambda g: torch.rsub(torch.sigmoid(g), torch.tanh(g)),
+    ],
+)
+def test_rsub__a_reversed_gate_goes_with_what_it_gates(gate: Callable[[Tensor], Tensor]) -> None:
+    make = between(lambda n, x: x + gate(n.gate(x)) * n.value(x), gate=lambda: conv(8, 8, 1), value=lambda: conv(8, 8))
+    graph = check_whole(make, SHAPE, onnx=True)
+    assert not frozen_filters(graph, make())
