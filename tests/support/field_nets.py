@@ -28,3 +28,16 @@ def normed_unet(make_norm: type[nn.Module], **options: bool) -> nn.Module:
         merge=conv(14, 7),
         head=conv(7, 1),
     )
+
+
+def unpooling(size: int) -> nn.Module:
+    """SegNet's decoder: features are laid out where an earlier pool took its maxima."""
+
+    def forward(net: nn.Module, x: Tensor) -> Tensor:
+        x = torch.relu(net.norm(net.stem(x)))
+        pooled, indices = functional.max_pool2d(x, size, return_indices=True)
+        unpooled = functional.max_unpool2d(net.middle(torch.relu(pooled)), indices, size, output_size=x.shape[2:])
+        return net.head(net.merge(torch.cat([unpooled, x], 1)))
+
+    parts = {"stem": conv(3, 8), "norm": nn.BatchNorm2d(8), "middle": conv(8, 8), "merge": conv(16, 6)}
+    return Net(forward, **parts, head=conv(6, 1))

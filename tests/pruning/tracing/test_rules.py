@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from field_nets import normed_unet
+from field_nets import normed_unet, unpooling
 from hostile_nets import between, conv
 from torch import Tensor, nn
+from torch.nn import functional
 from whole_check import check_whole
 
 SHAPE = (2, 3, 14, 18)
@@ -63,3 +64,18 @@ def test_rsub__a_reversed_gate_goes_with_what_it_gates(gate: Callable[[Tensor], 
     make = between(lambda n, x: x + gate(n.gate(x)) * n.value(x), gate=lambda: conv(8, 8, 1), value=lambda: conv(8, 8))
     graph = check_whole(make, SHAPE, onnx=True)
     assert not frozen_filters(graph, make())
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_max_unpool__values_and_indices_go_together(size: int) -> None:
+    graph = check_whole(lambda: unpooling(size), SHAPE)
+    assert not frozen_filters(graph, unpooling(size))
+
+
+def test_max_unpool__indices_of_other_channels_stay() -> None:
+    def crossed(net: nn.Module, x: Tensor) -> Tensor:
+        pooled, indices = functional.max_pool2d(x, 2, return_indices=True)
+        return functional.max_unpool2d(pooled, indices.flip(1), 2, output_size=x.shape[2:])
+
+    graph = check_whole(between(crossed), SHAPE)
+    assert frozen_filters(graph, between(crossed)()) == {"stem": 8}

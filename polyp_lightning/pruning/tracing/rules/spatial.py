@@ -31,6 +31,17 @@ def resample(tracer: Tracer, call: Call) -> Labels | None:
     return Labels((*labels.dims[:2], *(None for _ in labels.dims[2:])), labels.zero)
 
 
+@rule("max_unpool2d", "max_unpool3d")
+def unpool(tracer: Tracer, call: Call) -> Labels | None:
+    """Each channel is laid out by its own indices; what lies between is 0."""
+    if call.first.ndim != 2 + int(call.name[-2]):
+        return None  # without a batch dimension
+    values, indices = (tracer.get(t) for t in call.args[:2])
+    tracer.ties.freeze(*values.dims[2:], *indices.dims[2:])
+    batch, channels = (tracer.ties.unite(a, b) for a, b in zip(values.dims[:2], indices.dims[:2], strict=True))
+    return Labels((batch, channels, *(None for _ in values.dims[2:])), values.zero)
+
+
 @rule("constant_pad_nd")
 def pad(tracer: Tracer, call: Call) -> Labels:
     """What is added to a dimension never leaves; a dimension that is trimmed is frozen."""
