@@ -230,7 +230,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "spectral norm": (between(lambda n, x: n.mix(x), mix=lambda: parametrizations.spectral_norm(conv(8, 8))), 6),
     "grouped transposed": (
         between(lambda n, x: n.mix(x), mix=lambda: nn.ConvTranspose2d(8, 8, 3, padding=1, groups=4)),
-        6,
+        10,
     ),
     "dilated, strided, up": (
         between(

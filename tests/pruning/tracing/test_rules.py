@@ -79,3 +79,18 @@ def test_max_unpool__indices_of_other_channels_stay() -> None:
 
     graph = check_whole(between(crossed), SHAPE)
     assert frozen_filters(graph, between(crossed)()) == {"stem": 8}
+
+
+@pytest.mark.parametrize(("groups", "outputs"), [(8, 8), (8, 16), (4, 8), (2, 6), (4, 4)])
+@pytest.mark.parametrize("before", [nn.ReLU, nn.Sigmoid])
+def test_grouped_transposed__whole_groups_go(groups: int, outputs: int, before: type[nn.Module]) -> None:
+    make = between(
+        lambda n, x: n.norm(n.up(n.before(x))),
+        outputs=outputs,
+        before=before,
+        up=lambda: nn.ConvTranspose2d(8, outputs, 3, stride=2, groups=groups),
+        norm=lambda: nn.BatchNorm2d(outputs),
+    )
+    graph = check_whole(make, SHAPE, onnx=groups == 4)
+    assert not frozen_filters(graph, make())
+    assert len({*graph.axes["stem.weight"][0]}) == groups

@@ -32,11 +32,11 @@ def convolution(tracer: Tracer, call: Call) -> Labels:
         made: Atoms | None = None
     elif groups == 1:
         made = _dense(tracer, name, x, w, transposed=transposed)
-    elif transposed or x.dims[1] is None:
-        tracer.ties.freeze(x.dims[1], *w.dims)
+    elif x.dims[1] is None:
+        tracer.ties.freeze(*w.dims)
         made = None
     else:
-        made = _grouped(tracer, name, x, w, groups)
+        made = (_grouped_transposed if transposed else _grouped)(tracer, name, x, w, groups)
     if isinstance(bias, Tensor):
         made = tracer.ties.unite(made, tracer.get(bias).dims[0])
     return Labels((None, made, *(None for _ in call.first.shape[2:])), zero=True)
@@ -78,6 +78,18 @@ def _grouped(tracer: Tracer, name: str, x: Labels, w: Labels, groups: int) -> At
         tracer.ties.join(inputs[0], read)
         _consume(tracer, name, read, channels, zero=x.zero)
     return made
+
+
+def _grouped_transposed(tracer: Tracer, name: str, x: Labels, w: Labels, groups: int) -> Atoms | None:
+    """Whole groups go: with their own filters masked the result is 0."""
+    channels = tracer.ties.unite(x.dims[1], w.dims[0])
+    tracer.ties.freeze(w.dims[1])
+    if channels is None or w.dims[1] is None:
+        return None
+    tracer.trace.grouped[f"{name}.weight"] = channels
+    table = channels.reshape(groups, -1)
+    tracer.ties.join_columns(table)
+    return np.repeat(table[:, 0], len(w.dims[1]))
 
 
 def _consume(tracer: Tracer, name: str, read: Atoms | None, channels: Atoms | None, *, zero: bool) -> None:
