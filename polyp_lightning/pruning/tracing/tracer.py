@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -48,6 +49,8 @@ operands."""
 RULES: dict[str, Rule] = {}
 # Cost something even where nothing can be removed.
 COSTLY = frozenset({"mm", "bmm", "addmm", "baddbmm", "convolution"})
+# Make a width of their own.
+WIDENING = frozenset({"expand", "repeat"})
 # Look at metadata only.
 IGNORED = frozenset({"_assert_tensor_metadata", "sym_size", "sym_stride", "sym_numel", "is_same_size"})
 # Scale with their (first) operand: twice the channel gives twice the result.
@@ -199,7 +202,7 @@ class Tracer(TorchDispatchMode):
         tensors = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor)]
         self.current.executed.update(self._names[id(t)] for t in tensors if id(t) in self._names)
         operation = Operation(name, None, numbers_of(name, args, kwargs), [])
-        if any(self.get(t).any for t in tensors):
+        if name in WIDENING or any(self.get(t).any for t in tensors):
             operation.atoms = [d for t in tensors for d in self.get(t).dims if d is not None]
             operation.sizes = self._label_results(name, args, kwargs, out, tensors)
         elif name in COSTLY:
@@ -291,6 +294,16 @@ def freeze_what_cannot_be_cut(trace: Trace) -> None:
         # A weight that is tied to another layer the other way round can't be masked on one side only.
         if name not in executed or ids & trace.read & trace.made:
             trace.ties.freeze(*axes)
+    if trace.borrowed:
+        _freeze_widths_of_nothing(trace)
     for layer, products in trace.outputs.items():
         if layer in trace.escaped or f"{layer}.weight" not in trace.parameters:
             trace.ties.freeze(*products)
+
+
+def _freeze_widths_of_nothing(trace: Trace) -> None:
+    """Freeze what was widened to a width that belongs to no parameter."""
+    component = trace.ties.components()
+    borrowed = np.concatenate(trace.borrowed)
+    owned = component[np.concatenate([*(a for axes in trace.parameters.values() for a in axes)])]
+    trace.ties.freeze(borrowed[~np.isin(component[borrowed], owned)])

@@ -94,3 +94,54 @@ def test_grouped_transposed__whole_groups_go(groups: int, outputs: int, before: 
     graph = check_whole(make, SHAPE, onnx=groups == 4)
     assert not frozen_filters(graph, make())
     assert len({*graph.axes["stem.weight"][0]}) == groups
+
+
+def reversed_attention(widen: Callable[..., Tensor]) -> Callable[[], nn.Module]:
+    """PraNet's: a map of one channel, expanded to the features that it gates."""
+    return between(
+        lambda n, x: x + n.value(x * widen(n, 1 - torch.sigmoid(n.map(x)), x)),
+        map=lambda: conv(8, 1),
+        value=lambda: conv(8, 8),
+        channel=8,
+    )
+
+
+@pytest.mark.parametrize(
+    "widen",
+    [
+        lambda n, w, x: w.expand(-1, x.shape[1], -1, -1),
+        lambda n, w, x: w.expand(-1, n.channel, -1, -1),
+        lambda n, w, x: w.expand_as(x),
+        lambda n, w, x: w.mean((2, 3), keepdim=True).expand_as(x),
+        lambda n, w, x: w.repeat(1, x.shape[1], 1, 1),
+        lambda n, w, x: torch.tanh(w.expand_as(x)),
+    ],
+)
+def test_expand__to_the_width_of_what_it_gates_follows(widen: Callable[..., Tensor]) -> None:
+    graph = check_whole(reversed_attention(widen), SHAPE, onnx=True)
+    assert frozen_filters(graph, reversed_attention(widen)()) == {"map": 1}
+
+
+@pytest.mark.parametrize(
+    "widen",
+    [
+        lambda n, w, x: w.expand(-1, 8, -1, -1),
+        lambda n, w, x: w.repeat(1, 8, 1, 1),
+    ],
+)
+def test_expand__to_a_constant_width_stays(widen: Callable[..., Tensor]) -> None:
+    graph = check_whole(reversed_attention(widen), SHAPE)
+    frozen = frozen_filters(graph, reversed_attention(widen)())
+    assert frozen == {"stem": 8, "map": 1, "value": 8}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda n, x: torch.cat([x[:, :1].expand(-1, x.shape[1], -1, -1), x], 1),
+        lambda n, x: torch.cat([x.mean(1, keepdim=True).expand_as(x), n.map(x).expand_as(x)], 1),
+        lambda n, x: torch.cat([x, x * n.map(x).expand(-1, x.shape[1] // 2, -1, -1).repeat(1, 2, 1, 1)], 1),
+    ],
+)
+def test_expand__next_to_features_is_no_error(function: Callable[..., Tensor]) -> None:
+    check_whole(between(function, outputs=16, map=lambda: conv(8, 1)), SHAPE)
