@@ -66,7 +66,8 @@ def outputs(net: nn.Module, x: Tensor) -> list[Tensor]:
 
 def counted_macs(net: nn.Module, x: Tensor) -> float:
     """MACs for one image, counted by PyTorch."""
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    net = copy.deepcopy(net).requires_grad_(False)  # the counter trips over parameters that a layer reads as input
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         net(x)
     return counter.get_total_flops() / 2
 

@@ -101,6 +101,8 @@ class Tracer(TorchDispatchMode):
         self._labels: dict[int, Labels] = {}
         # Labels are found by identity: a tensor that were freed could hand its id to another.
         self._alive: list[Tensor] = []
+        # Of parameters alone: the same for any number of items.
+        self._fixed: set[int] = set()
         self._names: dict[int, str] = {}
         self._owners: dict[int, str] = {}
         self._running: list[Frame] = []
@@ -111,6 +113,7 @@ class Tracer(TorchDispatchMode):
                 self._names[id(tensor)] = name
                 self._owners.update((id(axis), name) for axis in axes)
                 self.put(tensor, Labels(axes, zero=True, is_parameter=True))
+                self._fixed.add(id(tensor))
 
     def put(self, tensor: Tensor, labels: Labels) -> None:
         """Attach labels to a tensor."""
@@ -120,6 +123,10 @@ class Tracer(TorchDispatchMode):
     def get(self, tensor: Tensor) -> Labels:
         """Labels of a tensor; one that carries nothing removable has None in every dimension."""
         return self._labels.get(id(tensor)) or Labels((None,) * tensor.ndim)
+
+    def items_of(self, *factors: Tensor) -> int:
+        """How many items of the batch share the cost of a product: one if all its factors are made of parameters."""
+        return 1 if all(id(factor) in self._fixed for factor in factors) else self.batch
 
     def name_of(self, tensor: Tensor) -> str | None:
         """Name of a parameter or buffer; None for anything computed."""
@@ -201,6 +208,7 @@ class Tracer(TorchDispatchMode):
         name = func.overloadpacket.__name__
         tensors = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor)]
         self.current.executed.update(self._names[id(t)] for t in tensors if id(t) in self._names)
+        self._keep_fixed(name, tensors, out)
         operation = Operation(name, None, numbers_of(name, args, kwargs), [])
         if name in WIDENING or any(self.get(t).any for t in tensors):
             operation.atoms = [d for t in tensors for d in self.get(t).dims if d is not None]
@@ -211,6 +219,15 @@ class Tracer(TorchDispatchMode):
             self.ties.freeze(*operation.atoms, *(s for s in operation.sizes or () if not isinstance(s, int)))
         self.current.operations.append(operation)
         return out
+
+    def _keep_fixed(self, name: str, tensors: list[Tensor], out: Any) -> None:
+        if not tensors or any(id(t) not in self._fixed for t in tensors):
+            return
+        results = [o for o in tree_leaves(out) if isinstance(o, Tensor) and id(o) not in self._fixed]
+        if name in WIDENING and results and results[0].shape[:1] == (self.batch,) != tensors[0].shape[:1]:
+            return  # once for each item
+        self._fixed.update(map(id, results))
+        self._alive.extend(results)
 
     def _label_results(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, tensors: list[Tensor]

@@ -5,10 +5,12 @@ from collections.abc import Callable
 import pytest
 import torch
 from field_nets import normed_unet, unpooling
-from hostile_nets import between, conv
+from hostile_nets import between, conv, parameter
 from torch import Tensor, nn
 from torch.nn import functional
-from whole_check import check_whole
+from whole_check import check_whole, counted_macs
+
+from polyp_lightning.pruning import trace
 
 SHAPE = (2, 3, 14, 18)
 
@@ -145,3 +147,23 @@ def test_expand__to_a_constant_width_stays(widen: Callable[..., Tensor]) -> None
 )
 def test_expand__next_to_features_is_no_error(function: Callable[..., Tensor]) -> None:
     check_whole(between(function, outputs=16, map=lambda: conv(8, 1)), SHAPE)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        lambda n, x: n.mix(n.map),
+        lambda n, x: n.mix(functional.interpolate(n.map, scale_factor=2.0)[..., :14, :18]),
+        lambda n, x: n.mix(n.map.expand(len(x), -1, -1, -1)),
+        lambda n, x: n.mix(n.map.repeat(len(x), 1, 1, 1) + x),
+        lambda n, x: n.mix(torch.relu(n.mix(n.map))),
+        lambda n, x: n.line(n.map.flatten(2).transpose(1, 2)).transpose(1, 2).view(1, 8, 14, 18),
+    ],
+)
+def test_macs__of_a_layer_over_parameters_are_those_of_one_call(prompt: Callable[..., Tensor]) -> None:
+    make = between(
+        lambda n, x: x * prompt(n, x), map=parameter(1, 8, 14, 18), mix=lambda: conv(8, 8), line=lambda: nn.Linear(8, 8)
+    )
+    graph = trace(make(), SHAPE)
+    net = make()
+    assert graph.total_macs() == counted_macs(net, torch.zeros(1, *SHAPE[1:]))

@@ -45,7 +45,8 @@ def convolution(tracer: Tracer, call: Call) -> Labels:
 def _record_cost(tracer: Tracer, source: Tensor, weight: Tensor, w: Labels, out: Tensor, *, transposed: bool) -> None:
     kernel = math.prod(weight.shape[2:])
     # Images that were folded into the batch (frames, windows) count as often as they are.
-    where = positions(tuple(source.shape if transposed else out.shape)) * out.shape[0] / tracer.batch
+    images = tracer.items_of(source, weight)
+    where = positions(tuple(source.shape if transposed else out.shape)) * out.shape[0] / images
     axes = (_axis(w.dims[0], weight.shape[0]), _axis(w.dims[1], weight.shape[1]))
     tracer.current.macs.append(MacRecord(axes, float(kernel * where)))
 
@@ -137,7 +138,7 @@ def _matmul(tracer: Tracer, left: Tensor, right: Tensor) -> Labels:
     batch = [tracer.ties.unite(p, q) for p, q in zip(a.dims[:-2], b.dims[:-2], strict=True)]
     shape = (*left.shape, right.shape[-1])
     inner = inner_b if inner_a is None else inner_a
-    images = 1 if a.is_parameter and b.is_parameter else tracer.batch
+    images = tracer.items_of(left, right)
     _record_product(tracer, shape, [*a.dims[:-1], inner, b.dims[-1]], images)
     shared = any(d is not None for d in batch)
     zero = (a.zero or a.dims[-2] is None) and (b.zero or b.dims[-1] is None) and (a.zero or b.zero or not shared)
