@@ -88,11 +88,7 @@ def assert_rebuilt_equal(make: Callable[[], nn.Module], net: nn.Module, x: Tenso
 
 
 def assert_scores_are_derivatives(net: nn.Module, graph: ChannelGraph, x: Tensor) -> None:
-    """A gate on everything that masking zeroes, by autograd: what the scores predict.
-
-    Scaling a producer's row, bias and statistics at once scales the channel where what follows is homogeneous, which
-    holds for what the gates multiply: inputs of readers, or outputs of makers where there is no reader.
-    """
+    """The scores are those that autograd finds for a gate at every place where the graph has its components scored."""
     got: list[Tensor] = []
     with ConsumerChanges(net, graph, lambda scores, _: got.append(scores.sum(0))):
         sum(out.square().sum() for out in outputs(net, x)).backward()  # type: ignore[union-attr]
@@ -112,13 +108,13 @@ def _gated(net: nn.Module, gates: Tensor, consumer: Consumer) -> torch.utils.hoo
     layer = net.get_submodule(consumer.weight.rpartition(".")[0])
     channels = torch.as_tensor(consumer.channels)
 
-    def gate() -> Tensor:
+    def gated(x: Tensor) -> Tensor:
         along = torch.where(channels > 0, gates[channels], 1.0)
-        return along if isinstance(layer, nn.Linear) else along.view(-1, *[1] * (layer.weight.ndim - 2))
+        return x * (along if isinstance(layer, nn.Linear) else along.view(-1, *[1] * (x.ndim - 2)))
 
     if consumer.side == "input":
-        return layer.register_forward_pre_hook(lambda _, args: (args[0] * gate(),))
-    return layer.register_forward_hook(lambda _, __, out: out * gate())
+        return layer.register_forward_pre_hook(lambda _, args: (gated(args[0]),))
+    return layer.register_forward_hook(lambda _, __, out: gated(out))
 
 
 def assert_exported_equal(net: nn.Module, x: Tensor) -> None:

@@ -51,6 +51,8 @@ RULES: dict[str, Rule] = {}
 COSTLY = frozenset({"mm", "bmm", "addmm", "baddbmm", "convolution"})
 # Make a width of their own.
 WIDENING = frozenset({"expand", "repeat"})
+# Whose outputs can be scored: their scale or filters make each channel.
+LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase)
 # Look at metadata only.
 IGNORED = frozenset({"_assert_tensor_metadata", "sym_size", "sym_stride", "sym_numel", "is_same_size"})
 # Scale with their (first) operand: twice the channel gives twice the result.
@@ -98,6 +100,7 @@ class Tracer(TorchDispatchMode):
         self._choices = choices or Choices()
         self.whole_groups = self._choices.whole_groups
         self._site: Site | None = None
+        self._is_read = False  # by the present operation, which its operand's layer is scored for
         self._labels: dict[int, Labels] = {}
         # Labels are found by identity: a tensor that were freed could hand its id to another.
         self._alive: list[Tensor] = []
@@ -147,7 +150,7 @@ class Tracer(TorchDispatchMode):
         frame = self._running.pop()
         while frame.module is not module:
             frame = self._running.pop()
-        if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)) and isinstance(out, Tensor) and self.get(out).any:
+        if isinstance(module, LAYERS) and isinstance(out, Tensor) and self.get(out).any:
             labels = self.get(out)
             self.put(out, Labels(labels.dims, labels.zero, source=frame.name))
 
@@ -193,6 +196,16 @@ class Tracer(TorchDispatchMode):
         names = [name for name in frame.sizes_equal_to(len(atoms)) if self._choices.may_follow(key, name)]
         self._site.followers.update(names)
         self.trace.size_records.extend(SizeRecord(frame.name, name, atoms, self._site.place) for name in names)
+
+    def score_at_output(self, operands: Sequence[Labels], atoms: Atoms) -> None:
+        """Score atoms that no layer reads at a layer that makes them; where none is known they are frozen."""
+        outputs = self.trace.outputs
+        sources = [labels.source for labels in operands if labels.source]
+        if not sources:
+            self.ties.freeze(atoms)
+            return
+        outputs.setdefault(next((s for s in sources if s in outputs), sources[0]), []).append(atoms)
+        self._is_read = True
 
     def freeze(self, tensors: Iterable[Tensor]) -> None:
         """Freeze every dimension of these."""
@@ -268,11 +281,12 @@ class Tracer(TorchDispatchMode):
 
     def _follow_source(self, base: str, args: tuple[Any, ...], tensors: list[Tensor], labels: list[Labels]) -> None:
         """Keep the name of the layer that a result scales with; note the layers whose outputs are used otherwise."""
+        is_read, self._is_read = self._is_read, False
         first = self.get(args[0]) if args and isinstance(args[0], Tensor) else None
         scaled = base in ("mul", "div") and len(tensors) == 1 and first is not None
         if first is not None and first.source and (base in HOMOGENEOUS or scaled) and len(labels) == 1:
             labels[0] = Labels(labels[0].dims, labels[0].zero, labels[0].is_parameter, first.source)
-        elif base not in ("mm", "bmm", "baddbmm"):
+        elif not is_read and base not in ("mm", "bmm", "baddbmm"):
             self.trace.escaped.update(s for t in tensors if (s := self.get(t).source))
 
     def _overwrite(self, target: Tensor, labels: Labels) -> None:

@@ -167,3 +167,24 @@ def test_macs__of_a_layer_over_parameters_are_those_of_one_call(prompt: Callable
     graph = trace(make(), SHAPE)
     net = make()
     assert graph.total_macs() == counted_macs(net, torch.zeros(1, *SHAPE[1:]))
+
+
+@pytest.mark.parametrize(
+    ("function", "frozen"),
+    [
+        # Made for the sum alone: all but the features that it gates.
+        (lambda n, x: x * torch.sigmoid(n.value(x).sum(1, keepdim=True)), {}),
+        (lambda n, x: x * torch.sigmoid(torch.relu(n.norm(n.value(x))).sum(1, keepdim=True)), {}),
+        (lambda n, x: x * (0.5 * n.value(x)).sum((1, 2), keepdim=True), {}),
+        # A layer that reads the sum's channels as well would miss the sum's share of their score.
+        (lambda n, x: n.last(x) * n.value(x).sum(1, keepdim=True) + n.last(n.value(x)), {"stem": 8, "value": 8}),
+        # What is not 0 where it is masked counts in a sum, and so does a mean's number of channels.
+        (lambda n, x: x * torch.sigmoid(n.value(x)).sum(1, keepdim=True), {"value": 8}),
+        (lambda n, x: x * torch.sigmoid(n.value(x).mean(1, keepdim=True)), {"value": 8}),
+    ],
+)
+def test_sum__over_channels_is_exact_where_they_are_zero(function: Callable[..., Tensor], frozen: object) -> None:
+    make = between(function, value=lambda: conv(8, 8), norm=lambda: nn.BatchNorm2d(8), last=lambda: conv(8, 8))
+    net, graph = make(), check_whole(make, SHAPE, onnx=True)
+    used = {name: count for name, count in frozen_filters(graph, net).items() if f"{name}.weight" in graph.executed}
+    assert used == frozen

@@ -158,7 +158,7 @@ def _consume_inner(tracer: Tracer, a: Labels, b: Labels) -> None:
     if inner is not None and b.dims[-2] is not None and (a.zero or b.zero) and not (a.is_parameter or b.is_parameter):
         # Queries times keys: no layer reads the channels, so they are scored where one of the two is made. If that
         # output has other uses, they are frozen in the end.
-        _score_at_output(tracer, a, b, inner)
+        tracer.score_at_output([a, b], inner)
         return
     # A weight outside of its layer: nothing to hook, so no score.
     tracer.trace.escaped.update(sources)
@@ -166,16 +166,6 @@ def _consume_inner(tracer: Tracer, a: Labels, b: Labels) -> None:
     for labels in (a, b):
         if labels.is_parameter:
             tracer.ties.freeze(*labels.dims)
-
-
-def _score_at_output(tracer: Tracer, a: Labels, b: Labels, inner: Atoms) -> None:
-    outputs = tracer.trace.outputs
-    known = [labels.source for labels in (a, b) if labels.source in outputs]
-    source = next(iter(known), None) or a.source or b.source
-    if source is None:
-        tracer.ties.freeze(inner)
-    else:
-        outputs.setdefault(source, []).append(inner)
 
 
 def _record_product(tracer: Tracer, shape: Sequence[int], dims: list[Atoms | None], images: int) -> None:

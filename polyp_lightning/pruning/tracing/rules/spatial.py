@@ -79,7 +79,7 @@ def reduce_otherwise(tracer: Tracer, call: Call) -> list[Labels] | None:
 
 @rule("mean", "sum", "amax", "amin")
 def reduce(tracer: Tracer, call: Call) -> Labels | None:
-    """Reduced dimensions are frozen: the result mixes all their indices."""
+    """Reduced dimensions are frozen, since the result mixes all their indices; but what is 0 adds nothing to a sum."""
     source = call.args[0]
     dim = call.argument(1, "dim")
     if dim is None or call.first.ndim == 0:
@@ -87,7 +87,11 @@ def reduce(tracer: Tracer, call: Call) -> Labels | None:
     keepdim = bool(call.argument(2, "keepdim", False))
     reduced = {k % source.ndim for k in ([dim] if isinstance(dim, int) else dim or range(source.ndim))}
     labels = tracer.get(source)
-    tracer.ties.freeze(*(labels.dims[k] for k in reduced))
+    mixed = [atoms for k in reduced if (atoms := labels.dims[k]) is not None]
+    if call.name == "sum" and labels.zero and len(mixed) == 1:
+        tracer.score_at_output([labels], mixed[0])
+    else:
+        tracer.ties.freeze(*mixed)
     kept = [None if k in reduced else d for k, d in enumerate(labels.dims) if keepdim or k not in reduced]
     return Labels(tuple(kept), labels.zero)
 
