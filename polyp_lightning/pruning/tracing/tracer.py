@@ -97,8 +97,8 @@ class Tracer(TorchDispatchMode):
         self.ties = self.trace.ties
         self.trace.passes.append(Pass())
         self.current = self.trace.passes[-1]
-        self._choices = choices or Choices()
-        self.whole_groups = self._choices.whole_groups
+        self.choices = choices or Choices()
+        self.whole_groups = self.choices.whole_groups
         self._site: Site | None = None
         self._is_read = False  # by the present operation, which its operand's layer is scored for
         self._labels: dict[int, Labels] = {}
@@ -175,7 +175,7 @@ class Tracer(TorchDispatchMode):
         """
         site = Site(self.running.next_key(operation), self._place, 2 * len(options))
         self.trace.sites.append(site)
-        choice = self._choices.at(site.key)
+        choice = self.choices.at(site.key)
         self._site = site if choice % 2 == 0 else None
         if choice >= site.choices:
             self._site = None
@@ -193,7 +193,7 @@ class Tracer(TorchDispatchMode):
         if atoms is None or self._site is None or type(frame.module).__module__.startswith("torch.nn."):
             return
         key = self._site.key
-        names = [name for name in frame.sizes_equal_to(len(atoms)) if self._choices.may_follow(key, name)]
+        names = [name for name in frame.sizes_equal_to(len(atoms)) if self.choices.may_follow(key, name)]
         self._site.followers.update(names)
         self.trace.size_records.extend(SizeRecord(frame.name, name, atoms, self._site.place) for name in names)
 
@@ -228,7 +228,7 @@ class Tracer(TorchDispatchMode):
             operation.sizes = self._label_results(name, args, kwargs, out, tensors)
         elif name in COSTLY:
             RULES[name](self, Call(name, args, kwargs, out, out, tensors))
-        if self._place in self._choices.frozen:
+        if self._place in self.choices.frozen:
             self.ties.freeze(*operation.atoms, *(s for s in operation.sizes or () if not isinstance(s, int)))
         self.current.operations.append(operation)
         return out
