@@ -7,18 +7,22 @@ left to the check in :mod:`polyp_lightning.pruning.exactness`.
 """
 
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from polyp_lightning.common.errors import PruningError
 from polyp_lightning.pruning.example import Example
-from polyp_lightning.pruning.labels import Atoms, Labels
+from polyp_lightning.pruning.labels import Atoms, Cause, Labels
 from polyp_lightning.pruning.tracing.recording import Operation, Pass, Trace, numbers_of
 from polyp_lightning.pruning.tracing.shapes import call
 from polyp_lightning.pruning.tracing.sites import Choices, Frame, Site, SizeRecord
@@ -100,6 +104,8 @@ class Tracer(TorchDispatchMode):
         self.choices = choices or Choices()
         self.whole_groups = self.choices.whole_groups
         self._site: Site | None = None
+        self._operation = ""
+        self.ties.cause = self._cause
         self._is_read = False  # by the present operation, which its operand's layer is scored for
         self._labels: dict[int, Labels] = {}
         # Labels are found by identity: a tensor that were freed could hand its id to another.
@@ -154,6 +160,9 @@ class Tracer(TorchDispatchMode):
             labels = self.get(out)
             self.put(out, Labels(labels.dims, labels.zero, source=frame.name))
 
+    def _cause(self) -> Cause:
+        return Cause(self._operation, self._running[-1].name if self._running else "", _calling_code())
+
     @property
     def running(self) -> Frame:
         """The innermost module that is being called."""
@@ -179,6 +188,7 @@ class Tracer(TorchDispatchMode):
         self._site = site if choice % 2 == 0 else None
         if choice >= site.choices:
             self._site = None
+            self._operation += " with a size that the code fixes"
             self.ties.freeze(*atoms)
             return None
         return options[choice // 2]
@@ -221,6 +231,7 @@ class Tracer(TorchDispatchMode):
         name = func.overloadpacket.__name__
         tensors = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor)]
         self.current.executed.update(self._names[id(t)] for t in tensors if id(t) in self._names)
+        self._operation = name
         self._keep_fixed(name, tensors, out)
         operation = Operation(name, None, numbers_of(name, args, kwargs), [])
         if name in WIDENING or any(self.get(t).any for t in tensors):
@@ -313,13 +324,28 @@ def run_traced(net: nn.Module, example: Example, tracer: Tracer) -> Trace:
     if not results:
         msg = f"the network returns a {type(out).__name__}; it has to return a tensor, or a tuple, list or dict of them"
         raise PruningError(msg)
+    tracer.ties.cause = lambda: Cause("the network's output")
     tracer.freeze(results)
     return tracer.trace
+
+
+_LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent.parent))
+
+
+def _calling_code() -> str:
+    """File and line of the innermost code outside of PyTorch and of this package that is running."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not run_traced.__code__:
+        if not frame.f_code.co_filename.startswith(_LIBRARIES):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
 
 
 def freeze_what_cannot_be_cut(trace: Trace) -> None:
     """Freeze what no pass reached, what is read in one place and made in another, and what nothing can score."""
     executed = set().union(*(p.executed for p in trace.passes))
+    trace.ties.cause = lambda: Cause("weights that are used both ways round or never")
     for name, axes in trace.parameters.items():
         ids = {id(a) for a in axes}
         # A weight that is tied to another layer the other way round can't be masked on one side only.
@@ -327,6 +353,7 @@ def freeze_what_cannot_be_cut(trace: Trace) -> None:
             trace.ties.freeze(*axes)
     if trace.borrowed:
         _freeze_widths_of_nothing(trace)
+    trace.ties.cause = lambda: Cause("channels that no layer reads, of an output with other uses")
     for layer, products in trace.outputs.items():
         if layer in trace.escaped or f"{layer}.weight" not in trace.parameters:
             trace.ties.freeze(*products)

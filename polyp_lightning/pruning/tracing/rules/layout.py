@@ -114,10 +114,10 @@ def _follows(tracer: Tracer, call: Call, labels: Labels) -> Labels | None:
         return None
     tracer.ties.freeze(dims[grown[0]])
     atoms = tracer.ties.fresh(call.first.shape[grown[0]])
-    if tracer.site(call.name, ["follows"], atoms) is None:
-        return None
-    tracer.trace.borrowed.append(atoms)
-    tracer.keep_size(atoms)
+    # Of a constant width these are frozen, and with them what they meet.
+    if tracer.site(call.name, ["follows"], atoms) is not None:
+        tracer.trace.borrowed.append(atoms)
+        tracer.keep_size(atoms)
     return Labels((None,) * call.first.ndim, zero=False).replace(grown[0], atoms)
 
 

@@ -69,7 +69,7 @@ def _place(
     if natural is not None:
         place, along = natural
         if call.name in ("view", "_unsafe_view", "reshape", "flatten", "_reshape_alias", "view_copy") and (
-            tracer.site("view", ["whole"], atoms) is None
+            tracer.site(f"{call.name} {source.ndim}>{call.first.ndim}", ["whole"], atoms) is None
         ):
             return None
         tracer.keep_size(atoms)
