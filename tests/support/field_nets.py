@@ -41,3 +41,32 @@ def unpooling(size: int) -> nn.Module:
 
     parts = {"stem": conv(3, 8), "norm": nn.BatchNorm2d(8), "middle": conv(8, 8), "merge": conv(16, 6)}
     return Net(forward, **parts, head=conv(6, 1))
+
+
+class Heads(nn.Module):
+    """Attention as transformers writes it: the number of heads is whatever is left beside their width."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.head_dim, self.scaling = width // heads, (width // heads) ** -0.5
+        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.norm(x)
+        shape = (*tokens.shape[:-1], -1, self.head_dim)
+        q, k, v = (layer(tokens).view(shape).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        weights = (torch.matmul(q, k.transpose(2, 3)) * self.scaling).softmax(-1)
+        mixed = torch.matmul(weights, v).transpose(1, 2).contiguous()
+        return x + self.out(mixed.reshape(*tokens.shape[:-1], -1).contiguous())
+
+
+def transformer(*heads: int) -> nn.Module:
+    """Blocks of attention over the pixels, one for each number of heads."""
+
+    def forward(net: nn.Module, x: Tensor) -> Tensor:
+        y = net.stem(x)
+        tokens = net.blocks(y.flatten(2).transpose(1, 2))
+        return net.head(tokens.transpose(1, 2).reshape(y.shape))
+
+    return Net(forward, stem=conv(3, 16), blocks=nn.Sequential(*(Heads(16, h) for h in heads)), head=conv(16, 1))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from field_nets import normed_unet, unpooling
+from field_nets import normed_unet, transformer, unpooling
 from hostile_nets import between, conv, parameter
 from torch import Tensor, nn
 from torch.nn import functional
@@ -188,3 +188,12 @@ def test_sum__over_channels_is_exact_where_they_are_zero(function: Callable[...,
     net, graph = make(), check_whole(make, SHAPE, onnx=True)
     used = {name: count for name, count in frozen_filters(graph, net).items() if f"{name}.weight" in graph.executed}
     assert used == frozen
+
+
+@pytest.mark.parametrize("heads", [(4,), (8, 2, 4), (1, 4)])
+def test_heads__go_as_wholes_where_the_module_keeps_their_width_alone(heads: tuple[int, ...]) -> None:
+    graph = check_whole(lambda: transformer(*heads), (2, 3, 5, 7), onnx=len(heads) == 1)
+    for number, count in enumerate(heads):
+        rows = [graph.axes[f"blocks.{number}.{name}.weight"][0] for name in ("q", "k", "v")]
+        assert all((one == rows[0]).all() for one in rows)
+        assert len(set(rows[0].tolist()) - {0}) == (count if count > 1 else 0)
