@@ -75,7 +75,7 @@ class Ties:
 
     Attributes:
         count: how many atoms there are.
-        cause: asked for whenever atoms are frozen; what it returns is kept for :meth:`causes`.
+        cause: asked for whenever atoms are frozen; what it returns is kept for :meth:`causes_of`.
     """
 
     def __init__(self) -> None:
@@ -127,17 +127,14 @@ class Ties:
         frozen = np.concatenate([*self._frozen, np.zeros(1, np.int64)])
         return self._connected([*self._left, frozen], [*self._right, np.full_like(frozen, FROZEN)])
 
-    def causes(self) -> dict[int, Cause]:
-        """Why each frozen atom is frozen: the first cause among all atoms that go together with it."""
-        if not self._frozen:
-            return {}
+    def causes_of(self, atoms: Atoms) -> list[Cause | None]:
+        """Why atoms are frozen: the first cause among all that go together with each, if it has any of its own."""
         together = self._connected(self._left, self._right)
-        first: dict[int, Cause] = {}
-        for atoms, cause in zip(self._frozen, self._causes, strict=True):
-            for label in set(together[atoms].tolist()):
-                first.setdefault(label, cause)
-        first.pop(int(together[FROZEN]), None)  # what was tied to a frozen index has no cause of its own
-        return {atom: first[label] for atom, label in enumerate(together.tolist()) if label in first}
+        first = np.full(int(together.max()) + 1, -1)
+        for number in reversed(range(len(self._frozen))):
+            first[together[self._frozen[number]]] = number
+        first[together[FROZEN]] = -1  # what was tied to a frozen index has no cause of its own
+        return [None if number < 0 else self._causes[number] for number in first[together[atoms]].tolist()]
 
     def _connected(self, left: list[Atoms], right: list[Atoms]) -> Atoms:
         ends = [np.concatenate([*side, np.zeros(1, np.int64)]) for side in (left, right)]

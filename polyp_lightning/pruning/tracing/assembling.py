@@ -8,7 +8,7 @@ import numpy.typing as npt
 from torch import nn
 
 from polyp_lightning.pruning.example import Example
-from polyp_lightning.pruning.graph import ChannelGraph, Consumer, FrozenLayer, Group, MacTerm, ModuleSize
+from polyp_lightning.pruning.graph import ChannelGraph, Consumer, FrozenLayer, Group, MacTerm, ModuleSize, Removed
 from polyp_lightning.pruning.labels import FROZEN, Atoms, Cause
 from polyp_lightning.pruning.tracing.recording import Trace
 
@@ -121,7 +121,8 @@ def _producer(signature: list[tuple[str, int]], consumed: Consumed) -> str:
 
 def frozen_layers(record: Trace, net: nn.Module, graph: ChannelGraph) -> tuple[FrozenLayer, ...]:
     """The convolutions and linear layers that run and have filters that no removal takes, with the reason for most."""
-    causes, found = record.ties.causes(), []
+    component = record.ties.components()
+    stuck: dict[str, tuple[Atoms, Removed]] = {}
     for layer, module in net.named_modules():
         name = f"{layer}.weight" if layer else "weight"
         if name not in graph.executed or not isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
@@ -129,10 +130,14 @@ def frozen_layers(record: Trace, net: nn.Module, graph: ChannelGraph) -> tuple[F
         # Of a grouped transposed convolution the filters lie along the first dimension, in groups.
         side = int(isinstance(module, nn.modules.conv._ConvTransposeNd) and module.groups == 1)
         stays = graph.stays[graph.axes[name][side]]
-        components = zip(record.parameters[name][side][stays], graph.axes[name][side][stays], strict=True)
-        reasons = Counter(causes.get(int(atom), _TOGETHER if one else _BESIDE) for atom, one in components)
-        if reasons and len(stays) > 1:
-            found.append(FrozenLayer(layer, int(stays.sum()), len(stays), reasons.most_common(1)[0][0]))
+        if stays.any() and len(stays) > 1:
+            stuck[layer] = record.parameters[name][side], stays
+    every = np.concatenate([atoms[stays] for atoms, stays in stuck.values()] or [np.zeros(0, np.int64)])
+    causes, found = iter(zip(every, record.ties.causes_of(every), strict=True)), []
+    for layer, (_, stays) in stuck.items():
+        one_by_one = itertools.islice(causes, int(stays.sum()))
+        reasons = Counter(cause or (_BESIDE if component[atom] == FROZEN else _TOGETHER) for atom, cause in one_by_one)
+        found.append(FrozenLayer(layer, int(stays.sum()), len(stays), reasons.most_common(1)[0][0]))
     return tuple(found)
 
 
