@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from polyp_lightning.pruning.budget import Preview
+from polyp_lightning.pruning.graph import FrozenLayer
+from polyp_lightning.pruning.labels import Cause
 
 _BAR = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -25,6 +27,21 @@ def build_preview_table(preview: Preview) -> Table:
         cells = [_format(value) if value else "" for value in row.saved]
         loss = f"{row.loss:.3g}" if row.after < row.before else ""
         table.add_row(row.name, draw_bar(row.after / row.before), f"{row.before} → {row.after}", loss, *cells)
+    return table
+
+
+def build_frozen_table(layers: Sequence[FrozenLayer]) -> Table:
+    """Builds the table of filters that no cut takes, by their cause, those of most filters first."""
+    found: dict[Cause, list[FrozenLayer]] = {}
+    for layer in layers:
+        found.setdefault(layer.cause, []).append(layer)
+    table = Table(title="What can't be cut, and why")
+    table.add_column("filters", justify="right", no_wrap=True)
+    table.add_column("layers", overflow="fold")
+    table.add_column("because of", overflow="fold")
+    for cause, one in sorted(found.items(), key=lambda pair: -sum(layer.frozen for layer in pair[1])):
+        names = one[0].layer + (f" and {len(one) - 1} more" if len(one) > 1 else "")
+        table.add_row(str(sum(layer.frozen for layer in one)), names, str(cause))
     return table
 
 

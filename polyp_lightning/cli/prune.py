@@ -13,7 +13,7 @@ from torch.optim.swa_utils import update_bn
 
 from polyp_lightning.checkpoints.file import write
 from polyp_lightning.cli.parser_errors import explain
-from polyp_lightning.cli.preview_table import build_preview_table
+from polyp_lightning.cli.preview_table import build_frozen_table, build_preview_table
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.terminal import show_text
 from polyp_lightning.deploy.benchmark.timers import build_timer
@@ -145,6 +145,9 @@ class _Cut:
         # A pipe has no width of its own; 80 columns would squeeze the names of layers.
         console = Console(width=None if sys.stdout.isatty() else 140)
         console.print(build_preview_table(preview(self.graph, self.importance, self.removed, milliseconds)))
+        frozen = self.graph.why_frozen()
+        if frozen:
+            console.print(build_frozen_table(frozen))
         console.print("Predicted change: sum of the removed importances, in the criterion's unit. Nothing was written.")
 
     def make(self, recalibration_batches: int, goal: Path, facts: dict[str, str]) -> None:

@@ -1,13 +1,14 @@
 """The result of a trace: which filters of a network go together, who reads them, and what they cost."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from polyp_lightning.pruning.example import Example
-from polyp_lightning.pruning.labels import FROZEN, Atoms
+from polyp_lightning.pruning.labels import FROZEN, Atoms, Cause
 
 Removed = npt.NDArray[np.bool_]
 """One flag per component: True if it is to be removed. ``removed[0]``, the frozen component, is always False."""
@@ -58,6 +59,23 @@ class MacTerm:
 
 
 @dataclass(frozen=True)
+class FrozenLayer:
+    """A convolution or linear layer with filters that no removal takes.
+
+    Attributes:
+        layer: its name.
+        frozen: how many of its filters stay.
+        filters: how many it has.
+        cause: of most of them.
+    """
+
+    layer: str
+    frozen: int
+    filters: int
+    cause: Cause
+
+
+@dataclass(frozen=True)
 class Group:
     """Components that touch the same dimensions of the same parameters: the filters of one coupled layer.
 
@@ -94,6 +112,7 @@ class ChannelGraph:
         dead: parameters and buffers that neither mode reaches; see :func:`~polyp_lightning.pruning.surgery.drop_dead`.
         dead_parameters: how many numbers the parameters among them hold.
         example: what the network was traced with, without values.
+        frozen_layers: the layers with filters that stay, in the order of the network; see :meth:`why_frozen`.
     """
 
     axes: dict[str, tuple[Atoms, ...]]
@@ -112,6 +131,7 @@ class ChannelGraph:
     dead: tuple[str, ...] = ()
     dead_parameters: int = 0
     example: Example = field(default_factory=lambda: Example(()))
+    frozen_layers: tuple[FrozenLayer, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -150,11 +170,25 @@ class ChannelGraph:
         """Names of the tensors of which a dimension would have no index left."""
         return [name for name, axes in self.axes.items() if any(len(a) and removed[a].all() for a in axes)]
 
+    @cached_property
+    def stays(self) -> Removed:
+        """Per component, whether no removal takes it: it is frozen, or fills a dimension of a tensor by itself."""
+        stays = self.nothing()
+        stays[FROZEN] = True
+        for axis in (axis for axes in self.axes.values() for axis in axes if len(axis)):
+            if (axis == axis[0]).all():
+                stays[axis[0]] = True
+        return stays
+
+    def why_frozen(self) -> list[FrozenLayer]:
+        """Layers with filters that no removal takes, and why, those with most of them first."""
+        return sorted(self.frozen_layers, key=lambda layer: -layer.frozen)
+
     def frozen_share(self, is_parameter: frozenset[str]) -> float:
         """Share of the executed parameters' elements that no removal can reach."""
         total = frozen = 0
         for name in self.executed & is_parameter:
             axes = self.axes[name]
             total += int(np.prod([len(a) for a in axes]))
-            frozen += int(np.prod([(a == FROZEN).sum() for a in axes]))
+            frozen += int(np.prod([self.stays[a].sum() for a in axes]))
         return frozen / total if total else 1.0

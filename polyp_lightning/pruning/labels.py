@@ -4,8 +4,8 @@ Every index of every dimension of every parameter and buffer starts as an *atom*
 can only be removed together; the connected sets of atoms are the *components*. Atom 0 stands for "never removed".
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -50,13 +50,41 @@ class Labels:
         return any(d is not None for d in self.dims)
 
 
+@dataclass(frozen=True)
+class Cause:
+    """What keeps channels from being removed.
+
+    Attributes:
+        operation: by its name in PyTorch, or in words.
+        module: name of the innermost module that was being called.
+        code: file and line of the code, outside of PyTorch, that asked for the operation; empty if there is none.
+    """
+
+    operation: str
+    module: str = ""
+    code: str = ""
+
+    def __str__(self) -> str:
+        """For messages."""
+        places = [f"in {self.module}" if self.module else "", f"({self.code})" if self.code else ""]
+        return " ".join([self.operation, *filter(None, places)])
+
+
 class Ties:
-    """Collects atoms that must be removed together."""
+    """Collects atoms that must be removed together.
+
+    Attributes:
+        count: how many atoms there are.
+        cause: asked for whenever atoms are frozen; what it returns is kept for :meth:`causes_of`.
+    """
 
     def __init__(self) -> None:
         self.count = 1
+        self.cause: Callable[[], Cause] = lambda: Cause("")
         self._left: list[Atoms] = []
         self._right: list[Atoms] = []
+        self._frozen: list[Atoms] = []
+        self._causes: list[Cause] = []
 
     def fresh(self, size: int) -> Atoms:
         """New atoms, each free of the others."""
@@ -78,25 +106,39 @@ class Ties:
         if table.shape[1] > 1:
             self.join(np.repeat(table[:, 0], table.shape[1] - 1), table[:, 1:].ravel())
 
-    def freeze(self, *atoms: Atoms | None) -> None:
-        """Never remove these."""
+    def freeze(self, *atoms: Atoms | None, beside: bool = False) -> None:
+        """Never remove these; ``beside``: only for what they meet."""
         for group in atoms:
-            if group is not None:
-                self.join(group, np.full_like(group, FROZEN))
+            if group is not None and len(group):
+                cause = self.cause()
+                self._frozen.append(group.ravel())
+                self._causes.append(replace(cause, operation=f"{cause.operation} with what stays") if beside else cause)
 
     def unite(self, left: Atoms | None, right: Atoms | None) -> Atoms | None:
         """Tie two dimensions of equal length; one without atoms freezes the other."""
         if left is None or right is None:
-            self.freeze(left, right)
+            self.freeze(left, right, beside=True)
             return None
         self.join(left, right)
         return left
 
     def components(self) -> Atoms:
         """The component of every atom; component 0 is the frozen one, the others are numbered without gaps."""
-        left = np.concatenate([*self._left, np.zeros(1, np.int64)])
-        right = np.concatenate([*self._right, np.zeros(1, np.int64)])
-        adjacency = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(self.count, self.count))
+        frozen = np.concatenate([*self._frozen, np.zeros(1, np.int64)])
+        return self._connected([*self._left, frozen], [*self._right, np.full_like(frozen, FROZEN)])
+
+    def causes_of(self, atoms: Atoms) -> list[Cause | None]:
+        """Why atoms are frozen: the first cause among all that go together with each, if it has any of its own."""
+        together = self._connected(self._left, self._right)
+        first = np.full(int(together.max()) + 1, -1)
+        for number in reversed(range(len(self._frozen))):
+            first[together[self._frozen[number]]] = number
+        first[together[FROZEN]] = -1  # what was tied to a frozen index has no cause of its own
+        return [None if number < 0 else self._causes[number] for number in first[together[atoms]].tolist()]
+
+    def _connected(self, left: list[Atoms], right: list[Atoms]) -> Atoms:
+        ends = [np.concatenate([*side, np.zeros(1, np.int64)]) for side in (left, right)]
+        adjacency = coo_array((np.ones(len(ends[0]), np.int8), tuple(ends)), shape=(self.count, self.count))
         _, label = connected_components(adjacency, directed=False)
         # scipy numbers components in the order of their first atom, and atom 0 is the first of all.
         return np.asarray(label, np.int64)

@@ -53,9 +53,11 @@ def cut(net: nn.Module, graph: ChannelGraph, removed: Removed) -> Cut:
         _shrink(tensors[name], dims)
     for name, channels in graph.grouped.items():
         layer = net.get_submodule(name.rpartition(".")[0])
-        # A weight that two layers share is named after the first.
-        inputs: int = layer.get_parameter("weight").shape[1]
-        layer.groups = int((~removed[channels]).sum()) // inputs  # type: ignore[assignment]
+        assert isinstance(layer, nn.modules.conv._ConvNd)  # noqa: S101  only these have groups
+        # Of a transposed convolution whole groups go, and the channels of one stay as many as they were. A weight that
+        # two layers share is named after the first.
+        inputs = layer.in_channels // layer.groups if layer.transposed else layer.get_parameter("weight").shape[1]
+        layer.groups = int((~removed[channels]).sum()) // inputs
     for size in graph.sizes:
         if removed[size.components].any():
             set_size(net.get_submodule(size.module), size.attribute, int((~removed[size.components]).sum()))
@@ -183,7 +185,7 @@ def synchronise(net: nn.Module) -> None:
             module.out_features, module.in_features = weight.shape
         elif isinstance(module, nn.Embedding):
             module.embedding_dim = weight.shape[1]
-        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+        elif isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)):
             module.num_features = weight.shape[0]
         elif isinstance(module, nn.GroupNorm):
             # Whole groups go, so the channels of one group stay as many as they were.

@@ -230,7 +230,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "spectral norm": (between(lambda n, x: n.mix(x), mix=lambda: parametrizations.spectral_norm(conv(8, 8))), 6),
     "grouped transposed": (
         between(lambda n, x: n.mix(x), mix=lambda: nn.ConvTranspose2d(8, 8, 3, padding=1, groups=4)),
-        6,
+        10,
     ),
     "dilated, strided, up": (
         between(
@@ -240,7 +240,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], int]] = {
         22,
     ),
     "instance norm": (between(lambda n, x: n.norm(x), norm=lambda: nn.InstanceNorm2d(8)), 14),
-    "affine instance norm": (between(lambda n, x: n.norm(x), norm=lambda: nn.InstanceNorm2d(8, affine=True)), 6),
+    "affine instance norm": (between(lambda n, x: n.norm(x), norm=lambda: nn.InstanceNorm2d(8, affine=True)), 14),
     "batch norm without scale": (between(lambda n, x: n.norm(x), norm=lambda: nn.BatchNorm2d(8, affine=False)), 14),
     "group norm": (between(lambda n, x: n.norm(x), norm=lambda: nn.GroupNorm(4, 8)), 10),
     "layer norm over tokens": (between(on_tokens(lambda n, x: n.norm(x)), norm=lambda: nn.LayerNorm(8)), 6),

@@ -8,8 +8,8 @@ import numpy.typing as npt
 from torch import nn
 
 from polyp_lightning.pruning.example import Example
-from polyp_lightning.pruning.graph import ChannelGraph, Consumer, Group, MacTerm, ModuleSize
-from polyp_lightning.pruning.labels import FROZEN, Atoms
+from polyp_lightning.pruning.graph import ChannelGraph, Consumer, FrozenLayer, Group, MacTerm, ModuleSize, Removed
+from polyp_lightning.pruning.labels import FROZEN, Atoms, Cause
 from polyp_lightning.pruning.tracing.recording import Trace
 
 Axes = dict[str, tuple[Atoms, ...]]
@@ -117,3 +117,29 @@ def _alike(place: npt.NDArray[np.int64], starts: npt.NDArray[np.intp]) -> list[n
 def _producer(signature: list[tuple[str, int]], consumed: Consumed) -> str:
     makers = [name for name, dim in signature if name.endswith("weight") and not consumed[name][dim]]
     return (makers or [signature[0][0]])[0].rpartition(".")[0]
+
+
+def frozen_layers(record: Trace, net: nn.Module, graph: ChannelGraph) -> tuple[FrozenLayer, ...]:
+    """The convolutions and linear layers that run and have filters that no removal takes, with the reason for most."""
+    component = record.ties.components()
+    stuck: dict[str, tuple[Atoms, Removed]] = {}
+    for layer, module in net.named_modules():
+        name = f"{layer}.weight" if layer else "weight"
+        if name not in graph.executed or not isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
+            continue
+        # Of a grouped transposed convolution the filters lie along the first dimension, in groups.
+        side = int(isinstance(module, nn.modules.conv._ConvTransposeNd) and module.groups == 1)
+        stays = graph.stays[graph.axes[name][side]]
+        if stays.any() and len(stays) > 1:
+            stuck[layer] = record.parameters[name][side], stays
+    every = np.concatenate([atoms[stays] for atoms, stays in stuck.values()] or [np.zeros(0, np.int64)])
+    causes, found = iter(zip(every, record.ties.causes_of(every), strict=True)), []
+    for layer, (_, stays) in stuck.items():
+        one_by_one = itertools.islice(causes, int(stays.sum()))
+        reasons = Counter(cause or (_BESIDE if component[atom] == FROZEN else _TOGETHER) for atom, cause in one_by_one)
+        found.append(FrozenLayer(layer, int(stays.sum()), len(stays), reasons.most_common(1)[0][0]))
+    return tuple(found)
+
+
+_TOGETHER = Cause("all channels of a layer go together")
+_BESIDE = Cause("a concatenation or padding with channels that stay")

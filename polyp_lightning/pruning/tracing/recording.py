@@ -75,6 +75,7 @@ class Trace:
     positions: dict[str, Atoms] = field(default_factory=dict)
     read: set[int] = field(default_factory=set)
     made: set[int] = field(default_factory=set)
+    borrowed: list[Atoms] = field(default_factory=list)
     sites: list[Site] = field(default_factory=list)
     size_records: list[SizeRecord] = field(default_factory=list)
     training_known: bool = False

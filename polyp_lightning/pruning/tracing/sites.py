@@ -15,7 +15,7 @@ from torch import nn
 from polyp_lightning.pruning.labels import Atoms
 
 Key = tuple[str, str, int]
-"""Class of the module whose code it is, operation, and its number among those of one call."""
+"""Class of the module whose code it is, operation, and its number among those of one call (0: all are one)."""
 
 Place = tuple[int, int]
 """Number of the pass and of the operation in it."""
@@ -58,7 +58,9 @@ class Frame:
 
     def next_key(self, operation: str) -> Key:
         """The key of the next site of this call."""
-        number = self.counts[operation] = self.counts.get(operation, 0) + 1
+        # Splits into as many parts are one decision: queries, keys and values lose the same heads, or positions.
+        number = 0 if operation.startswith("split ") else self.counts.get(operation, 0) + 1
+        self.counts[operation] = number
         return type(self.module).__qualname__, operation, number
 
     def sizes_equal_to(self, *numbers: int) -> list[str]:
@@ -77,6 +79,7 @@ class Choices:
 
     def __init__(self) -> None:
         self.whole_groups: set[str] = set()
+        self._orders: dict[tuple[str, int], list[int]] = {}
         self._taken: dict[Key, int] = {}
         self._vetoed: dict[Key, set[str]] = {}
         self.frozen: set[Place] = set()
@@ -84,6 +87,7 @@ class Choices:
     def start_over(self, whole_groups: set[str]) -> None:
         """Forget all else: with other couplings, other choices come first."""
         self.whole_groups = whole_groups
+        self._orders.clear()
         self._taken.clear()
         self._vetoed.clear()
         self.frozen.clear()
@@ -91,6 +95,10 @@ class Choices:
     def at(self, key: Key) -> int:
         """The number of the choice to take."""
         return self._taken.get(key, 0)
+
+    def order(self, code: str, places: list[int]) -> list[int]:
+        """The order in which the parts of a split are tried: that of the first split of this code into as many."""
+        return self._orders.setdefault((code, len(places)), places)
 
     def may_follow(self, key: Key, attribute: str) -> bool:
         """Whether a number may follow at this site: not where it was equal to a width by chance."""

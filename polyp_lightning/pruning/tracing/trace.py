@@ -14,10 +14,10 @@ from polyp_lightning.common.errors import PruningError
 from polyp_lightning.pruning.example import Example, Like
 from polyp_lightning.pruning.fake_copy import Fakes, train
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
-from polyp_lightning.pruning.labels import Atoms
+from polyp_lightning.pruning.labels import Atoms, Cause
 from polyp_lightning.pruning.surgery import cut
 from polyp_lightning.pruning.tracing import rules  # noqa: F401  registers what operations do to labels
-from polyp_lightning.pruning.tracing.assembling import assemble
+from polyp_lightning.pruning.tracing.assembling import assemble, frozen_layers
 from polyp_lightning.pruning.tracing.recording import Pass, Trace, run_recorded
 from polyp_lightning.pruning.tracing.sites import Choices, Place
 from polyp_lightning.pruning.tracing.tracer import Tracer, freeze_what_cannot_be_cut, run_traced
@@ -85,7 +85,7 @@ def _trace(fakes: Fakes) -> ChannelGraph:
         fault = _fault(fakes, graph, record, component)
         if fault is None and not _whole_groups_instead(choices, record, component):
             if training:
-                return _with_needed_sizes(fakes, graph, record, component)
+                return _with_causes(fakes, record, _with_needed_sizes(fakes, graph, record, component))
             training = True
         elif fault is not None:
             training = False  # can wait until eval mode is in order
@@ -93,7 +93,12 @@ def _trace(fakes: Fakes) -> ChannelGraph:
                 break
     if not training:
         record = _run(fakes, choices, training=True)
-    return _without_culprits(fakes, record)
+    record.ties.cause = lambda: Cause("code that does not run once it is cut")
+    return _with_causes(fakes, record, _without_culprits(fakes, record))
+
+
+def _with_causes(fakes: Fakes, record: Trace, graph: ChannelGraph) -> ChannelGraph:
+    return dataclasses.replace(graph, frozen_layers=frozen_layers(record, fakes.net, graph))
 
 
 def _run(fakes: Fakes, choices: Choices, *, training: bool) -> Trace:

@@ -7,17 +7,22 @@ left to the check in :mod:`polyp_lightning.pruning.exactness`.
 """
 
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from polyp_lightning.common.errors import PruningError
 from polyp_lightning.pruning.example import Example
-from polyp_lightning.pruning.labels import Atoms, Labels
+from polyp_lightning.pruning.labels import Atoms, Cause, Labels
 from polyp_lightning.pruning.tracing.recording import Operation, Pass, Trace, numbers_of
 from polyp_lightning.pruning.tracing.shapes import call
 from polyp_lightning.pruning.tracing.sites import Choices, Frame, Site, SizeRecord
@@ -48,6 +53,10 @@ operands."""
 RULES: dict[str, Rule] = {}
 # Cost something even where nothing can be removed.
 COSTLY = frozenset({"mm", "bmm", "addmm", "baddbmm", "convolution"})
+# Make a width of their own.
+WIDENING = frozenset({"expand", "repeat"})
+# Whose outputs can be scored: their scale or filters make each channel.
+LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase)
 # Look at metadata only.
 IGNORED = frozenset({"_assert_tensor_metadata", "sym_size", "sym_stride", "sym_numel", "is_same_size"})
 # Scale with their (first) operand: twice the channel gives twice the result.
@@ -92,12 +101,17 @@ class Tracer(TorchDispatchMode):
         self.ties = self.trace.ties
         self.trace.passes.append(Pass())
         self.current = self.trace.passes[-1]
-        self._choices = choices or Choices()
-        self.whole_groups = self._choices.whole_groups
+        self.choices = choices or Choices()
+        self.whole_groups = self.choices.whole_groups
         self._site: Site | None = None
+        self._operation = ""
+        self.ties.cause = self._cause
+        self._is_read = False  # by the present operation, which its operand's layer is scored for
         self._labels: dict[int, Labels] = {}
         # Labels are found by identity: a tensor that were freed could hand its id to another.
         self._alive: list[Tensor] = []
+        # Of parameters alone: the same for any number of items.
+        self._fixed: set[int] = set()
         self._names: dict[int, str] = {}
         self._owners: dict[int, str] = {}
         self._running: list[Frame] = []
@@ -108,6 +122,7 @@ class Tracer(TorchDispatchMode):
                 self._names[id(tensor)] = name
                 self._owners.update((id(axis), name) for axis in axes)
                 self.put(tensor, Labels(axes, zero=True, is_parameter=True))
+                self._fixed.add(id(tensor))
 
     def put(self, tensor: Tensor, labels: Labels) -> None:
         """Attach labels to a tensor."""
@@ -117,6 +132,10 @@ class Tracer(TorchDispatchMode):
     def get(self, tensor: Tensor) -> Labels:
         """Labels of a tensor; one that carries nothing removable has None in every dimension."""
         return self._labels.get(id(tensor)) or Labels((None,) * tensor.ndim)
+
+    def items_of(self, *factors: Tensor) -> int:
+        """How many items of the batch share the cost of a product: one if all its factors are made of parameters."""
+        return 1 if all(id(factor) in self._fixed for factor in factors) else self.batch
 
     def name_of(self, tensor: Tensor) -> str | None:
         """Name of a parameter or buffer; None for anything computed."""
@@ -137,9 +156,12 @@ class Tracer(TorchDispatchMode):
         frame = self._running.pop()
         while frame.module is not module:
             frame = self._running.pop()
-        if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)) and isinstance(out, Tensor) and self.get(out).any:
+        if isinstance(module, LAYERS) and isinstance(out, Tensor) and self.get(out).any:
             labels = self.get(out)
             self.put(out, Labels(labels.dims, labels.zero, source=frame.name))
+
+    def _cause(self) -> Cause:
+        return Cause(self._operation, self._running[-1].name if self._running else "", _calling_code())
 
     @property
     def running(self) -> Frame:
@@ -162,10 +184,11 @@ class Tracer(TorchDispatchMode):
         """
         site = Site(self.running.next_key(operation), self._place, 2 * len(options))
         self.trace.sites.append(site)
-        choice = self._choices.at(site.key)
+        choice = self.choices.at(site.key)
         self._site = site if choice % 2 == 0 else None
         if choice >= site.choices:
             self._site = None
+            self._operation += " with a size that the code fixes"
             self.ties.freeze(*atoms)
             return None
         return options[choice // 2]
@@ -180,9 +203,19 @@ class Tracer(TorchDispatchMode):
         if atoms is None or self._site is None or type(frame.module).__module__.startswith("torch.nn."):
             return
         key = self._site.key
-        names = [name for name in frame.sizes_equal_to(len(atoms)) if self._choices.may_follow(key, name)]
+        names = [name for name in frame.sizes_equal_to(len(atoms)) if self.choices.may_follow(key, name)]
         self._site.followers.update(names)
         self.trace.size_records.extend(SizeRecord(frame.name, name, atoms, self._site.place) for name in names)
+
+    def score_at_output(self, operands: Sequence[Labels], atoms: Atoms) -> None:
+        """Score atoms that no layer reads at a layer that makes them; where none is known they are frozen."""
+        outputs = self.trace.outputs
+        sources = [labels.source for labels in operands if labels.source]
+        if not sources:
+            self.ties.freeze(atoms)
+            return
+        outputs.setdefault(next((s for s in sources if s in outputs), sources[0]), []).append(atoms)
+        self._is_read = True
 
     def freeze(self, tensors: Iterable[Tensor]) -> None:
         """Freeze every dimension of these."""
@@ -198,16 +231,27 @@ class Tracer(TorchDispatchMode):
         name = func.overloadpacket.__name__
         tensors = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor)]
         self.current.executed.update(self._names[id(t)] for t in tensors if id(t) in self._names)
+        self._operation = name
+        self._keep_fixed(name, tensors, out)
         operation = Operation(name, None, numbers_of(name, args, kwargs), [])
-        if any(self.get(t).any for t in tensors):
+        if name in WIDENING or any(self.get(t).any for t in tensors):
             operation.atoms = [d for t in tensors for d in self.get(t).dims if d is not None]
             operation.sizes = self._label_results(name, args, kwargs, out, tensors)
         elif name in COSTLY:
             RULES[name](self, Call(name, args, kwargs, out, out, tensors))
-        if self._place in self._choices.frozen:
+        if self._place in self.choices.frozen:
             self.ties.freeze(*operation.atoms, *(s for s in operation.sizes or () if not isinstance(s, int)))
         self.current.operations.append(operation)
         return out
+
+    def _keep_fixed(self, name: str, tensors: list[Tensor], out: Any) -> None:
+        if not tensors or any(id(t) not in self._fixed for t in tensors):
+            return
+        results = [o for o in tree_leaves(out) if isinstance(o, Tensor) and id(o) not in self._fixed]
+        if name in WIDENING and results and results[0].shape[:1] == (self.batch,) != tensors[0].shape[:1]:
+            return  # once for each item
+        self._fixed.update(map(id, results))
+        self._alive.extend(results)
 
     def _label_results(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, tensors: list[Tensor]
@@ -248,11 +292,12 @@ class Tracer(TorchDispatchMode):
 
     def _follow_source(self, base: str, args: tuple[Any, ...], tensors: list[Tensor], labels: list[Labels]) -> None:
         """Keep the name of the layer that a result scales with; note the layers whose outputs are used otherwise."""
+        is_read, self._is_read = self._is_read, False
         first = self.get(args[0]) if args and isinstance(args[0], Tensor) else None
         scaled = base in ("mul", "div") and len(tensors) == 1 and first is not None
         if first is not None and first.source and (base in HOMOGENEOUS or scaled) and len(labels) == 1:
             labels[0] = Labels(labels[0].dims, labels[0].zero, labels[0].is_parameter, first.source)
-        elif base not in ("mm", "bmm", "baddbmm"):
+        elif not is_read and base not in ("mm", "bmm", "baddbmm"):
             self.trace.escaped.update(s for t in tensors if (s := self.get(t).source))
 
     def _overwrite(self, target: Tensor, labels: Labels) -> None:
@@ -279,18 +324,44 @@ def run_traced(net: nn.Module, example: Example, tracer: Tracer) -> Trace:
     if not results:
         msg = f"the network returns a {type(out).__name__}; it has to return a tensor, or a tuple, list or dict of them"
         raise PruningError(msg)
+    tracer.ties.cause = lambda: Cause("the network's output")
     tracer.freeze(results)
     return tracer.trace
+
+
+_LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent.parent))
+
+
+def _calling_code() -> str:
+    """File and line of the innermost code outside of PyTorch and of this package that is running."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not run_traced.__code__:
+        if not frame.f_code.co_filename.startswith(_LIBRARIES):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
 
 
 def freeze_what_cannot_be_cut(trace: Trace) -> None:
     """Freeze what no pass reached, what is read in one place and made in another, and what nothing can score."""
     executed = set().union(*(p.executed for p in trace.passes))
+    trace.ties.cause = lambda: Cause("weights that are used both ways round or never")
     for name, axes in trace.parameters.items():
         ids = {id(a) for a in axes}
         # A weight that is tied to another layer the other way round can't be masked on one side only.
         if name not in executed or ids & trace.read & trace.made:
             trace.ties.freeze(*axes)
+    if trace.borrowed:
+        _freeze_widths_of_nothing(trace)
+    trace.ties.cause = lambda: Cause("channels that no layer reads, of an output with other uses")
     for layer, products in trace.outputs.items():
         if layer in trace.escaped or f"{layer}.weight" not in trace.parameters:
             trace.ties.freeze(*products)
+
+
+def _freeze_widths_of_nothing(trace: Trace) -> None:
+    """Freeze what was widened to a width that belongs to no parameter."""
+    component = trace.ties.components()
+    borrowed = np.concatenate(trace.borrowed)
+    owned = component[np.concatenate([*(a for axes in trace.parameters.values() for a in axes)])]
+    trace.ties.freeze(borrowed[~np.isin(component[borrowed], owned)])

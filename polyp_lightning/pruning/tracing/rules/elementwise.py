@@ -102,7 +102,7 @@ def masked_fill(tracer: Tracer, call: Call) -> Labels | None:
     return Labels(labels.dims, tracer.get(source).zero and not isinstance(value, Tensor) and value == 0)
 
 
-@rule("add", "sub", "mul", "div")
+@rule("add", "sub", "rsub", "mul", "div")
 def arithmetic(tracer: Tracer, call: Call) -> Labels | None:
     """Two operands, one of which may be a number."""
     left, right = call.args[0], call.args[1]
@@ -113,7 +113,7 @@ def arithmetic(tracer: Tracer, call: Call) -> Labels | None:
         return _broadcast(tracer, left, right, call.first, product=operation in ("mul", "div"))
     tensor, number = (left, right) if isinstance(left, Tensor) else (right, left)
     labels = tracer.get(tensor)
-    if operation in ("add", "sub"):
+    if operation in ("add", "sub", "rsub"):
         return Labels(labels.dims, labels.zero and number == 0)
     if operation == "div" and tensor is right:
         return None

@@ -55,6 +55,9 @@ def expand(tracer: Tracer, call: Call) -> Labels:
     source = call.args[0]
     labels = tracer.get(source)
     offset = call.first.ndim - source.ndim
+    follows = _follows(tracer, call, labels)
+    if follows is not None:
+        return follows
     dims: list[Atoms | None] = [None] * offset
     for k, atoms in enumerate(labels.dims):
         if source.shape[k] == call.first.shape[k + offset]:
@@ -62,11 +65,60 @@ def expand(tracer: Tracer, call: Call) -> Labels:
         else:
             tracer.ties.freeze(atoms)
             dims.append(None)
-    if any(d is not None for d in dims) and tracer.site("expand", ["same"], *dims) is None:
+    if any(d is not None for d in dims) and tracer.site("expand whole", ["same"], *dims) is None:
         dims = [None] * len(dims)
     for atoms in dims:
         tracer.keep_size(atoms)
     return labels.with_dims(dims)
+
+
+@rule("repeat")
+def repeat(tracer: Tracer, call: Call) -> Labels:
+    """Atoms are repeated with their indices; a single index that is repeated along a width is frozen."""
+    labels = tracer.get(call.args[0])
+    follows = _follows(tracer, call, labels)
+    if follows is not None:
+        return follows
+    times = call.args[1][len(call.args[1]) - len(labels.dims) :]
+    dims: list[Atoms | None] = [None] * (call.first.ndim - len(labels.dims))
+    for atoms, count in zip(labels.dims, times, strict=True):
+        if atoms is not None and len(atoms) == 1 and count > 1:
+            tracer.ties.freeze(atoms)
+            atoms = None
+        dims.append(None if atoms is None else np.tile(atoms, count))
+    return Labels(tuple(dims), labels.zero)
+
+
+@rule("copy")
+def copy(tracer: Tracer, call: Call) -> Labels | None:
+    """What is overwritten goes together with what is written, of the same shape."""
+    target, source = call.args[:2]
+    if target.shape != source.shape:
+        return None
+    pairs = zip(tracer.get(target).dims, tracer.get(source).dims, strict=True)
+    return Labels(tuple(tracer.ties.unite(a, b) for a, b in pairs), tracer.get(source).zero)
+
+
+def _follows(tracer: Tracer, call: Call, labels: Labels) -> Labels | None:
+    """One map for many channels: their number is taken to be that of the features that the result meets next.
+
+    A trial cut shows whether it is, or is a constant of the code.
+    """
+    shape = (1,) * (call.first.ndim - len(labels.dims)) + tuple(call.args[0].shape)
+    grown = [k for k, size in enumerate(call.first.shape) if k and shape[k] == 1 and size > 1]
+    dims = (None,) * (call.first.ndim - len(labels.dims)) + labels.dims
+    # Of several the channels are the first, in (N, C, *).
+    if not grown or (len(grown) > 1 and grown[0] != 1):
+        return None
+    if any(atoms is not None for k, atoms in enumerate(dims) if k != grown[0]):
+        return None
+    tracer.ties.freeze(dims[grown[0]])
+    atoms = tracer.ties.fresh(call.first.shape[grown[0]])
+    # Of a constant width these are frozen, and with them what they meet.
+    if tracer.site(call.name, ["follows"], atoms) is not None:
+        tracer.trace.borrowed.append(atoms)
+        tracer.keep_size(atoms)
+    return Labels((None,) * call.first.ndim, zero=False).replace(grown[0], atoms)
 
 
 @rule("permute", "transpose", "t")

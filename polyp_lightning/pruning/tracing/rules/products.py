@@ -32,11 +32,11 @@ def convolution(tracer: Tracer, call: Call) -> Labels:
         made: Atoms | None = None
     elif groups == 1:
         made = _dense(tracer, name, x, w, transposed=transposed)
-    elif transposed or x.dims[1] is None:
-        tracer.ties.freeze(x.dims[1], *w.dims)
+    elif x.dims[1] is None:
+        tracer.ties.freeze(*w.dims)
         made = None
     else:
-        made = _grouped(tracer, name, x, w, groups)
+        made = (_grouped_transposed if transposed else _grouped)(tracer, name, x, w, groups)
     if isinstance(bias, Tensor):
         made = tracer.ties.unite(made, tracer.get(bias).dims[0])
     return Labels((None, made, *(None for _ in call.first.shape[2:])), zero=True)
@@ -45,7 +45,8 @@ def convolution(tracer: Tracer, call: Call) -> Labels:
 def _record_cost(tracer: Tracer, source: Tensor, weight: Tensor, w: Labels, out: Tensor, *, transposed: bool) -> None:
     kernel = math.prod(weight.shape[2:])
     # Images that were folded into the batch (frames, windows) count as often as they are.
-    where = positions(tuple(source.shape if transposed else out.shape)) * out.shape[0] / tracer.batch
+    images = tracer.items_of(source, weight)
+    where = positions(tuple(source.shape if transposed else out.shape)) * out.shape[0] / images
     axes = (_axis(w.dims[0], weight.shape[0]), _axis(w.dims[1], weight.shape[1]))
     tracer.current.macs.append(MacRecord(axes, float(kernel * where)))
 
@@ -78,6 +79,18 @@ def _grouped(tracer: Tracer, name: str, x: Labels, w: Labels, groups: int) -> At
         tracer.ties.join(inputs[0], read)
         _consume(tracer, name, read, channels, zero=x.zero)
     return made
+
+
+def _grouped_transposed(tracer: Tracer, name: str, x: Labels, w: Labels, groups: int) -> Atoms | None:
+    """Whole groups go: with their own filters masked the result is 0."""
+    channels = tracer.ties.unite(x.dims[1], w.dims[0])
+    tracer.ties.freeze(w.dims[1])
+    if channels is None or w.dims[1] is None:
+        return None
+    tracer.trace.grouped[f"{name}.weight"] = channels
+    table = channels.reshape(groups, -1)
+    tracer.ties.join_columns(table)
+    return np.repeat(table[:, 0], len(w.dims[1]))
 
 
 def _consume(tracer: Tracer, name: str, read: Atoms | None, channels: Atoms | None, *, zero: bool) -> None:
@@ -125,7 +138,7 @@ def _matmul(tracer: Tracer, left: Tensor, right: Tensor) -> Labels:
     batch = [tracer.ties.unite(p, q) for p, q in zip(a.dims[:-2], b.dims[:-2], strict=True)]
     shape = (*left.shape, right.shape[-1])
     inner = inner_b if inner_a is None else inner_a
-    images = 1 if a.is_parameter and b.is_parameter else tracer.batch
+    images = tracer.items_of(left, right)
     _record_product(tracer, shape, [*a.dims[:-1], inner, b.dims[-1]], images)
     shared = any(d is not None for d in batch)
     zero = (a.zero or a.dims[-2] is None) and (b.zero or b.dims[-1] is None) and (a.zero or b.zero or not shared)
@@ -145,7 +158,7 @@ def _consume_inner(tracer: Tracer, a: Labels, b: Labels) -> None:
     if inner is not None and b.dims[-2] is not None and (a.zero or b.zero) and not (a.is_parameter or b.is_parameter):
         # Queries times keys: no layer reads the channels, so they are scored where one of the two is made. If that
         # output has other uses, they are frozen in the end.
-        _score_at_output(tracer, a, b, inner)
+        tracer.score_at_output([a, b], inner)
         return
     # A weight outside of its layer: nothing to hook, so no score.
     tracer.trace.escaped.update(sources)
@@ -153,16 +166,6 @@ def _consume_inner(tracer: Tracer, a: Labels, b: Labels) -> None:
     for labels in (a, b):
         if labels.is_parameter:
             tracer.ties.freeze(*labels.dims)
-
-
-def _score_at_output(tracer: Tracer, a: Labels, b: Labels, inner: Atoms) -> None:
-    outputs = tracer.trace.outputs
-    known = [labels.source for labels in (a, b) if labels.source in outputs]
-    source = next(iter(known), None) or a.source or b.source
-    if source is None:
-        tracer.ties.freeze(inner)
-    else:
-        outputs.setdefault(source, []).append(inner)
 
 
 def _record_product(tracer: Tracer, shape: Sequence[int], dims: list[Atoms | None], images: int) -> None:

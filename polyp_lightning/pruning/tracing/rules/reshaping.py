@@ -69,7 +69,7 @@ def _place(
     if natural is not None:
         place, along = natural
         if call.name in ("view", "_unsafe_view", "reshape", "flatten", "_reshape_alias", "view_copy") and (
-            tracer.site("view", ["whole"], atoms) is None
+            tracer.site(f"{call.name} {source.ndim}>{call.first.ndim}", ["whole"], atoms) is None
         ):
             return None
         tracer.keep_size(atoms)
@@ -85,7 +85,7 @@ def _place(
 
 def _split(tracer: Tracer, atoms: Atoms, shape: list[int], after: list[int]) -> tuple[int, Atoms] | None:
     options = _options(tracer, atoms, shape)
-    place = tracer.site(f"split {options}", options, atoms)
+    place = tracer.site(f"split {len(options)}", options, atoms)
     if place is None:
         return None
     table = _table(atoms, shape, place)
@@ -105,7 +105,8 @@ def _options(tracer: Tracer, atoms: Atoms, shape: list[int]) -> list[int]:
     frame = tracer.running
     heads = {vars(frame.module)[n] for n in frame.sizes_equal_to(*shape) if n.lower() in _HEADS}
     left = {place: _left_after_joining(_table(atoms, shape, place)) for place in range(len(shape))}
-    return sorted(left, key=lambda place: (shape[place] not in heads, -left[place], -place))
+    places = sorted(left, key=lambda place: (shape[place] not in heads, -left[place], -place))
+    return tracer.choices.order(type(frame.module).__qualname__, places)
 
 
 def _left_after_joining(table: Atoms) -> int:

@@ -31,6 +31,17 @@ def resample(tracer: Tracer, call: Call) -> Labels | None:
     return Labels((*labels.dims[:2], *(None for _ in labels.dims[2:])), labels.zero)
 
 
+@rule("max_unpool2d", "max_unpool3d")
+def unpool(tracer: Tracer, call: Call) -> Labels | None:
+    """Each channel is laid out by its own indices; what lies between is 0."""
+    if call.first.ndim != 2 + int(call.name[-2]):
+        return None  # without a batch dimension
+    values, indices = (tracer.get(t) for t in call.args[:2])
+    tracer.ties.freeze(*values.dims[2:], *indices.dims[2:])
+    batch, channels = (tracer.ties.unite(a, b) for a, b in zip(values.dims[:2], indices.dims[:2], strict=True))
+    return Labels((batch, channels, *(None for _ in values.dims[2:])), values.zero)
+
+
 @rule("constant_pad_nd")
 def pad(tracer: Tracer, call: Call) -> Labels:
     """What is added to a dimension never leaves; a dimension that is trimmed is frozen."""
@@ -68,7 +79,7 @@ def reduce_otherwise(tracer: Tracer, call: Call) -> list[Labels] | None:
 
 @rule("mean", "sum", "amax", "amin")
 def reduce(tracer: Tracer, call: Call) -> Labels | None:
-    """Reduced dimensions are frozen: the result mixes all their indices."""
+    """Reduced dimensions are frozen, since the result mixes all their indices; but what is 0 adds nothing to a sum."""
     source = call.args[0]
     dim = call.argument(1, "dim")
     if dim is None or call.first.ndim == 0:
@@ -76,7 +87,11 @@ def reduce(tracer: Tracer, call: Call) -> Labels | None:
     keepdim = bool(call.argument(2, "keepdim", False))
     reduced = {k % source.ndim for k in ([dim] if isinstance(dim, int) else dim or range(source.ndim))}
     labels = tracer.get(source)
-    tracer.ties.freeze(*(labels.dims[k] for k in reduced))
+    mixed = [atoms for k in reduced if (atoms := labels.dims[k]) is not None]
+    if call.name == "sum" and labels.zero and len(mixed) == 1:
+        tracer.score_at_output([labels], mixed[0])
+    else:
+        tracer.ties.freeze(*mixed)
     kept = [None if k in reduced else d for k, d in enumerate(labels.dims) if keepdim or k not in reduced]
     return Labels(tuple(kept), labels.zero)
 
