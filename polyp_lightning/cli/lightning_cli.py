@@ -66,7 +66,7 @@ class PolypCLI(LightningCLI):
         """Adds all options, with texts that say what they mean here."""
         super().setup_parser(*options, **more)
         for verb, parser in self._subcommand_parsers.items():
-            going_on = "go on with this checkpoint, or with: last"
+            going_on = "go on with this checkpoint, or with: last, auto"
             texts = _TEXTS | {"--ckpt_path": going_on if verb == "fit" else _CHECKPOINT}
             for action in parser._actions:
                 action.help = next((texts[name] for name in action.option_strings if name in texts), action.help)
