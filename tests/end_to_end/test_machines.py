@@ -68,13 +68,14 @@ def by_torchrun(launch: Any, folder: Path, *more: str, restarts: int = 0, **envi
     return [launch(folder, node, command, **environment) for node in (0, 1)]
 
 
-def by_slurm(launch: Any, folder: Path, *more: str, **environment: str) -> list[Any]:
-    """What srun starts with one task on each of two nodes."""
+def by_slurm(launch: Any, folder: Path, *more: str, second: Path | None = None, **environment: str) -> list[Any]:
+    """What srun starts with one task on each of two nodes, whose second may have a folder of its own."""
     common = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "2", "SLURM_NODELIST": "127.0.0.1"}
     common |= {"SLURM_JOB_NAME": "fit", "SLURM_JOB_ID": "4711", "SLURM_LOCALID": "0", "MASTER_PORT": free_port()}
     nodes = ({"SLURM_PROCID": str(node), "SLURM_NODEID": str(node)} for node in (0, 1))
     command = [sys.executable, *FIT, *TWO, *more]
-    return [launch(folder, node, command, **common, **own, **environment) for node, own in enumerate(nodes)]
+    folders = (folder, second or folder)
+    return [launch(folders[node], node, command, **common, **own, **environment) for node, own in enumerate(nodes)]
 
 
 def ended(processes: list[Any], limit: float = 120) -> list[int]:
@@ -114,7 +115,9 @@ def one_machine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_machines__cut_alike_and_make_one_tracked_run(
     tmp_path: Path, launch: Launch, one_machine: dict[str, Any], start: Any
 ) -> None:
-    assert ended(start(launch, tmp_path, "--trainer.logger", "true")) == [0, 0], told(tmp_path)[-3000:]
+    assert ended(start(launch, tmp_path, "--trainer.logger", "polyp_lightning.tracking.RunLogger")) == [0, 0], told(
+        tmp_path
+    )[-3000:]
     scores = [json.loads((tmp_path / f"scores{rank}.json").read_text()) for rank in (0, 1)]
     assert scores[0] == scores[1]
     hashes = re.findall(r"the same in all 2 processes: SHA-256 ([0-9a-f]{16})", told(tmp_path))
@@ -173,19 +176,9 @@ def test_torchrun__sigterm_to_the_agents_leaves_whole_checkpoints(
 
 
 def test_machines__that_do_not_share_the_runs_folder_are_told(tmp_path: Path, launch: Launch) -> None:
-    assert ended(by_slurm(launch, tmp_path, "--trainer.max_epochs", "1", "--pruning.target", "1")) == [0, 0]
-    first, second = tmp_path, tmp_path / "other"
-    second.mkdir()
-    environment = {"MASTER_PORT": free_port()}
-    # The second task of a job whose second machine has a folder of its own.
-    tasks = [
-        by_slurm(
-            lambda where, node, command, _n=index, **env: (
-                launch(where, node, command, **env | environment) if node == _n else None
-            ),
-            folder,
-        )
-        for index, folder in enumerate((first, second))
-    ]
-    assert ended([tasks[0][0], tasks[1][1]]) == [2, 2]
-    assert "error: 1 of 2 processes have found the checkpoint of --ckpt_path" in (first / "output0.txt").read_text()
+    short = ["--trainer.max_epochs", "1", "--pruning.target", "1"]
+    assert ended(by_slurm(launch, tmp_path, *short)) == [0, 0], told(tmp_path)[-3000:]
+    tasks = by_slurm(launch, tmp_path, *short, second=tmp_path / "other")
+    assert ended(tasks) == [2, 2]
+    message = "error: 1 of 2 processes have found the checkpoint of --ckpt_path; all machines need the same folder"
+    assert message in (tmp_path / "output0.txt").read_text()
