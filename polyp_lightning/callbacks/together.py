@@ -17,9 +17,13 @@ class KeepTogether(Callback):
     Lightning 2.6 broadcasts inside its signal handler. No other process takes part in that collective, and the training
     hangs. Here the handler only sets a flag. The flags are summed on the CPU while a step runs and looked at before the
     next one: all processes see the same sum, and an accelerator is never waited for.
+
+    Attributes:
+        resumes: whether this process has a checkpoint to go on with.
     """
 
     def __init__(self) -> None:
+        self.resumes = False
         self._asked = False
         self._group: Any = None
         self._sum: tuple[Any, Tensor] | None = None
@@ -34,7 +38,7 @@ class KeepTogether(Callback):
         if stage != "fit" or trainer.world_size == 1 or not dist.is_initialized():
             return
         self._group = dist.new_group(backend="gloo")
-        resuming = torch.tensor([int(bool(trainer.ckpt_path))])
+        resuming = torch.tensor([int(self.resumes)])
         dist.all_reduce(resuming, group=self._group)
         if resuming.item() not in (0, trainer.world_size):
             msg = (

@@ -53,7 +53,7 @@ def out(tmp_path: Path) -> Iterator[Path]:
     kill(str(tmp_path))
 
 
-def wait_for(file: Path, limit: float = 200) -> None:
+def wait_for(file: Path, limit: float = 400) -> None:
     end = time.monotonic() + limit
     while not file.is_file():
         assert time.monotonic() < end, file
@@ -61,6 +61,7 @@ def wait_for(file: Path, limit: float = 200) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_study__killed_jobs_go_on_and_every_cell_is_made_once_and_reported(
     tmp_path: Path, out: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
