@@ -93,7 +93,7 @@ def _make_parser() -> argparse.ArgumentParser:
         type=_parse_option,
         default=[],
         metavar="KEY=VALUE",
-        help="of sbatch, such as partition=gpu gpus_per_node=1 time=240",
+        help="of sbatch, such as partition=gpu gpus_per_node=1 time=240 (minutes; 5 if left out)",
     )
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     parser.add_argument(
