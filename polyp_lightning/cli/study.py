@@ -92,7 +92,7 @@ def _make_parser() -> argparse.ArgumentParser:
         nargs="+",
         type=_parse_option,
         default=[],
-        metavar="KEY=VALUE",
+        metavar="K=V",
         help="of sbatch, such as partition=gpu gpus_per_node=1 time=240 (minutes; 5 if left out)",
     )
     parser.add_argument("--cell", help=argparse.SUPPRESS)
