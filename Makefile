@@ -58,8 +58,8 @@ gpu-wheels: install ## fetch into .whl what a GPU machine without a network lack
 	$(BIN)/python tests/gpu/wheels.py
 	PYTHONPATH=. $(BIN)/python tests/gpu/pack.py $(DATASETS)
 
-study: install ## the whole study, for an accelerator (OUT=FOLDER; may be started several times side by side)
-	$(RUN) study --config configs/study.yaml --out $(or $(OUT),runs/study)
+study: install ## the whole study, for an accelerator (OUT=FOLDER; ARGS="--executor slurm --slurm_options gpus_per_node=1": as jobs)
+	$(RUN) study --config configs/study.yaml --out $(or $(OUT),runs/study) $(ARGS)
 
 study-quick: install ## a small study on phantoms: criteria and controls over three seeds, under 30 minutes on 2 cores
 	$(RUN) study --config configs/study-quick.yaml --out $(or $(OUT),runs/study-quick)
@@ -83,7 +83,7 @@ data-verify: install ## compare Kvasir-SEG with the official files' hashes
 	$(RUN) data verify kvasir --root $(DATASETS)
 
 lock: install ## pin the newest allowed packages, with hashes and without addresses
-	$(BIN)/uv pip compile pyproject.toml --quiet --extra dev --extra deploy --extra dashboard --universal --python-version 3.11 --upgrade \
+	$(BIN)/uv pip compile pyproject.toml --quiet --extra dev --extra deploy --extra dashboard --extra cluster --universal --python-version 3.11 --upgrade \
 		--generate-hashes --no-header --output-file requirements.lock
 
 clean: ## remove .venv and what tools leave behind; runs/ and datasets/ stay

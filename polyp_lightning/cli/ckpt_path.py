@@ -4,6 +4,8 @@
 - ``--model.init_from FILE``: a new run with the weights and widths of a checkpoint, and nothing else of it.
 - ``--model.architecture_from FILE``: a new run with the widths of a checkpoint and random weights.
 - ``--ckpt_path FILE|last``: goes on with a run: weights, widths, optimizer, schedules, scores, random numbers.
+- ``--ckpt_path auto``: goes on with the run in ``--trainer.default_root_dir``, or begins it where it has no
+  ``last.ckpt`` yet: one command for a job that is started again after a failure.
 - ``--ckpt_path … --model.resume_optimizer false``: the same with the optimizer and its learning-rate schedule afresh.
 
 Everything here works on the command line's text, before any of it is parsed.
@@ -21,6 +23,7 @@ from polyp_lightning.common.errors import ConfigError
 
 CONFIG_FILE = "config.yaml"
 LAST = "last"
+AUTO = "auto"
 _RUNS = Path("runs")
 _LAST_FILE = Path("checkpoints") / "last.ckpt"
 
@@ -60,10 +63,12 @@ def complete_command(arguments: Sequence[str]) -> Start:
         ConfigError: there is no such checkpoint, it can't be trusted, or two starts are asked for at once.
     """
     arguments = [use_new_names(argument) for argument in arguments]
+    if arguments[0] == "fit" and find_option(arguments, "--ckpt_path") == AUTO:
+        arguments += _choose_start(find_option(arguments, "--trainer.default_root_dir"))
     checkpoint = find_option(arguments, "--ckpt_path")
     given = ((flag, find_option(arguments, flag)) for flag in _NEW_FROM)
     origins = {flag: path for flag, path in given if path not in (None, "null")}
-    if checkpoint is None:
+    if checkpoint in (None, "null"):
         network = [text for flag, path in origins.items() for text in _network_flags(str(path), flag)]
         return Start([arguments[0], *network, *arguments[1:]])
     if origins:
@@ -74,6 +79,20 @@ def complete_command(arguments: Sequence[str]) -> Start:
         checkpoint = str(find_last_checkpoint(find_option(arguments, "--trainer.default_root_dir")))
         arguments += ["--ckpt_path", checkpoint]
     return _complete_from(Path(checkpoint), arguments)
+
+
+def _choose_start(folder: str | None) -> list[str]:
+    """Returns the options that ``--ckpt_path auto`` means: go on, or begin where there is no checkpoint yet."""
+    if folder is None:
+        msg = (
+            "--ckpt_path auto goes on with a run where it has begun, and needs to know which: give its folder with "
+            "--trainer.default_root_dir"
+        )
+        raise ConfigError(msg)
+    last = Path(folder).expanduser() / _LAST_FILE
+    return (
+        ["--ckpt_path", str(last), *(f"{flag}=null" for flag in _NEW_FROM)] if last.is_file() else ["--ckpt_path=null"]
+    )
 
 
 def _complete_from(checkpoint: Path, arguments: list[str]) -> Start:

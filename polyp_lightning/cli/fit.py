@@ -11,6 +11,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from polyp_lightning.callbacks.together import KeepTogether
 from polyp_lightning.cli.ckpt_path import complete_command
 from polyp_lightning.cli.lightning_cli import PolypCLI, RunConfig
 from polyp_lightning.cli.moved_classes import accept_old_names
@@ -74,7 +75,14 @@ def run_lightning(arguments: Sequence[str], settings: Mapping[str, Any], cli: ty
             "logger": {"class_path": f"{RunLogger.__module__}.{RunLogger.__name__}"},
             # Lightning's own counts no MACs here: its column says 0.
             "enable_model_summary": False,
-            "callbacks": [StageCheckpoint(), RunTracker(), StageSummary(), ScoreWriter(), ProgressBar()],
+            "callbacks": [
+                StageCheckpoint(),
+                RunTracker(),
+                StageSummary(),
+                ScoreWriter(),
+                ProgressBar(),
+                KeepTogether(),
+            ],
         },
         seed_everything_default=0,
         # Built at parse time it would hold the dense network's parameters, and a resumed pruned one would never move.

@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from polyp_lightning.callbacks.distributed import check_strategy
 from polyp_lightning.callbacks.mask_writer import MaskWriter
 from polyp_lightning.callbacks.pruning import TaylorFOPruning
+from polyp_lightning.callbacks.together import KeepTogether
 from polyp_lightning.cli import run_options
 from polyp_lightning.cli.ckpt_path import CONFIG_FILE
 from polyp_lightning.cli.parser_errors import explain
@@ -66,7 +67,7 @@ class PolypCLI(LightningCLI):
         """Adds all options, with texts that say what they mean here."""
         super().setup_parser(*options, **more)
         for verb, parser in self._subcommand_parsers.items():
-            going_on = "go on with this checkpoint, or with: last"
+            going_on = "go on with this checkpoint, or with: last, auto"
             texts = _TEXTS | {"--ckpt_path": going_on if verb == "fit" else _CHECKPOINT}
             for action in parser._actions:
                 action.help = next((texts[name] for name in action.option_strings if name in texts), action.help)
@@ -130,6 +131,10 @@ class PolypCLI(LightningCLI):
     def fit(self, **options: Any) -> None:
         """Trains, while no other process may write into the run's folder."""
         folder = Path(self.trainer.default_root_dir)
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, KeepTogether):
+                # Lightning knows it only after `setup`, and then wraps the network without a comparison.
+                callback.resumes = bool(options.get("ckpt_path"))
         # One process of the run speaks for all: it starts the others, or is started beside them.
         with alone_in(folder) if self.trainer.is_global_zero else nullcontext():
             self.trainer.fit(**options)

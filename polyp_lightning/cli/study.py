@@ -4,12 +4,18 @@ import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
 
 from polyp_lightning.cli.parsing import make_parser
+from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.terminal import show_text
+from polyp_lightning.study.cell_runner import CellRunner
+from polyp_lightning.study.engines import Submitit
 from polyp_lightning.study.plan import read_study
 from polyp_lightning.study.results import RESULTS, read_results
-from polyp_lightning.study.runner import Runner
+from polyp_lightning.study.runner import Runner, alone_with
 from polyp_lightning.study.timing import retime
 
 
@@ -21,19 +27,36 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _make_parser().parse_args(arguments[1:])
     study = read_study(options.config, dict(options.weights))
-    runner, cells = Runner(study, options.out), study.only(options.only)
-    if options.retime:
-        show_text(f"measured {retime(study, options.out)} networks in turns; wrote {options.out / RESULTS}")
+    runner = CellRunner(study, options.out)
+    if options.cell:
+        # What a job runs; the study that has submitted it collects the rows.
+        return 0 if runner.run(study.only(options.cell)[0]) else 1
+    cells, engine = study.only(options.only), _choose_engine(options)
+    if options.dry_run:
+        for cell in cells:
+            needs = f" (after {', '.join(cell.needs)})" if cell.needs else ""
+            show_text("\n".join([f"{cell.id}{needs}", *(f"  {line}" for line in runner.commands(cell))]))
+        show_text(f"{len(cells)} runs; nothing was run")
         return 0
-    if not options.dry_run:
-        done = runner.run(cells)
+    with alone_with(options.out):
+        if options.retime:
+            show_text(f"measured {retime(study, options.out)} networks in turns; wrote {options.out / RESULTS}")
+            return 0
+        done = Runner(runner, engine).run(cells)
         _ask_for_times(options.out)
-        return 0 if done else 1
-    for cell in cells:
-        needs = f" (after {', '.join(cell.needs)})" if cell.needs else ""
-        show_text("\n".join([f"{cell.id}{needs}", *(f"  {line}" for line in runner.commands(cell))]))
-    show_text(f"{len(cells)} runs; nothing was run")
-    return 0
+    return 0 if done else 1
+
+
+def _choose_engine(options: argparse.Namespace) -> Submitit | None:
+    """Returns what runs the cells; None for this process's own children."""
+    if options.executor is None:
+        if options.jobs or options.slurm_options:
+            msg = "--jobs and --slurm_options are for cells that run as jobs; add --executor slurm or local"
+            raise ConfigError(msg)
+        return None
+    weights = [text for encoder, path in options.weights for text in ("-w", f"{encoder}={path}")]
+    arguments = ["study", "--config", str(options.config.absolute()), "--out", str(options.out), *weights]
+    return Submitit(options.executor, options.out, arguments, options.jobs, dict(options.slurm_options))
 
 
 def _ask_for_times(out: Path) -> None:
@@ -49,8 +72,7 @@ def _ask_for_times(out: Path) -> None:
 def _make_parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "study",
-        "Runs what a configuration lists; skips what is done, goes on with what was interrupted. May be "
-        "started several times side by side, on machines that share the folder.",
+        "Runs what a configuration lists; skips what is done, goes on with what was interrupted.",
     )
     parser.add_argument("--config", type=Path, required=True, help="what to run, such as configs/study.yaml")
     parser.add_argument(
@@ -61,6 +83,19 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--retime", action="store_true", help="run nothing; measure all networks' milliseconds anew, in turns"
     )
+    parser.add_argument(
+        "--executor", choices=["local", "slurm"], help="runs as jobs of submitit, here or on machines that share --out"
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="jobs at a time (2 here, all with SLURM)")
+    parser.add_argument(
+        "--slurm_options",
+        nargs="+",
+        type=_parse_option,
+        default=[],
+        metavar="K=V",
+        help="of sbatch, such as partition=gpu gpus_per_node=1 time=240 (minutes; 5 if left out)",
+    )
+    parser.add_argument("--cell", help=argparse.SUPPRESS)
     parser.add_argument(
         *("--weights", "-w"),
         action="append",
@@ -78,3 +113,11 @@ def _parse_weights(text: str) -> tuple[str, str]:
         msg = f"{text!r}: give ENCODER=FILE, with a file that exists"
         raise argparse.ArgumentTypeError(msg)
     return encoder, path
+
+
+def _parse_option(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        msg = f"{text!r}: give KEY=VALUE"
+        raise argparse.ArgumentTypeError(msg)
+    return key, yaml.safe_load(value)

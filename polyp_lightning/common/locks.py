@@ -23,19 +23,17 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def hold_lock(path: Path, *, wait: bool = False, flag: str | None = None) -> Iterator[int | None]:
+def hold_lock(path: Path, *, wait: bool = False) -> Iterator[int | None]:
     """Locks a folder or a file, made where there is none; yields None where another process has the lock.
 
-    A program that is started with the yielded descriptor (``pass_fds``) keeps the lock even if this process is killed;
-    forked copies of this process don't.
+    Forked copies of this process don't keep the lock. A file system without locks keeps nobody out.
 
     Args:
         path: what to lock. No file is left behind where it is a folder.
         wait: whether to wait for another process that has the lock.
-        flag: the option that chose the place. Given, a file system without locks is refused; else nobody is kept out.
 
     Raises:
-        ConfigError: the system, or the file system, knows no locks.
+        ConfigError: the system knows no locks.
     """
     # First: systems without locks can't open a folder either.
     fcntl = _fcntl()
@@ -47,10 +45,9 @@ def hold_lock(path: Path, *, wait: bool = False, flag: str | None = None) -> Ite
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             taken = False
-        except OSError as error:
-            if flag:
-                msg = f"{flag}: processes can't share {path.parent} ({error}); give a folder on another disk"
-                raise ConfigError(msg) from error
+        except OSError:
+            # NFS knows no locks of folders.
+            pass
         yield descriptor if taken else None
     finally:
         _held.discard(descriptor)
@@ -61,7 +58,6 @@ def hold_lock(path: Path, *, wait: bool = False, flag: str | None = None) -> Ite
 def alone_in(folder: Path) -> Iterator[None]:
     """Keeps other trainings out of a run's folder, which is made where there is none; refuses one that is taken."""
     folder.mkdir(parents=True, exist_ok=True)
-    # NFS knows no locks of folders.
     with hold_lock(folder) as descriptor:
         if descriptor is None:
             msg = (

@@ -1,7 +1,6 @@
 """What a study leaves on disk: ``results.csv``, one row for each run and test set, and the values of single images."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,7 +9,6 @@ from polyp_lightning.checkpoints.test_scores import IMAGES as IMAGES
 from polyp_lightning.checkpoints.test_scores import ImageScore as ImageScore
 from polyp_lightning.checkpoints.test_scores import read_images as read_images
 from polyp_lightning.checkpoints.test_scores import write_images as write_images
-from polyp_lightning.common.locks import hold_lock
 from polyp_lightning.common.tables import read_rows, write_rows
 
 RESULTS = "results.csv"
@@ -99,22 +97,12 @@ def read_results(path: Path) -> list[Result]:
 
 
 def append_result(path: Path, result: Result) -> None:
-    """Adds a row, in place of an older one of the same run and test set; several processes may do so at once."""
-    with exclusively(path):
-        old = read_rows(path, Result) if path.is_file() else []
-        own = (result.run, result.test_set)
-        write_rows(path, Result, [*(row for row in old if (row.run, row.test_set) != own), result])
+    """Adds a row, in place of an older one of the same run and test set."""
+    old = read_rows(path, Result) if path.is_file() else []
+    own = (result.run, result.test_set)
+    write_rows(path, Result, [*(row for row in old if (row.run, row.test_set) != own), result])
 
 
 def change_results(path: Path, change: Callable[[Result], Result]) -> None:
     """Replaces every row by what ``change`` makes of it."""
-    with exclusively(path):
-        write_rows(path, Result, [change(row) for row in read_rows(path, Result)])
-
-
-@contextmanager
-def exclusively(path: Path) -> Iterator[None]:
-    """Waits until no other process holds ``path``; the system lets go of it when a process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with hold_lock(path.with_name(f".{path.name}.lock"), wait=True, flag="--out"):
-        yield
+    write_rows(path, Result, [change(row) for row in read_rows(path, Result)])

@@ -92,6 +92,18 @@ def test_complete_command__no_last_yet(tmp_path: Path, monkeypatch: pytest.Monke
         complete_command(["fit", "--ckpt_path", "last", *more])
 
 
+def test_complete_command__auto_begins_and_then_goes_on(ckpt: Path) -> None:
+    command = ["fit", "--ckpt_path", "auto", "--model.init_from", str(ckpt), "--trainer.default_root_dir"]
+    new = complete_command([*command, "runs/new"])
+    assert new.arguments == ["fit", *FLAGS[:2], *command[1:], "runs/new", "--ckpt_path=null"]
+    again = complete_command([*command, "runs/a"]).arguments
+    assert again[:-4] == ["fit", *FLAGS, *command[1:], "runs/a"]
+    assert again[-4:-2] == ["--ckpt_path", "runs/a/checkpoints/last.ckpt"]
+    assert again[-2:] == ["--model.init_from=null", "--model.architecture_from=null"]
+    with pytest.raises(ConfigError, match=r"auto .*give its folder with --trainer\.default_root_dir"):
+        complete_command(["fit", "--ckpt_path=auto"])
+
+
 def test_complete_command__two_starts_at_once(ckpt: Path) -> None:
     with pytest.raises(ConfigError, match="give one of them"):
         complete_command(["fit", "--ckpt_path", str(ckpt), "--model.init_from", str(ckpt)])

@@ -1,9 +1,14 @@
 """A whole study with real processes: each verb takes what the one before has left, whatever the criterion."""
 
 import math
+import os
+import signal
 import statistics
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +21,81 @@ from polyp_lightning.study.results import RESULTS, RUNS, Result, read_images, re
 TINY: dict[str, Any] = {
     "nets": {"tiny": {"arch": "Linknet", "encoder": "timm-mobilenetv3_small_minimal_100", "encoder_weights": None}},
     "data": {"phantom": {"image_size": 64, "batch_size": 4, "num_workers": 0, "phantom_frames": 28}},
-    "criteria": {"taylor": {}, "magnitude_l1": {}, "random": {}},
+    "criteria": {"taylor": {}, "magnitude_l1": {}},
     "targets": [0.5],
     "seeds": [0],
-    "controls": {"scratch": ["taylor"]},
+    "controls": {"scratch": ["taylor"], "oneshot": ["magnitude_l1"], "distill": ["taylor"]},
     "epochs": {"epochs": 2, "start": 1, "end": 1},
     "fit": {"trainer.logger": False, "trainer.accelerator": "cpu", "pruning.recalibration_batches": 1},
 }
 
 
+def processes(words: str) -> list[int]:
+    """Those that have such words on their command line (Linux)."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            found += [int(process.name)] if words in line else []
+    return found
+
+
+def kill(words: str) -> None:
+    for process in processes(words):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Iterator[Path]:
+    """A study's folder, in which nobody works any more afterwards."""
+    yield tmp_path / "out"
+    kill(str(tmp_path))
+
+
+def wait_for(file: Path, limit: float = 400) -> None:
+    end = time.monotonic() + limit
+    while not file.is_file():
+        assert time.monotonic() < end, file
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
-def test_study__every_criterion_is_trained_tested_and_reported(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.timeout(900)
+def test_study__killed_jobs_go_on_and_every_cell_is_made_once_and_reported(
+    tmp_path: Path, out: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Two at a time, as two shells would.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    out = tmp_path / "out"
     command = ["study", "--config", str(written(tmp_path, **TINY)), "--out", str(out)]
-    with subprocess.Popen([sys.executable, "-m", "polyp_lightning", *command], stdout=subprocess.DEVNULL) as other:
-        status = main(command)
-        assert (status, other.wait()) == (0, 0), capsys.readouterr().out
+    jobs = [*command, "--executor", "local", "--jobs", "2"]
+    first = subprocess.Popen([sys.executable, "-m", "polyp_lightning", *jobs])
+    interrupted = "tiny_phantom_magnitude_l1_0.5_s0"
+    wait_for(out / RUNS / interrupted / "checkpoints" / "last.ckpt")
+    first.kill()
+    first.wait()
+    # The job, but neither its training nor what has started it.
+    kill(f"--cell {interrupted}")
+    done = {path: path.stat().st_mtime_ns for path in out.glob(f"{RUNS}/*/{RESULTS}")}
+    assert main(jobs) == 0, capfd.readouterr().out
+    with capfd.disabled():
+        print(*capfd.readouterr(), sep="\n")
+    assert 0 < len(done) < 6
+    assert {path: path.stat().st_mtime_ns for path in done} == done, "what was done was made again"
+    assert not processes(str(out))
+    assert len(read_results(out)) == 6
     rows = {row.run.removeprefix("tiny_phantom_").removesuffix("_s0"): row for row in read_results(out)}
-    assert set(rows) == {"dense", "taylor_0.5", "magnitude_l1_0.5", "random_0.5", "scratch-taylor_0.5"}
+    assert set(rows) == {
+        "dense",
+        "taylor_0.5",
+        "magnitude_l1_0.5",
+        "scratch-taylor_0.5",
+        "distill-taylor_0.5",
+        "oneshot-magnitude_l1_0.5",
+    }
     for row in rows.values():
         check_scores(out, row)
     assert rows["dense"].gmacs == rows["dense"].dense_gmacs
-    for name in ("taylor_0.5", "magnitude_l1_0.5", "random_0.5"):
+    for name in ("taylor_0.5", "magnitude_l1_0.5", "oneshot-magnitude_l1_0.5", "distill-taylor_0.5"):
         assert rows[name].gmacs == pytest.approx(0.5 * rows[name].dense_gmacs, rel=0.01)
     # The control has the architecture that the criterion chose.
     chosen, bare = rows["taylor_0.5"], rows["scratch-taylor_0.5"]

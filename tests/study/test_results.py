@@ -1,7 +1,5 @@
 import csv
 import math
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,24 +28,6 @@ def test_append_result__takes_the_place_of_the_same_run_and_test_set(tmp_path: P
     for row in (a_result(test_set="x"), a_result(test_set="y"), a_result(test_set="x", dice=0.9)):
         append_result(path, row)
     assert [(row.test_set, row.dice) for row in read_results(path)] == [("y", NUMBER), ("x", 0.9)]
-
-
-def test_append_result__loses_no_row_of_several_processes(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
-        "from results import a_result; from polyp_lightning.study.results import append_result\n"
-        "for i in range(25): append_result(Path(sys.argv[2]), a_result(run=f'{sys.argv[3]}-{i}'))"
-    )
-    arguments = [
-        sys.executable,
-        "-c",
-        code,
-        str(Path(__file__).parent.parent / "support"),
-        str(tmp_path / "results.csv"),
-    ]
-    others = [subprocess.Popen([*arguments, str(n)]) for n in range(4)]
-    assert [other.wait(60) for other in others] == [0] * 4
-    assert {row.run for row in read_results(tmp_path)} == {f"{n}-{i}" for n in range(4) for i in range(25)}
 
 
 def test_read_results__an_empty_number_is_nan(tmp_path: Path) -> None:

@@ -71,11 +71,15 @@ def announce(folder: Path) -> None:
     from polyp_lightning.callbacks.pruning import TaylorFOPruning
     from polyp_lightning.checkpoints import file as checkpoint_file
 
-    die_at = os.environ.get("DIE_AT", "")
+    # torchrun's second try lives.
+    die_at = os.environ.get("DIE_AT", "") if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0" else ""
 
     def moment(name: str) -> None:
-        # RANK_DIES: only that process of a distributed training.
-        if name == die_at and os.environ.get("RANK_DIES", "0") == rank():
+        # RANK_DIES: only that process of a distributed training, or "all"; torchrun's second try lives.
+        dies = os.environ.get("RANK_DIES", "0") in (rank(), "all") and not int(
+            os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)
+        )
+        if name == die_at and dies:
             os.kill(os.getpid(), int(os.environ.get("DIE_BY", "9")))
 
     def wrapped(owner: type | object, name: str, label: str) -> None:
@@ -100,7 +104,8 @@ def announce(folder: Path) -> None:
 
 
 def rank() -> str:
-    return os.environ.get("LOCAL_RANK", "0")
+    """Of all machines, as torchrun or SLURM number it; Lightning numbers the processes of one machine."""
+    return os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or os.environ.get("LOCAL_RANK", "0")
 
 
 def keep_validated(folder: Path) -> None:

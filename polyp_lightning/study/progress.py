@@ -1,14 +1,11 @@
-"""What is known of a run of a study while it is made: which steps are over, who works on it, whether it failed."""
+"""What is known of a run of a study while it is made: which steps are over, and whether it failed."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.common.files import write_beside
-from polyp_lightning.common.locks import hold_lock
 
 _FILE = "progress.json"
 
@@ -21,7 +18,7 @@ class Progress:
         settings: the commands that it was begun with; another study must not take its results for its own.
         steps: the steps that are over.
         minutes: wall time of those steps.
-        done: whether its rows are in the table.
+        done: whether its rows are in its folder.
         failed: what went wrong the last time; empty if nothing did.
     """
 
@@ -57,24 +54,3 @@ def load_progress(folder: Path, settings: list[str]) -> Progress:
         msg = f"{folder} was run with other settings ({', '.join(odd[:4])}); give another --out, or remove that folder"
         raise ConfigError(msg)
     return found
-
-
-@contextmanager
-def claimed(path: Path) -> Iterator[int | None]:
-    """Takes a run for this process, if no other has it.
-
-    The claim ends with the last process that has its descriptor. A command that is started with the descriptor keeps
-    the claim even if its runner is killed.
-
-    Args:
-        path: the claim's file.
-
-    Yields:
-        The descriptor to hand on; None where another process has the claim.
-
-    Raises:
-        ConfigError: the file system knows no locks.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with hold_lock(path, flag="--out") as claim:
-        yield claim
