@@ -30,7 +30,7 @@ def pick(history: Sequence[StageRecord]) -> int | None:
     Returns:
         The smallest network whose Dice is at most :data:`TOLERANCE` below the highest; None before any validation.
     """
-    scored = [(row.gmacs, -row.dice_best, row.stage) for row in history if row.dice_best is not None]
+    scored = [(row.gmacs, -row.score_best, row.stage) for row in history if row.score_best is not None]
     if not scored:
         return None
     highest = max(-loss for _, loss, _ in scored)

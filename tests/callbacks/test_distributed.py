@@ -160,7 +160,7 @@ def test_ddp__validates_an_odd_number_of_frames_as_one_process_does(tmp_path: Pa
     for name, more in (("two", [*TWO, "--data.batch_size", "2"]), ("one", ["--data.batch_size", "4"])):
         done = fit(tmp_path / name, *options, *more, UNMIXED="1")
         assert done.returncode == 0, done.stderr[-3000:]
-    keys = ("dice_after", "dice_end", "dice_best")
+    keys = ("score_after", "score_end", "score_best")
     found, expected = ([[row[key] for key in keys] for row in history(tmp_path / name)] for name in ("two", "one"))
     assert 0 < expected[0][1] < 1
     assert expected[1][0] is not None

@@ -138,11 +138,11 @@ def test_callback__dice_is_that_of_the_named_moment(tmp_path: Path) -> None:
 
     trainer = fit(tmp_path, pruning, module, 4, callbacks=[Independent()])
     dense, pruned = pruning.history
-    assert pruned.dice_before == dense.dice_end
-    assert pruned.dice_after == pytest.approx(after[0], abs=1e-6)
-    assert pruned.dice_end == pytest.approx(float(trainer.callback_metrics["val/dice"]))
-    assert pruned.dice_end == pytest.approx(numpy_dice(module, frames(24)[16:]), abs=1e-6)
-    assert pruned.dice_best >= pruned.dice_end
+    assert pruned.score_before == dense.score_end
+    assert pruned.score_after == pytest.approx(after[0], abs=1e-6)
+    assert pruned.score_end == pytest.approx(float(trainer.callback_metrics["val/dice"]))
+    assert pruned.score_end == pytest.approx(numpy_dice(module, frames(24)[16:]), abs=1e-6)
+    assert pruned.score_best >= pruned.score_end
 
 
 def numpy_dice(module: LightningModule, items: list[dict[str, Tensor]]) -> float:
@@ -188,7 +188,7 @@ def test_callback__dice_right_after_a_cut_is_of_the_limited_validation_set(tmp_p
             seen.append(numpy_dice(pl_module, frames(24)[16:20]))
 
     fit(tmp_path, pruning, TinySegmenter(), 2, callbacks=[Independent()], limit_val_batches=1)
-    assert pruning.history[1].dice_after == pytest.approx(seen[1], abs=1e-6)
+    assert pruning.history[1].score_after == pytest.approx(seen[1], abs=1e-6)
 
 
 class PreparedSegmenter(TinySegmenter):
