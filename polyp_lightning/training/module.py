@@ -36,6 +36,7 @@ from polyp_lightning.training.gradient_scaler import prepare_for_scaler
 from polyp_lightning.training.optimizer import build_one_cycle, build_optimizer, build_schedule
 from polyp_lightning.training.resume import Progress, drop_progress, explain_damage
 from polyp_lightning.training.trainer_facts import cuts_to_come, folders_of_sets
+from polyp_lightning.training.validation_dice import validation_dice
 
 Batch = dict[str, Any]
 
@@ -116,6 +117,8 @@ class PolypSegmenter(LightningModule):
         self.register_buffer("std", per_channel(std), persistent=False)
         self.val_dice, self.val_iou = PerImageDice(), PerImageIoU()
         self.test_scores, self.test_names = nn.ModuleList(), [""]
+        # What the pruning callback traces the network with, before anything is trained.
+        self.example_input_array = torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8)
 
     def _start_net(self, encoder_weights: str | None) -> nn.Module:
         """Makes the network with its first weights: random, the encoder's, a checkpoint's, or of its widths only."""
@@ -205,6 +208,10 @@ class PolypSegmenter(LightningModule):
         self.log("val/loss", self.loss(logits, mask), sync_dist=True, batch_size=size)
         self.log("val/dice", self.val_dice, prog_bar=True, batch_size=size)
         self.log("val/iou", self.val_iou, batch_size=size)
+
+    def score_after_cut(self, trainer: Trainer) -> float | None:
+        """Dice on the validation images, for the pruning callback; ``trainer`` is the one that fits this module."""
+        return validation_dice(trainer, self)
 
     def on_test_epoch_start(self) -> None:
         """Sets up one collection of metrics for each test set.
