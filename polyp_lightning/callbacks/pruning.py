@@ -70,8 +70,8 @@ class TaylorFOPruning(Callback):
     Args:
         target: share of the dense MACs to keep in the end; 1 trains the dense network. Dense is the network that the
             run begins with, pruned before or not.
-        start: epoch (from 0) of the first cut; or the step, with ``interval`` step.
-        end: of the last cut.
+        start: epoch (from 0) of the first cut; a step where ``interval`` is ``step``.
+        end: epoch of the last cut; likewise.
         every: epochs or steps between cuts.
         schedule: how what is left falls from dense to target over the cuts: linear, cubic or one_shot.
         criterion: what is least important: taylor, or one of the controls in :mod:`polyp_lightning.pruning.criteria`.

@@ -204,7 +204,7 @@ def test_ddp__a_rank_that_dies_ends_the_job(tmp_path: Path, rank: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"strategy": "ddp_spawn", "devices": 2}, "DDP started by spawn can't prune.*set --trainer.strategy ddp"),
+        ({"strategy": "ddp_spawn", "devices": 2}, "DDP started by spawn can't prune.*set the Trainer's strategy=ddp"),
         ({"strategy": DDPStrategy(start_method="fork"), "devices": 2}, "DDP started by fork can't prune"),
     ],
 )
