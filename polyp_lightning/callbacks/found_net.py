@@ -98,21 +98,21 @@ def find_net(module: nn.Module, calls: Sequence[Call], wanted: str | None) -> Ca
     Raises:
         ConfigError: there are several that could be meant, or none; it lists them.
     """
-    name = (
-        choose_net({call.name: call.caller for call in reversed(calls)}, trainable(module))
-        if wanted is None
-        else (inside_compiled(module, wanted))
-    )
-    name = inside_compiled(module, name)
-    call = next((call for call in calls if call.name == name), None)
-    if call is None:
+    if wanted is None:
+        callers: dict[str, str | None] = {}
+        for call in calls:
+            callers.setdefault(call.name, call.caller)
+        wanted = choose_net(callers, trainable(module))
+    name = inside_compiled(module, wanted)
+    found = next((call for call in calls if call.name == name), None)
+    if found is None:
         called = ", ".join(repr(call.name) for call in calls if call.caller in (None, "")) or "no submodule"
         msg = (
             f"{option('pruning.module', wanted)} is not called by a training step, which calls {called}; give one of "
             f"these for {option('pruning.module')}"
         )
         raise ConfigError(msg)
-    return call
+    return found
 
 
 def trainable(module: nn.Module) -> dict[str, int]:

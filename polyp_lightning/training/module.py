@@ -26,6 +26,7 @@ from polyp_lightning.common.modes import evaluation_mode
 from polyp_lightning.metrics import PerImageDice, PerImageIoU, binarise, evaluation_metrics
 from polyp_lightning.networks.build import ArchOptions, build_net, normalisation, normalise, per_channel
 from polyp_lightning.networks.losses import build_loss
+from polyp_lightning.pruning import rebuild
 from polyp_lightning.training.checks import (
     check_finite,
     check_options,
@@ -283,17 +284,32 @@ class PolypSegmenter(LightningModule):
         checkpoint[KEY] = make_record(self.net, datamodule, start, optimizers)
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**parameters, "encoder_weights": None}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Replaces the network by the checkpoint's; a dense one loads into a module that was pruned meanwhile."""
-        record = parse_record(checkpoint)
-        check_same_net(record, self.arch, self.encoder, self.arch_options)
-        net = restore_net(record)
+    def _take_net(self, net: nn.Module, plan: dict[str, Any]) -> None:
+        """Takes the place of the network, or gives it the new one's shapes where an optimizer holds its parameters.
+
+        A tuner restores what it tried when the optimizers exist already; Lightning loads the values next.
+        """
+        if self._is_being_trained():
+            rebuild(self.net, plan, net.state_dict())
+            return
         like = next(self.net.parameters())
         # Lightning loads the weights before it makes the module double, which would round them.
         double = self._trainer is not None and isinstance(self._trainer.precision_plugin, DoublePrecision)
         dtype = torch.float64 if double else like.dtype
         net = net.to(device=like.device, dtype=dtype).to(memory_format=torch.channels_last)
         self.net = net.train(self.net.training)
+
+    def _is_being_trained(self) -> bool:
+        """Whether the optimizers of the current fit were made."""
+        optimizers = [] if self._trainer is None else self._trainer.optimizers
+        held = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+        return any(id(p) in held for p in self.net.parameters())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Replaces the network by the checkpoint's; a dense one loads into a module that was pruned meanwhile."""
+        record = parse_record(checkpoint)
+        check_same_net(record, self.arch, self.encoder, self.arch_options)
+        self._take_net(restore_net(record), record.plan)
         if self._trainer is None:
             return
         if self._trainer.state.fn == TrainerFn.FITTING:
