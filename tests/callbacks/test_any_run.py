@@ -55,7 +55,8 @@ class Sized(Template):
 
 
 @pytest.mark.parametrize(
-    "finder", [lambda: LearningRateFinder(num_training_steps=4), lambda: BatchSizeFinder(steps_per_trial=1, max_trials=2)]
+    "finder",
+    [lambda: LearningRateFinder(num_training_steps=4), lambda: BatchSizeFinder(steps_per_trial=1, max_trials=2)],
 )
 @pytest.mark.parametrize("first", [True, False])
 def test_tuner__leaves_a_network_that_learns_and_is_cut(tmp_path: Path, finder: Any, first: bool) -> None:
@@ -78,7 +79,9 @@ def test_other_verbs_between_two_fits__leave_the_pruned_network(tmp_path: Path) 
     fitter.validate(module, val, verbose=False)
     # Another stage's, and back.
     fitter.validate(module, val, ckpt_path=tmp_path / "epoch=0.ckpt", verbose=False)
-    assert {name: p.shape for name, p in module.named_parameters()} == {n: p.shape for n, p in template()[0].named_parameters()}
+    assert {name: p.shape for name, p in module.named_parameters()} == {
+        n: p.shape for n, p in template()[0].named_parameters()
+    }
     fitter.validate(module, val, ckpt_path=tmp_path / "epoch=2.ckpt", verbose=False)
     assert {name: p.shape for name, p in module.named_parameters()} == shapes
     fitter.fit_loop.max_epochs = 4
@@ -122,9 +125,13 @@ def test_a_checkpoint_from_before_the_first_batch__begins_a_run(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("options", [{"max_steps": 12, "max_epochs": -1}, {"max_steps": 12, "max_epochs": 9}])
-def test_steps__a_run_that_ends_before_the_last_epoch_with_a_cut_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_steps__a_run_that_ends_before_the_last_epoch_with_a_cut_is_refused(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
     module, train, val = template()
-    with pytest.raises(ConfigError, match=r"last cut is at epoch 3, but training ends after 3 epochs .*raise the Trainer's max_steps"):
+    with pytest.raises(
+        ConfigError, match=r"last cut is at epoch 3, but training ends after 3 epochs .*raise the Trainer's max_steps"
+    ):
         trainer(tmp_path, prune(1, 3), **options).fit(module, train, val)
     fitter, pruning = trainer(tmp_path, pruning := prune(1, 2), **options), pruning
     fitter.fit(module, train, val)
@@ -141,7 +148,9 @@ def test_steps__epochs_without_an_end_are_refused_and_steps_are_counted_instead(
     fitter = trainer(tmp_path, pruning, **options)
     fitter.fit(module, endless)
     assert [row.step for row in pruning.history] == [0, 10, 17, 24]
-    assert [row.asked for row in pruning.history][1:] == pytest.approx([0.5 + 0.5 * (1 - k / 3) ** 3 for k in (1, 2, 3)])
+    assert [row.asked for row in pruning.history][1:] == pytest.approx(
+        [0.5 + 0.5 * (1 - k / 3) ** 3 for k in (1, 2, 3)]
+    )
     assert_pruned(pruning, module, fitter)
 
 
@@ -176,7 +185,9 @@ def test_monitor__is_the_checkpoints_else_given_else_warned_of(tmp_path: Path) -
     trainer(tmp_path, pruning, ModelCheckpoint(tmp_path, monitor="val/loss")).fit(module, train, val)
     assert {row.metric for row in pruning.history} == {"val/loss"}
     assert all(0 < row.score_best <= row.score_end for row in pruning.history)  # type: ignore[operator]
-    with pytest.warns(UserWarning, match=r"no metric is named to record.*set monitor to one of those logged: .*val/acc"):
+    with pytest.warns(
+        UserWarning, match=r"no metric is named to record.*set monitor to one of those logged: .*val/acc"
+    ):
         trainer(tmp_path, prune()).fit(template()[0], train, val)
     with pytest.warns(UserWarning, match=r"'val/dice' is not logged.*val/acc"):
         trainer(tmp_path, prune(monitor="val/dice")).fit(template()[0], train, val)
@@ -199,7 +210,9 @@ def test_record__explains_each_cut(tmp_path: Path) -> None:
     pruning = prune()
     fitter = trainer(tmp_path, pruning, ModelCheckpoint(tmp_path, "run"))
     fitter.fit(module, train, val)
-    (state,) = (v for k, v in torch.load(tmp_path / "run.ckpt", weights_only=True)["callbacks"].items() if "Taylor" in k)
+    (state,) = (
+        v for k, v in torch.load(tmp_path / "run.ckpt", weights_only=True)["callbacks"].items() if "Taylor" in k
+    )
     for row, asked in zip(state["history"][1:], (0.5625, 0.5), strict=True):
         assert (row["criterion"], row["unit"], row["asked"]) == ("taylor", "macs", pytest.approx(asked))
         assert row["left"] == pytest.approx(row["share"])
@@ -230,7 +243,9 @@ def test_net__in_doubt_the_candidates_are_listed_in_the_first_epoch(tmp_path: Pa
     assert_pruned(pruning, module, fitter)
     with pytest.raises(ConfigError, match=r"module=nett: the module has no such submodule. Did you mean net\?"):
         trainer(tmp_path, prune(module="nett")).fit(Generator(), train)
-    with pytest.raises(ConfigError, match=r"module=criterion is not called by a training step, which calls 'net', 'other'"):
+    with pytest.raises(
+        ConfigError, match=r"module=criterion is not called by a training step, which calls 'net', 'other'"
+    ):
         trainer(tmp_path, prune(module="criterion")).fit(Generator(), train)
 
 

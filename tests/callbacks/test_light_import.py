@@ -15,7 +15,9 @@ print(*sorted({{name.partition('.')[0] for name in set(sys.modules) - before}}))
 
 def imported(first: str) -> set[str]:
     """Packages beyond those that a line of imports brings by itself."""
-    done = subprocess.run([sys.executable, "-c", SCRIPT.format(first=first)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(first=first)], capture_output=True, text=True, check=True
+    )
     return set(done.stdout.splitlines()[-1].split()) - set(sys.stdlib_module_names)
 
 

@@ -17,7 +17,9 @@ from torch.utils.data import DataLoader, IterableDataset
 Batches = DataLoader[Any]
 
 
-def spots(count: int, channels: int = 3, size: tuple[int, ...] = (32, 32), seed: int = 0) -> list[tuple[Tensor, Tensor]]:
+def spots(
+    count: int, channels: int = 3, size: tuple[int, ...] = (32, 32), seed: int = 0
+) -> list[tuple[Tensor, Tensor]]:
     """Bright boxes on noise: (image (C, *size) in [0, 1], mask (1, *size) of 0 and 1)."""
     generator = torch.Generator().manual_seed(seed)
     found = []
