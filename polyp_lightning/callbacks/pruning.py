@@ -2,15 +2,15 @@
 
 from collections import deque
 from contextlib import ExitStack
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
 from polyp_lightning.callbacks.averaging import averaged_copies, places_of, validated_copy
+from polyp_lightning.callbacks.checks import Check, check_criterion, check_options, check_stages, warn_of_early_stopping
 from polyp_lightning.callbacks.choice import Choice, set_statistics, try_cut
 from polyp_lightning.callbacks.distributed import (
     agreed,
@@ -21,7 +21,6 @@ from polyp_lightning.callbacks.distributed import (
     unwrap,
     wrap,
 )
-from polyp_lightning.callbacks.either_lightning import is_exactly
 from polyp_lightning.callbacks.found_net import Call, CallWatch, find_net, inside_compiled, rehearse
 from polyp_lightning.callbacks.monitored import Mode, Monitor, find_monitor
 from polyp_lightning.callbacks.passes import (
@@ -50,7 +49,6 @@ from polyp_lightning.pruning.criteria import build_criterion
 from polyp_lightning.pruning.graph import Removed
 from polyp_lightning.pruning.optimizer_state import forget_plateaus
 
-Check = Literal["first", "always", "never"]
 _NO_LIMITS = Limits()
 
 
@@ -131,7 +129,7 @@ class TaylorFOPruning(Callback):
         monitor: str | None = None,
         mode: Mode = "max",
     ) -> None:
-        _check_options(scoring_batches, recalibration_batches, check, mode)
+        check_options(scoring_batches, recalibration_batches, check, mode)
         self.recipe = build_recipe(
             target,
             target_params=target_params,
@@ -208,7 +206,7 @@ class TaylorFOPruning(Callback):
             return
         check_strategy(trainer)
         check_steps(self._criterion, pl_module)
-        _warn_of_early_stopping(trainer)
+        warn_of_early_stopping(trainer)
         check_run(trainer, self.schedule, with_data=False)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -564,7 +562,7 @@ class TaylorFOPruning(Callback):
             ConfigError: it is something else, or a fit's that had another criterion.
         """
         if self._fits:
-            _check_criterion(state_dict, self._criterion.name)
+            check_criterion(state_dict, self._criterion.name)
         try:
             self._load(state_dict)
         except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
@@ -578,7 +576,7 @@ class TaylorFOPruning(Callback):
     def _load(self, state: dict[str, Any]) -> None:
         self.history = [StageRecord.from_dict(values) for values in state["history"]]
         self._dense = Dense.from_dict(state["dense"]) if state["dense"] else None
-        _check_stages(self.history, self._dense)
+        check_stages(self.history, self._dense)
         name, example, choice = state.get("module"), state.get("example"), state.get("next")
         # Checkpoints of before hold neither; the module then tells.
         self._net_name = self.module if name is None else str(name)
@@ -633,47 +631,3 @@ def _known(value: T | None) -> T:
         msg = "the network has not been traced; TaylorFOPruning has to see on_train_start first"
         raise RuntimeError(msg)
     return value
-
-
-def _check_options(scoring: int, recalibration: int, check: str, mode: str) -> None:
-    faults = [
-        (scoring < 1, "scoring_batches", f"is {scoring}; give 1 or more"),
-        (recalibration < 0, "recalibration_batches", f"is {recalibration}; give 0 (none) or more"),
-        (check not in get_args(Check), "check", f"is {check!r}; choose one of {', '.join(get_args(Check))}"),
-        (mode not in get_args(Mode), "mode", f"is {mode!r}; choose max or min"),
-    ]
-    for wrong, name, what in faults:
-        if wrong:
-            msg = f"{option(f'pruning.{name}')} {what}"
-            raise ConfigError(msg)
-
-
-def _check_criterion(state: Any, criterion: str) -> None:
-    scored_by = state.get("scored_by") if isinstance(state, dict) else None
-    if scored_by not in (None, criterion):
-        msg = (
-            f"the checkpoint comes from a run with {option('pruning.criterion', scored_by)}, not {criterion}; a run "
-            "that goes on keeps its criterion (to prune its network by another one, begin a new run with its weights"
-            f"{' from ' + option('model.init_from') if option('model.init_from').startswith('--') else ''})"
-        )
-        raise ConfigError(msg)
-
-
-def _check_stages(history: list[StageRecord], dense: Dense | None) -> None:
-    """There is a first one, and each cut makes the next; a run that has not begun has neither."""
-    if not history and dense is None:
-        return
-    stages, begun = [row.stage for row in history], [(row.epoch, row.step) for row in history]
-    if not history or dense is None or stages != list(range(len(history))) or begun != sorted(set(begun)):
-        msg = f"its {len(history)} stages are not whole"
-        raise ValueError(msg)
-
-
-def _warn_of_early_stopping(trainer: Trainer) -> None:
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        # Not its subclasses: one of them counts in the tail only.
-        if is_exactly(callback, EarlyStopping):
-            rank_zero_warn(
-                "EarlyStopping takes the dip after a cut for the end, and may stop before the last cut; take "
-                "polyp_lightning.callbacks.TailEarlyStopping, which counts after it"
-            )

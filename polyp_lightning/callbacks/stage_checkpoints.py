@@ -109,6 +109,11 @@ class StageCheckpoint(ModelCheckpoint):
         self.kth_value = torch.tensor(-torch.inf)
         self.best_model_score = self.current_score = None
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves; a schedule of steps may have cut within the epoch."""
+        self._enter(current_stage(trainer))
+        super().on_validation_end(trainer, pl_module)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves, and also writes ``last.ckpt`` when the epoch was no new best, which Lightning leaves out."""
         super().on_train_epoch_end(trainer, pl_module)
