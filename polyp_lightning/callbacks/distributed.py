@@ -14,7 +14,9 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
+from polyp_lightning.callbacks.either_lightning import is_a, is_exactly
 from polyp_lightning.common.errors import ConfigError, PruningError
+from polyp_lightning.common.options import option
 from polyp_lightning.pruning.criteria import Criterion
 from polyp_lightning.pruning.graph import Removed
 
@@ -25,16 +27,17 @@ def check_strategy(trainer: Trainer) -> None:
     Raises:
         ConfigError: naming what works.
     """
-    strategy = trainer.strategy
-    plain = type(strategy) is DDPStrategy and strategy._start_method == "popen"
-    if plain or isinstance(strategy, SingleDeviceStrategy):
+    strategy: Any = trainer.strategy
+    plain = is_exactly(strategy, DDPStrategy) and strategy._start_method == "popen"
+    if plain or is_a(strategy, SingleDeviceStrategy):
         return
     name = type(strategy).__name__.removesuffix("Strategy")
     start = getattr(strategy, "_start_method", None)
     how = f" started by {start}" if start not in (None, "popen") else ""
     msg = (
         f"the strategy {name}{how} can't prune: it spreads weights over processes, or fixes their shapes before a "
-        "checkpoint is loaded; set --trainer.strategy ddp, or --trainer.devices 1"
+        "checkpoint is loaded; set "
+        f"{option('trainer.strategy', 'ddp')}, or {option('trainer.devices', 1)}"
     )
     raise ConfigError(msg)
 
@@ -78,8 +81,8 @@ def wrap(trainer: Trainer, net: nn.Module) -> None:
     Raises:
         PruningError: the processes' weights differ.
     """
-    strategy = trainer.strategy
-    if trainer.world_size == 1 or not isinstance(strategy, DDPStrategy):
+    strategy: Any = trainer.strategy
+    if trainer.world_size == 1 or not is_a(strategy, DDPStrategy):
         return
     # Before wrapping, which would cover up a difference.
     _assert_equal(trainer, dict(net.named_parameters()))

@@ -1,101 +1,109 @@
-"""Passes over a trainer's data beside its own loop, of which the training notices nothing afterwards.
+"""Passes of a criterion's own, beside the training: they leave modes, random numbers, metrics and statistics as is."""
 
-The order of the frames, the random numbers and every module's mode are as if nobody had looked; only what a pass is
-for is changed: :func:`recalibrate` sets batch norm's running statistics.
-"""
-
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from functools import partial
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor
-from torch.optim.swa_utils import update_bn
+from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from torch import Tensor, nn
+from torchmetrics import Metric
 
+from polyp_lightning.callbacks.replay import modes_of, modes_set, on_device
 from polyp_lightning.common.errors import ConfigError
-from polyp_lightning.common.modes import evaluation_mode
-from polyp_lightning.metrics import PerImageDice
-from polyp_lightning.pruning.criteria import Criterion
-from polyp_lightning.pruning.graph import ChannelGraph
-from polyp_lightning.training.gradient_scaler import scaler_of
-
-
-def recalibrate(trainer: Trainer, module: LightningModule, batches: int) -> None:
-    """New batch-norm statistics from a few training batches."""
-    with _training_batches(trainer, module, batches) as some:
-        update_bn((batch["image"] for batch in some), module)
-
-
-def gather(trainer: Trainer, module: Any, criterion: Criterion, graph: ChannelGraph, batches: int) -> None:
-    """Let a criterion run passes of its own over a few training batches, in evaluation mode.
-
-    Raises:
-        ConfigError: the module does not say how it prepares images and what its loss is.
-    """
-    lacking = [name for name in ("net", "network_input", "loss") if not callable(getattr(module, name, None))]
-    if lacking:
-        msg = (
-            f"criterion {criterion.name!r} runs passes of its own and needs {', '.join(lacking)} of "
-            f"{type(module).__name__}: take criterion taylor, which watches the training steps, or add them"
-        )
-        raise ConfigError(msg)
-    with _training_batches(trainer, module, batches) as some:
-        pairs = ((module.network_input(batch["image"]), batch["mask"]) for batch in some)
-        criterion.gather(module.net, graph, pairs, module.loss)
-
-
-@torch.no_grad()
-def validation_dice(trainer: Trainer, module: LightningModule) -> float | None:
-    """Per-image Dice over the validation set, outside Lightning's own loop; None where there is none."""
-    loader: Any = trainer.val_dataloaders
-    if isinstance(loader, list) and len(loader) == 1:
-        loader = loader[0]
-    if loader is None or isinstance(loader, (list, dict)):
-        return None
-    metric = PerImageDice().to(module.device)
-    with evaluation_mode(module), isolate_rng(), trainer.precision_plugin.forward_context():
-        # --trainer.limit_val_batches holds here too; infinite where the loader has no length.
-        limit = trainer.num_val_batches[0]
-        for batch in islice(_on_device(trainer, module, loader), None if limit == float("inf") else int(limit)):
-            metric.update(module(batch["image"]) > 0, batch["mask"])
-    return float(metric.compute())
+from polyp_lightning.common.options import option
+from polyp_lightning.pruning import ChannelGraph, Example
+from polyp_lightning.pruning.criteria import Batches, Criterion
 
 
 def loss_scale(trainer: Trainer) -> float:
     """What the loss is multiplied with before it is propagated: the factor of a gradient scaler, else 1."""
-    scaler = scaler_of(trainer)
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
     return 1.0 if scaler is None else float(scaler.get_scale())
 
 
-def noise(image_size: int) -> Tensor:
-    """One image for the exactness check; a generator of its own leaves the training's random numbers alone."""
-    return torch.randn(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+@contextmanager
+def beside_training(trainer: Trainer) -> Iterator[None]:
+    """For passes in the run's precision, uncompiled, that leave the random numbers alone."""
+    with isolate_rng(), trainer.precision_plugin.forward_context(), torch.compiler.set_stance("force_eager"):
+        yield
+
+
+def gather(criterion: Criterion, net: nn.Module, graph: ChannelGraph, batches: Batches) -> None:
+    """Lets a criterion run its passes, in evaluation mode."""
+    with modes_set(net, dict.fromkeys(modes_of(net), False)):
+        criterion.gather(net, graph, batches, lambda losses, _: losses.sum())
+
+
+def replayed(calls: Iterable[Example], net: nn.Module) -> Batches:
+    """Recorded calls of a network as batches without masks, for criteria that need no loss."""
+    device = next(net.parameters()).device
+    return [(on_device(call, device).call, torch.zeros(call.batch)) for call in calls]
+
+
+def steps(trainer: Trainer, module: LightningModule, batches: Iterable[tuple[Any, int]]) -> Batches:
+    """Training steps as batches, for criteria that need a loss: the output is the step's loss, (1,).
+
+    Args:
+        trainer: the one that trains.
+        module: the LightningModule.
+        batches: training batches as the step takes them, with their numbers.
+    """
+
+    def step(batch: Any, number: int, net: nn.Module) -> Tensor:
+        return step_loss(trainer, module, batch, number)
+
+    return [(partial(step, batch, number), torch.zeros(1)) for batch, number in batches]
+
+
+def check_steps(criterion: Criterion, module: LightningModule) -> None:
+    """Refuses a criterion that needs the loss of a step which optimizes by itself.
+
+    Raises:
+        ConfigError: the module's optimization is manual.
+    """
+    if criterion.needs_loss and not module.automatic_optimization:
+        msg = (
+            f"criterion {criterion.name!r} runs training steps of its own for their loss, but those of "
+            f"{type(module).__name__} optimize by themselves (automatic_optimization=False); set "
+            f"{option('pruning.criterion', 'taylor')}, which watches the steps"
+        )
+        raise ConfigError(msg)
+
+
+def step_loss(trainer: Trainer, module: LightningModule, batch: Any, number: int) -> Tensor:
+    """The loss of a training step, (1,), in evaluation mode; nothing is logged or counted.
+
+    Raises:
+        ConfigError: the step returns no loss.
+    """
+    numbered = is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2)
+    with modes_set(module, dict.fromkeys(modes_of(module), False)), _unlogged(module):
+        found: Any = module.training_step(batch, number) if numbered else module.training_step(batch)
+    loss = found.get("loss") if isinstance(found, dict) else found
+    if not isinstance(loss, Tensor):
+        msg = f"training_step of {type(module).__name__} returned {type(loss).__name__}, and a loss is needed"
+        raise ConfigError(msg)
+    return loss.detach().reshape(1)
 
 
 @contextmanager
-def _training_batches(trainer: Trainer, module: LightningModule, count: int) -> Iterator[Iterator[dict[str, Any]]]:
-    loader: Any = trainer.train_dataloader
-    with evaluation_mode(module), isolate_rng(), _position_kept(loader), trainer.precision_plugin.forward_context():
-        yield islice(_on_device(trainer, module, loader), count)
-
-
-def _on_device(trainer: Trainer, module: LightningModule, loader: Any) -> Iterator[dict[str, Any]]:
-    for batch in loader:
-        yield trainer.strategy.batch_to_device(batch, module.device)
-
-
-@contextmanager
-def _position_kept(loader: Any) -> Iterator[None]:
-    """The loader's sampler and generator are afterwards where they were, as if nobody had iterated."""
-    sampler = getattr(loader, "sampler", None)
-    epoch = getattr(sampler, "epoch", None)
-    generators = [g for owner in (loader, sampler) if (g := getattr(owner, "generator", None)) is not None]
-    states = [generator.get_state() for generator in generators]
-    yield
-    if epoch is not None:
-        sampler.set_epoch(epoch)  # type: ignore[union-attr]
-    for generator, state in zip(generators, states, strict=True):
-        generator.set_state(state)
+def _unlogged(module: LightningModule) -> Iterator[None]:
+    """Logs nothing; metrics are afterwards as they were."""
+    metrics: Sequence[Any] = [part for part in module.modules() if isinstance(part, Metric)]
+    states = [(part, part._copy_state_dict(), part._update_count, part._computed) for part in metrics]
+    names = [name for name in ("log", "log_dict") if name not in vars(module)]
+    try:
+        for name in names:
+            setattr(module, name, lambda *_, **__: None)
+        yield
+    finally:
+        for name in names:
+            delattr(module, name)
+        for part, state, count, computed in states:
+            for name, value in state.items():
+                setattr(part, name, value)
+            part._update_count, part._computed = count, computed

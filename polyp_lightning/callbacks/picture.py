@@ -25,7 +25,9 @@ CSV_COLUMNS = (
 def pareto_csv(history: Sequence[StageRecord], path: str | Path) -> Path:
     """Writes one line per stage under the names of ``CSV_COLUMNS``, and returns the path."""
     rows = ({**row.as_dict(), "filters": sum(row.widths.values())} for row in history)
-    return write_table(Path(path), CSV_COLUMNS, ([row[name] for name in CSV_COLUMNS] for row in rows))
+    # The file's columns are named after Dice, the score that this project records.
+    names = [name.replace("dice_", "score_") for name in CSV_COLUMNS]
+    return write_table(Path(path), CSV_COLUMNS, ([row[name] for name in names] for row in rows))
 
 
 def pareto_png(history: Sequence[StageRecord], path: str | Path, caption: str) -> Path:
@@ -46,8 +48,8 @@ def pareto_png(history: Sequence[StageRecord], path: str | Path, caption: str) -
     figure = Figure(figsize=(7.0, 4.6), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     for row in history:
-        if row.dice_end is not None and row.dice_after is not None:
-            axes.plot([row.gmacs] * 2, [row.dice_after, row.dice_end], ":", color="0.6", linewidth=1, zorder=1)
+        if row.score_end is not None and row.score_after is not None:
+            axes.plot([row.gmacs] * 2, [row.score_after, row.score_end], ":", color="0.6", linewidth=1, zorder=1)
     trained = {"marker": "o", "linestyle": "-", "color": _AFTER_TRAINING, "label": END, "zorder": 3}
     cut = {"marker": "s", "linestyle": "", "color": _AFTER_CUT, "label": CUT, "zorder": 2}
     draw_stages(axes, history, trained, cut, {"xytext": (0, 7)})
@@ -86,7 +88,7 @@ def draw_stages(
     if CUT in series:
         axes.plot(*zip(*series[CUT], strict=True), markerfacecolor="white", **cut)
     for row in history:
-        if label is not None and row.dice_end is not None:
-            place = (row.gmacs, row.dice_end)
+        if label is not None and row.score_end is not None:
+            place = (row.gmacs, row.score_end)
             axes.annotate(f"{row.share:.0%}", place, textcoords="offset points", ha="center", fontsize=8, **label)
     axes.margins(0.08, 0.15)

@@ -30,7 +30,7 @@ def pick(history: Sequence[StageRecord]) -> int | None:
     Returns:
         The smallest network whose Dice is at most :data:`TOLERANCE` below the highest; None before any validation.
     """
-    scored = [(row.gmacs, -row.dice_best, row.stage) for row in history if row.dice_best is not None]
+    scored = [(row.gmacs, -row.score_best, row.stage) for row in history if row.score_best is not None]
     if not scored:
         return None
     highest = max(-loss for _, loss, _ in scored)
@@ -108,6 +108,11 @@ class StageCheckpoint(ModelCheckpoint):
         self.kth_best_model_path = self.best_model_path = ""
         self.kth_value = torch.tensor(-torch.inf)
         self.best_model_score = self.current_score = None
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves; a schedule of steps may have cut within the epoch."""
+        self._enter(current_stage(trainer))
+        super().on_validation_end(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves, and also writes ``last.ckpt`` when the epoch was no new best, which Lightning leaves out."""

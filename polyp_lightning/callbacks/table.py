@@ -69,7 +69,7 @@ def stage_table(
     for header in ("stage", "from\nepoch", gmacs, "of\ndense", "params", *dice):
         table.add_column(header, justify="right", no_wrap=True)
     for row in history:
-        scores = (dice_text(v) for v in (row.dice_before, row.dice_after, row.dice_end, row.dice_best))
+        scores = (dice_text(v) for v in (row.score_before, row.score_after, row.score_end, row.score_best))
         table.add_row(
             str(row.stage), str(row.epoch), f"{row.gmacs:.3f}", f"{row.share:.1%}", count_text(row.params), *scores
         )

@@ -16,16 +16,13 @@ from torch import Tensor, nn
 
 import polyp_lightning
 from polyp_lightning.checkpoints.file import read
+from polyp_lightning.checkpoints.key import KEY, SCHEMA
 from polyp_lightning.common.errors import ANOTHER_CHECKPOINT, ConfigError, join_names
 from polyp_lightning.networks.build import ArchOptions, build_net
 from polyp_lightning.pruning import describe, rebuild
 from polyp_lightning.pruning.from_scratch import narrow
 
-KEY = "polyp_lightning"
-"""The project's own entry in a checkpoint."""
-
-SCHEMA = 1
-"""The layout of that entry."""
+__all__ = ["KEY", "SCHEMA"]
 
 _SETTINGS = "hyper_parameters"
 _Kind = type | tuple[type, ...]

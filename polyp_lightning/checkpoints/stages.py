@@ -4,29 +4,42 @@ A stage is the time between two cuts: stage 0 is the dense network, stage k foll
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from polyp_lightning.common.plain import check_fields
 
+# The scores' names in records that were written before any metric could be recorded.
+_OLD_NAMES = {f"dice_{moment}": f"score_{moment}" for moment in ("before", "after", "end", "best")}
+
 
 @dataclass
 class StageRecord:
-    """One row of the Dice-against-GMACs table; plain numbers only, so that it can live in a checkpoint.
+    """One row of the Dice-against-GMACs table; plain values only, so that it can live in a checkpoint.
 
     Attributes:
         stage: 0 for the dense network, k after the k-th cut.
-        epoch: the epoch (from 0) at whose start the stage began.
-        gmacs: 10⁹ multiply-accumulates of one image at the run's image size.
-        share: ``gmacs`` as a share of the dense network's, in [0, 1].
+        epoch: the epoch (from 0) in which the stage began: at its start where cuts are counted in epochs.
+        gmacs: 10⁹ multiply-accumulates of one image, as ptflops counts them (with one per value that a bias is added
+            to).
+        share: MACs as a share of the dense network's, in [0, 1]; both as the channel graph counts them (without
+            biases), which the budget is kept by.
         params: parameters that the forward pass uses.
         widths: filters kept per block (a top-level part of the network, such as ``encoder.layer3``).
         layers: output filters of every convolution, by module name.
-        dice_before: validation Dice of the last validated epoch before the cut that began the stage; None for stage 0.
-        dice_after: validation Dice right after that cut and its batch-norm recalibration; None for stage 0.
-        dice_end: validation Dice of the stage's last epoch so far; None until an epoch has been validated.
-        dice_best: the best validation Dice of the stage so far.
+        score_before: the metric's value at the last validation before the cut that began the stage; None for stage 0.
+        score_after: Dice on the validation images right after that cut and its batch-norm recalibration, where the
+            module says how to find it; None for stage 0.
+        score_end: the metric at the stage's last validation so far; None until there has been one.
+        score_best: the best value of the stage so far.
         removed: components removed by the cut that began the stage.
+        metric: name of the metric in the scores, as it is logged; empty where none is recorded.
+        step: steps of the optimizer that had been made when the stage began.
+        criterion: by which the cut chose.
+        unit: of the target: ``macs`` and ``params`` as shares of the dense network's, ``gmacs`` or ``ms``.
+        asked: the most that the cut was to leave, in this unit; None for stage 0.
+        left: what it did leave, in this unit; None for stage 0.
+        gone: filters removed by the cut, by module name; only layers that lost some.
     """
 
     stage: int
@@ -36,11 +49,18 @@ class StageRecord:
     params: int
     widths: dict[str, int]
     layers: dict[str, int]
-    dice_before: float | None = None
-    dice_after: float | None = None
-    dice_end: float | None = None
-    dice_best: float | None = None
+    score_before: float | None = None
+    score_after: float | None = None
+    score_end: float | None = None
+    score_best: float | None = None
     removed: int = 0
+    metric: str = ""
+    step: int = 0
+    criterion: str = ""
+    unit: str = ""
+    asked: float | None = None
+    left: float | None = None
+    gone: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """This row as plain Python values."""
@@ -54,7 +74,8 @@ class StageRecord:
             TypeError: a value is missing or of another type.
         """
         known = {f.name for f in fields(cls)}
-        return check_fields(cls(**{k: v for k, v in values.items() if k in known}))
+        named = {_OLD_NAMES.get(key, key): value for key, value in values.items()}
+        return check_fields(cls(**{key: value for key, value in named.items() if key in known}))
 
 
 BEST, END, CUT = "best of the stage", "end of the stage", "right after the cut"
@@ -63,8 +84,8 @@ BEST, END, CUT = "best of the stage", "end of the stage", "right after the cut"
 def dice_series(history: Sequence[StageRecord]) -> dict[str, list[tuple[float, float]]]:
     """Returns the points (GMACs, validation Dice) of each line of the curve; a line without a point is left out."""
     named = {
-        BEST: [(row.gmacs, row.dice_best) for row in history if row.dice_best is not None],
-        END: [(row.gmacs, row.dice_end) for row in history if row.dice_end is not None],
-        CUT: [(row.gmacs, row.dice_after) for row in history if row.dice_after is not None],
+        BEST: [(row.gmacs, row.score_best) for row in history if row.score_best is not None],
+        END: [(row.gmacs, row.score_end) for row in history if row.score_end is not None],
+        CUT: [(row.gmacs, row.score_after) for row in history if row.score_after is not None],
     }
     return {name: points for name, points in named.items() if points}

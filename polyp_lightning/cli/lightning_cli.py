@@ -83,6 +83,7 @@ class PolypCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the flags of the pruning callback and the mask writer; one image size for all."""
         parser.add_lightning_class_args(TaylorFOPruning, "pruning")
+        parser.set_defaults({"pruning.monitor": "val/dice"})
         parser.add_lightning_class_args(MaskWriter, "masks")
         parser.link_arguments("data.image_size", "model.image_size")
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from polyp_lightning.cli.short_help import ALL, read_page
 from polyp_lightning.common.errors import ConfigError, PolypError, nearest
+from polyp_lightning.common.options import name_flags
 
 
 class Verb(NamedTuple):
@@ -56,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(page)
         return 0
     try:
-        return _find_runner(verb)([verb, *("--help" if option == ALL else option for option in options)])
+        with name_flags():
+            return _find_runner(verb)([verb, *("--help" if option == ALL else option for option in options)])
     except PolypError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -21,6 +21,8 @@ def check_fields(record: T) -> T:
 
 
 def _fits(value: Any, hint: Any) -> bool:
+    if hint is str:
+        return type(value) is str
     if hint in (int, float):
         # NaN is the score of no image at all.
         return type(value) in {int, hint} and not (value < 0 or value > 2**53)

@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.pruning.example import Example, Like
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,16 @@ class Complexity:
     params_total: int
 
 
-def measure(net: nn.Module, image_size: int) -> Complexity:
-    """Counts MACs and parameters of a network for one RGB image of ``image_size`` × ``image_size`` pixels.
+def measure(net: nn.Module, example: int | Like) -> Complexity:
+    """Counts MACs and parameters of a network for one image, or one item of whatever it is called with.
 
     One real forward pass of a copy, in evaluation mode and without hooks, on the network's device: the network itself,
     its mode and what is registered on it stay as they are.
+
+    Args:
+        net: the network.
+        example: what it is called with, as for :func:`~polyp_lightning.pruning.trace`; or the side in pixels of a
+            square RGB image.
 
     Raises:
         ConfigError: the forward pass failed; the message holds what ptflops printed.
@@ -44,6 +50,7 @@ def measure(net: nn.Module, image_size: int) -> Complexity:
     >>> measure(nn.Conv2d(3, 8, 3, padding=1, bias=False), 10)
     Complexity(gmacs=2.16e-05, params_used=216, params_total=216)
     """
+    call = Example.of((1, 3, example, example) if isinstance(example, int) else example).one_item()
     twin = _bare_copy(net)
     printed = io.StringIO()
     seen = _SeenParameters(twin)
@@ -53,14 +60,28 @@ def measure(net: nn.Module, image_size: int) -> Complexity:
         quiet.enter_context(contextlib.redirect_stdout(printed))
         quiet.enter_context(contextlib.redirect_stderr(printed))
         macs, _ = ptflops.get_model_complexity_info(
-            twin, (3, image_size, image_size), print_per_layer_stat=False, as_strings=False, backend="aten"
+            _Called(twin, call), (1,), print_per_layer_stat=False, as_strings=False, backend="aten"
         )
     if macs is None:
         lines = printed.getvalue().strip().splitlines()
-        msg = f"The cost of {type(net).__name__} at {image_size}×{image_size} can't be measured. {' '.join(lines[:2])}"
+        msg = f"The cost of {type(net).__name__} for {call} can't be measured. {' '.join(lines[:2])}"
         raise ConfigError(msg)
     used = sum(p.numel() for p in twin.parameters() if id(p) in seen.met)
     return Complexity(float(macs) / 1e9, used, sum(p.numel() for p in twin.parameters()))
+
+
+class _Called(nn.Module):
+    """A network as ptflops calls one, with a tensor that is not used."""
+
+    def __init__(self, net: nn.Module, example: Example) -> None:
+        super().__init__()
+        self.net = net
+        # The network's floats, whatever type the example was recorded in.
+        kind = next((p for p in net.parameters() if p.is_floating_point()), torch.empty(0))
+        self.example = example.to(kind.device, kind.dtype)
+
+    def forward(self, _: torch.Tensor) -> Any:
+        return self.example.call(self.net)
 
 
 class _SeenParameters(TorchDispatchMode):

@@ -3,6 +3,7 @@
 A pruned network is rebuilt from shapes alone: a fresh dense network, the stored shapes, then the stored weights.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -33,12 +34,13 @@ def describe(net: nn.Module) -> dict[str, Any]:
     }
 
 
-def rebuild(net: nn.Module, architecture: dict[str, Any]) -> nn.Module:
-    """Give a dense network the shapes of a stored architecture, in place; its weights have to be loaded afterwards.
+def rebuild(net: nn.Module, architecture: dict[str, Any], weights: Mapping[str, Tensor] | None = None) -> nn.Module:
+    """Give a network the shapes of a stored architecture, in place; its weights have to be loaded afterwards.
 
     Args:
         net: a network as its factory makes it, or one that was pruned less.
         architecture: what :func:`describe` returned for the pruned network.
+        weights: those that will be loaded. Where they are given, a network that was pruned more grows again.
 
     Returns:
         The same network.
@@ -49,6 +51,7 @@ def rebuild(net: nn.Module, architecture: dict[str, Any]) -> nn.Module:
     shapes, groups, sizes = _validate(architecture)
     tensors = dict(named_tensors(net))
     _check_fit(tensors, shapes, net, groups, sizes)
+    _check_sizes(tensors, shapes, weights or {})
     for name in tensors.keys() - shapes.keys():
         drop_tensor(net, name)
     for name, shape in shapes.items():
@@ -115,10 +118,16 @@ def _check_fit(
         names = join_names(strangers)
         msg = f"the stored shapes belong to another architecture: they disagree with the network about {names}"
         raise PruningError(msg)
+
+
+def _check_sizes(tensors: dict[str, Tensor], shapes: dict[str, list[int]], weights: Mapping[str, Tensor]) -> None:
+    """No shape exceeds the network's, or it is that of a tensor that is in memory already."""
     odd = [
         name
         for name, shape in shapes.items()
-        if len(shape) != tensors[name].ndim or any(a > b for a, b in zip(shape, tensors[name].shape, strict=True))
+        if len(shape) != tensors[name].ndim
+        or (name in weights and list(weights[name].shape) != shape)
+        or (name not in weights and any(a > b for a, b in zip(shape, tensors[name].shape, strict=True)))
     ]
     if odd:
         msg = (

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch._dynamo import OptimizedModule
 
 
 def run_uncompiled(net: nn.Module) -> Callable[[], None]:
@@ -25,7 +26,14 @@ def run_uncompiled(net: nn.Module) -> Callable[[], None]:
     return restore
 
 
-def forget_compiled(net: nn.Module) -> None:
-    """Drops the compiled code of a network that was cut."""
-    if any(module._compiled_call_impl is not None for module in net.modules()):
+def forget_compiled(owner: nn.Module) -> None:
+    """Drops the compiled code of a network that was cut.
+
+    Args:
+        owner: the network, or the module that holds it, which may be compiled itself.
+    """
+    wrapped = (module for module in owner.modules() if isinstance(module, OptimizedModule))
+    in_place = (module for module in owner.modules() if module._compiled_call_impl is not None)
+    # Lightning compiles a module's steps.
+    if any(True for _ in wrapped) or any(True for _ in in_place) or getattr(owner, "_compiler_ctx", None) is not None:
         torch.compiler.reset()

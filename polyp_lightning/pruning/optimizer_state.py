@@ -53,7 +53,7 @@ def forget_plateaus(schedulers: Iterable[Any]) -> None:
 
 def _assert_shaped(value: torch.Tensor, parameter: nn.Parameter, what: str) -> None:
     if value.ndim != parameter.ndim:
-        msg = f"{what} has shape {tuple(value.shape)}, which can't be cut; take another --model.optimizer such as AdamW"
+        msg = f"{what} has shape {tuple(value.shape)}, which can't be cut; take another optimizer such as AdamW"
         raise PruningError(msg)
 
 

@@ -112,7 +112,7 @@ def draw_runs(runs: Mapping[str, Sequence[StageRecord]], name: str) -> Picture:
 def _stage_words(runs: Mapping[str, Sequence[StageRecord]]) -> str:
     lines = []
     for run, stages in runs.items():
-        points = [f"{number(row.dice_end)} at {percent(row.share)}" for row in stages if row.dice_end is not None]
+        points = [f"{number(row.score_end)} at {percent(row.share)}" for row in stages if row.score_end is not None]
         lines.append(f"{run}: " + ", ".join(points))
     return "Validation Dice against GMACs by stage, as shares of the dense network's MACs. " + "; ".join(lines) + "."
 

@@ -105,8 +105,7 @@ def read_stages(path: Path) -> list[StageRecord]:
 
 
 def _stage(row: Mapping[str, str]) -> StageRecord:
-    dice = {key: float(row[key]) if row[key] else None for key in row if key.startswith("dice_")}
-    return StageRecord(
+    record = StageRecord(
         stage=int(row["stage"]),
         epoch=int(row["epoch"]),
         gmacs=float(row["gmacs"]),
@@ -115,5 +114,8 @@ def _stage(row: Mapping[str, str]) -> StageRecord:
         widths={},
         layers={},
         removed=int(row["removed"]),
-        **dice,
     )
+    for key in row:
+        if key.startswith("dice_"):
+            setattr(record, key.replace("dice_", "score_"), float(row[key]) if row[key] else None)
+    return record

@@ -60,16 +60,16 @@ def _answer(label: str, stages: Sequence[StageRecord]) -> str:
         f"{label}: {percent(last.share)} of the dense MACs remain ({number(first.gmacs)} → {number(last.gmacs)} "
         f"GMACs) and {thousands(last.params)} of {thousands(first.params)} parameters"
     )
-    if first is last or first.dice_best is None or last.dice_best is None:
+    if first is last or first.score_best is None or last.score_best is None:
         return (
-            f"{label}: {number(last.gmacs)} GMACs, validation Dice {number(last.dice_best)}; this run removed nothing."
+            f"{label}: {number(last.gmacs)} GMACs, validation Dice {number(last.score_best)}; this run removed nothing."
         )
-    change = signed(last.dice_best - first.dice_best)
-    return f"{text}; best validation Dice {number(first.dice_best)} → {number(last.dice_best)} ({change})."
+    change = signed(last.score_best - first.score_best)
+    return f"{text}; best validation Dice {number(first.score_best)} → {number(last.score_best)} ({change})."
 
 
 def _curves(labels: Mapping[str, FitRun]) -> Section:
-    known = {label: run.stages for label, run in labels.items() if any(row.dice_end is not None for row in run.stages)}
+    known = {label: run.stages for label, run in labels.items() if any(row.score_end is not None for row in run.stages)}
     blocks: list[Block] = [curves.draw_runs(known, "stages")] if known else [Paragraph("No stage was validated.")]
     return Section("Dice against GMACs", blocks)
 
@@ -79,7 +79,7 @@ def _stages(run: FitRun) -> Section:
     rows = [
         [
             str(row.stage), str(row.epoch), number(row.gmacs), percent(row.share), thousands(row.params),
-            *(number(value, 4) for value in (row.dice_before, row.dice_after, row.dice_end, row.dice_best)),
+            *(number(value, 4) for value in (row.score_before, row.score_after, row.score_end, row.score_best)),
         ]
         for row in run.stages
     ]  # fmt: skip

@@ -35,15 +35,15 @@ def layer_rows(record: StageRecord, dense: StageRecord) -> list[list[Any]]:
 
 def pareto_metrics(record: StageRecord) -> dict[str, float]:
     """Returns a finished stage as a point of the curve; empty for a stage that was never validated."""
-    if record.dice_best is None or record.dice_end is None:
+    if record.score_best is None or record.score_end is None:
         return {}
     point = {
-        "pareto/val_dice": record.dice_best,
-        "pareto/val_dice_end": record.dice_end,
+        "pareto/val_dice": record.score_best,
+        "pareto/val_dice_end": record.score_end,
         "pareto/stage": record.stage,
         "complexity/gmacs": record.gmacs,
     }
-    return point if record.dice_after is None else point | {"pareto/val_dice_after_cut": record.dice_after}
+    return point if record.score_after is None else point | {"pareto/val_dice_after_cut": record.score_after}
 
 
 def summary_values(history: Sequence[StageRecord]) -> dict[str, float]:
@@ -51,8 +51,8 @@ def summary_values(history: Sequence[StageRecord]) -> dict[str, float]:
     if not history:
         return {}
     last = history[-1]
-    values = {f"best_dice/stage{row.stage}": row.dice_best for row in history}
-    values |= {"final/val_dice": last.dice_end, "final/val_dice_best": last.dice_best}
+    values = {f"best_dice/stage{row.stage}": row.score_best for row in history}
+    values |= {"final/val_dice": last.score_end, "final/val_dice_best": last.score_best}
     values |= {"final/gmacs": last.gmacs, "final/share": last.share, "final/params": last.params}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -143,7 +143,7 @@ class RunTracker(Callback):
         self._log_ends(logger, trainer, history)
         if not history:
             self._log_overlays(logger, trainer, stage=0)
-        if any(row.dice_best is not None for row in history):
+        if any(row.score_best is not None for row in history):
             _log(logger, trainer, {"dice_against_gmacs": build_chart(history)})
         values = summary_values(history) | (measure_speed(pl_module, image_size(trainer)) if history else {})
         _attempt(logger, lambda run: run.summary.update(values))

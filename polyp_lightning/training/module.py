@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.plugins import DoublePrecision
 from lightning.pytorch.trainer.states import TrainerFn
@@ -26,6 +26,7 @@ from polyp_lightning.common.modes import evaluation_mode
 from polyp_lightning.metrics import PerImageDice, PerImageIoU, binarise, evaluation_metrics
 from polyp_lightning.networks.build import ArchOptions, build_net, normalisation, normalise, per_channel
 from polyp_lightning.networks.losses import build_loss
+from polyp_lightning.pruning import rebuild
 from polyp_lightning.training.checks import (
     LossCheck,
     check_options,
@@ -36,6 +37,7 @@ from polyp_lightning.training.gradient_scaler import prepare_for_scaler
 from polyp_lightning.training.optimizer import build_one_cycle, build_optimizer, build_schedule
 from polyp_lightning.training.resume import Progress, drop_progress, explain_damage
 from polyp_lightning.training.trainer_facts import cuts_to_come, folders_of_sets
+from polyp_lightning.training.validation_dice import validation_dice
 
 Batch = dict[str, Any]
 
@@ -117,6 +119,8 @@ class PolypSegmenter(LightningModule):
         self.register_buffer("std", per_channel(std), persistent=False)
         self.val_dice, self.val_iou = PerImageDice(), PerImageIoU()
         self.test_scores, self.test_names = nn.ModuleList(), [""]
+        # What the pruning callback traces the network with, before anything is trained.
+        self.example_input_array = torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8)
 
     def _start_net(self, encoder_weights: str | None) -> nn.Module:
         """Makes the network with its first weights: random, the encoder's, a checkpoint's, or of its widths only."""
@@ -213,6 +217,10 @@ class PolypSegmenter(LightningModule):
         self.log("val/dice", self.val_dice, prog_bar=True, batch_size=size)
         self.log("val/iou", self.val_iou, batch_size=size)
 
+    def score_after_cut(self, trainer: Trainer) -> float | None:
+        """Dice on the validation images, for the pruning callback; ``trainer`` is the one that fits this module."""
+        return validation_dice(trainer, self)
+
     def on_test_epoch_start(self) -> None:
         """Sets up one collection of metrics for each test set.
 
@@ -283,17 +291,32 @@ class PolypSegmenter(LightningModule):
         checkpoint[KEY] = make_record(self.net, datamodule, start, optimizers)
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**parameters, "encoder_weights": None}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Replaces the network by the checkpoint's; a dense one loads into a module that was pruned meanwhile."""
-        record = parse_record(checkpoint)
-        check_same_net(record, self.arch, self.encoder, self.arch_options)
-        net = restore_net(record)
+    def _take_net(self, net: nn.Module, plan: dict[str, Any]) -> None:
+        """Takes the place of the network, or gives it the new one's shapes where an optimizer holds its parameters.
+
+        A tuner restores what it tried when the optimizers exist already; Lightning loads the values next.
+        """
+        if self._is_being_trained():
+            rebuild(self.net, plan, net.state_dict())
+            return
         like = next(self.net.parameters())
         # Lightning loads the weights before it makes the module double, which would round them.
         double = self._trainer is not None and isinstance(self._trainer.precision_plugin, DoublePrecision)
         dtype = torch.float64 if double else like.dtype
         net = net.to(device=like.device, dtype=dtype).to(memory_format=torch.channels_last)
         self.net = net.train(self.net.training)
+
+    def _is_being_trained(self) -> bool:
+        """Whether the optimizers of the current fit were made."""
+        optimizers = [] if self._trainer is None else self._trainer.optimizers
+        held = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+        return any(id(p) in held for p in self.net.parameters())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Replaces the network by the checkpoint's; a dense one loads into a module that was pruned meanwhile."""
+        record = parse_record(checkpoint)
+        check_same_net(record, self.arch, self.encoder, self.arch_options)
+        self._take_net(restore_net(record), record.plan)
         if self._trainer is None:
             return
         if self._trainer.state.fn == TrainerFn.FITTING:

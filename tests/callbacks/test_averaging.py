@@ -1,6 +1,5 @@
 """The average of the weights is that kept by hand, through cuts and a resume, and is what is validated and saved."""
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
 
 from polyp_lightning.callbacks import pruning as pruning_callback
-from polyp_lightning.callbacks.averaging import PrunableEMA
-from polyp_lightning.callbacks.pruning import TaylorFOPruning
+from polyp_lightning.callbacks.averaging import PrunableEMA, averaged_copies
 from polyp_lightning.checkpoints.file import read
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.tracking import StageCheckpoint
@@ -108,14 +106,16 @@ def test_prunable_ema__a_resumed_run_ends_the_same(tmp_path: Path, monkeypatch: 
     assert_same(floats(loaded), floats(whole))
 
 
-@pytest.mark.parametrize("averaging", [EMAWeightAveraging(), StochasticWeightAveraging(1e-2)])
-def test_check_averaging__refuses_averages_that_keep_their_shapes(
+@pytest.mark.parametrize("averaging", [EMAWeightAveraging(decay=0.5), StochasticWeightAveraging(1e-2, 1)])
+def test_averages__of_lightning_are_cut_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, averaging: Callback
 ) -> None:
-    with pytest.raises(ConfigError, match=r"fails after the first cut; take polyp_lightning.*PrunableEMA"):
-        fitted(tmp_path, monkeypatch, [averaging])
-    dense = TaylorFOPruning(target=1.0)
-    fitted(tmp_path, monkeypatch, [copy.deepcopy(averaging)], pruning=dense, max_epochs=1)
+    module, trainer = fitted(tmp_path, monkeypatch, [averaging])
+    (average,) = averaged_copies(trainer)
+    shapes = {name: tensor.shape for name, tensor in module.net.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in average.net.state_dict().items()} == shapes  # type: ignore[union-attr]
+    assert trainer.callbacks[-1].stage == 2  # type: ignore[attr-defined]
+    assert trainer.callbacks[-1].history[-1].share == pytest.approx(0.5, abs=0.1)  # type: ignore[attr-defined]
 
 
 def test_prunable_ema__names_a_wrong_decay() -> None:

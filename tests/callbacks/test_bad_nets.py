@@ -39,8 +39,8 @@ class Thin(nn.Module):
 @pytest.mark.parametrize(
     ("net", "message"),
     [
-        (Lone, r"nothing in this network can be removed .*none\); take another --model.arch .*--pruning.target 1"),
-        (Thin, r"target 0.500 of the MACs cannot be met: .* the least is 1.000; raise --pruning.target"),
+        (Lone, r"nothing in this network can be removed .*none\); take another network, .*target=1"),
+        (Thin, r"target 0.500 of the MACs cannot be met: .* the least is 1.000; raise target"),
     ],
 )
 def test_fit__network_with_nothing_to_prune(

@@ -54,7 +54,7 @@ def test_early_stopping__lightnings_own_beside_cuts_is_warned_of(
     def warned(callback: Any, **options: Any) -> int:
         recwarn.clear()
         run(tmp_path, monkeypatch, callback, **options)
-        return sum("take polyp_lightning.tracking.TailEarlyStopping" in str(w.message) for w in recwarn.list)
+        return sum("take polyp_lightning.callbacks.TailEarlyStopping" in str(w.message) for w in recwarn.list)
 
     plain = EarlyStopping("val/dice", mode="max", patience=3)
     assert warned(plain) == 1

@@ -37,7 +37,7 @@ def test_draw_stages__one_point_per_stage() -> None:
     from matplotlib.figure import Figure
 
     axes = Figure().add_subplot()
-    history = [record(0), record(1), record(2, dice_end=None)]
+    history = [record(0), record(1), record(2, score_end=None)]
     module.draw_stages(axes, history, {"label": "end"}, {"label": "cut"}, {"xytext": (0, 7)})
     lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
     assert lines["end"] == [[4.0, 0.88], [3.0, 0.87]]
@@ -45,7 +45,7 @@ def test_draw_stages__one_point_per_stage() -> None:
     assert [text.get_text() for text in axes.texts] == ["100%", "75%"]
 
 
-@pytest.mark.parametrize("history", [[], [record(0)], [record(0, dice_end=None)]])
+@pytest.mark.parametrize("history", [[], [record(0)], [record(0, score_end=None)]])
 def test_pareto_png__few_or_no_scores(tmp_path: Path, history: list[Any]) -> None:
     assert pareto_png(history, tmp_path / "pareto.png", "").stat().st_size > 1000
 

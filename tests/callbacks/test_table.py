@@ -8,7 +8,7 @@ from polyp_lightning.common.terminal import render, show
 
 
 def _history() -> Any:
-    return [record(0), record(1), record(2, dice_end=None, dice_best=None)]
+    return [record(0), record(1), record(2, score_end=None, score_best=None)]
 
 
 @pytest.mark.parametrize("width", [80, 120])

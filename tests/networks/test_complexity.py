@@ -123,6 +123,6 @@ def test_measure__does_not_copy_what_a_hook_is_bound_to() -> None:
 
 
 def test_measure__failure_is_an_error_that_says_why(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ConfigError, match=r"Linknet at 65×65 can't be measured.*65"):
+    with pytest.raises(ConfigError, match=r"Linknet for an input of shape \(1, 3, 65, 65\) can't be measured.*65"):
         measure(build_net("Linknet", "resnet18", None), 65)
     assert capfd.readouterr() == ("", "")

@@ -162,7 +162,7 @@ def test_report__a_damaged_checkpoint_and_a_wrong_suffix(tmp_path: Path, capsys:
 
 def test_table_stages__the_inverse_of_what_fit_writes(tmp_path: Path) -> None:
     rows = [
-        StageRecord(0, 0, 4.0, 1.0, 10, {}, {}, dice_end=0.5),
+        StageRecord(0, 0, 4.0, 1.0, 10, {}, {}, score_end=0.5),
         StageRecord(1, 2, 2.0, 0.5, 5, {}, {}, 0.5, 0.25, removed=3),
     ]
     assert read_stages(pareto_csv(rows, tmp_path / "pareto.csv")) == rows

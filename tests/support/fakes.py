@@ -24,10 +24,10 @@ def record(stage: int, **changes: Any) -> StageRecord:
         "params": int(6_629_233 * share),
         "widths": {"encoder.conv1": 64, "encoder.layer1": int(256 * share), "decoder.blocks.0": int(128 * share)},
         "layers": {"encoder.conv1": 64, "encoder.layer1.0.conv1": int(64 * share)},
-        "dice_before": 0.90 if stage else None,
-        "dice_after": 0.70 - 0.05 * stage if stage else None,
-        "dice_end": 0.88 - 0.01 * stage,
-        "dice_best": 0.89 - 0.01 * stage,
+        "score_before": 0.90 if stage else None,
+        "score_after": 0.70 - 0.05 * stage if stage else None,
+        "score_end": 0.88 - 0.01 * stage,
+        "score_best": 0.89 - 0.01 * stage,
     }
     return StageRecord(**(values | changes))
 
@@ -47,13 +47,15 @@ class FakePruning(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.history:
-            self.history = [record(0, dice_end=None, dice_best=None)]
+            self.history = [record(0, score_end=None, score_best=None)]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.current_epoch in self.cuts[self.stage :]:
-            before = self.history[-1].dice_end
-            self.history.append(record(self.stage + 1, epoch=trainer.current_epoch, dice_before=before, dice_end=None))
-            self.history[-1].dice_best = None
+            before = self.history[-1].score_end
+            self.history.append(
+                record(self.stage + 1, epoch=trainer.current_epoch, score_before=before, score_end=None)
+            )
+            self.history[-1].score_best = None
         row = self.history[-1]
         values = {"stage": row.stage, "complexity/gmacs": row.gmacs, "complexity/params": row.params}
         pl_module.log_dict({k: float(v) for k, v in values.items()})
@@ -61,7 +63,7 @@ class FakePruning(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
             row, dice = self.history[-1], float(trainer.callback_metrics["val/dice"])
-            row.dice_end, row.dice_best = dice, max(dice, row.dice_best or 0.0)
+            row.score_end, row.score_best = dice, max(dice, row.score_best or 0.0)
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": [row.as_dict() for row in self.history]}

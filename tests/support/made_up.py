@@ -62,9 +62,9 @@ def _add(folder: Path, row: Result) -> None:
 def stages() -> list[StageRecord]:
     """A dense stage and one at half of the MACs."""
     dense = StageRecord(0, 0, 4.0, 1.0, 4_000_000, {"encoder": 96}, {"encoder.conv1": 64, "encoder.conv2": 32})
-    dense.dice_end, dense.dice_best = 0.88, 0.89
+    dense.score_end, dense.score_best = 0.88, 0.89
     cut = StageRecord(1, 2, 2.0, 0.5, 1_000_000, {"encoder": 40}, {"encoder.conv1": 32, "encoder.conv2": 8})
-    cut.dice_before, cut.dice_after, cut.dice_end, cut.dice_best, cut.removed = 0.88, 0.7, 0.86, 0.87, 56
+    cut.score_before, cut.score_after, cut.score_end, cut.score_best, cut.removed = 0.88, 0.7, 0.86, 0.87, 56
     return [dense, cut]
 
 

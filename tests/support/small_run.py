@@ -136,17 +136,18 @@ def overflow() -> None:
 
 
 def keep_scores(folder: Path) -> None:
-    """Writes the importance of the first cut's components, as each process has it, into a file."""
+    """Writes the importance of the components that each cut chooses from, as each process has it, into a file."""
     from polyp_lightning.callbacks.pruning import TaylorFOPruning
 
     choose = TaylorFOPruning._choose
 
     def around(self: TaylorFOPruning, *args: Any) -> Any:
         removed = choose(self, *args)
-        path, criterion = folder / f"scores{rank()}.json", cast("Any", self._criterion)
+        cut, criterion = str(self.stage or ""), cast("Any", self._criterion)
+        path = folder / f"scores{rank()}{cut}.json"
         if not path.exists():
             path.write_text(json.dumps(criterion.importance(None, self._graph).tolist()))
-            path.with_name(f"images{rank()}.json").write_text(json.dumps(criterion.count))
+            path.with_name(f"images{rank()}{cut}.json").write_text(json.dumps(criterion.count))
         return removed
 
     TaylorFOPruning._choose = around  # type: ignore[method-assign]

@@ -146,12 +146,12 @@ def test_run_tracker__without_pruning_the_overlays_and_the_config(tmp_path: Path
 
 
 def test_pareto_metrics__a_stage_that_was_never_validated() -> None:
-    assert pareto_metrics(record(1, dice_end=None, dice_best=None)) == {}
+    assert pareto_metrics(record(1, score_end=None, score_best=None)) == {}
     assert "pareto/val_dice_after_cut" not in pareto_metrics(record(0))
 
 
 def test_summary_values__leaves_out_what_is_unknown() -> None:
-    values = summary_values([record(0), record(1, dice_end=None, dice_best=None)])
+    values = summary_values([record(0), record(1, score_end=None, score_best=None)])
     assert "best_dice/stage1" not in values
     assert "final/val_dice" not in values
     assert values["final/gmacs"] == 3.0

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from polyp_lightning.common.errors import PruningError, join_names
+from polyp_lightning.common.options import option
 from polyp_lightning.pruning.graph import ChannelGraph
 
 
@@ -43,14 +44,14 @@ class Limits:
         """Validates the fields."""
         for what, share in [("floor", self.floor), *self.floors.items()]:
             if not 0 <= share <= 1:
-                msg = f"the floor of {what} is {share}; it is a share in [0, 1] (--pruning.limits.floor)"
+                msg = f"{option('pruning.limits.floor')} of {what} is {share}; it is a share in [0, 1]"
                 raise PruningError(msg)
         for what, share in [("ceiling", self.ceiling), *self.ceilings.items()]:
             if not 0 < share <= 1:
-                msg = f"the ceiling of {what} is {share}; it is a share in (0, 1] (--pruning.limits.ceiling)"
+                msg = f"{option('pruning.limits.ceiling')} of {what} is {share}; it is a share in (0, 1]"
                 raise PruningError(msg)
         if self.round_to < 1:
-            msg = f"round_to is {self.round_to}; give 1 (no rounding) or more (--pruning.limits.round_to)"
+            msg = f"{option('pruning.limits.round_to')} is {self.round_to}; give 1 (no rounding) or more"
             raise PruningError(msg)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from polyp_lightning.common.errors import PruningError
+from polyp_lightning.common.options import option
 from polyp_lightning.pruning.budget.allocation import (
     Allocation,
     Chunks,
@@ -112,7 +113,7 @@ def _check(graph: ChannelGraph, importance: Importance, allocation: str) -> None
         msg = f"importance of shape {importance.shape} or not finite; need one finite number for each of {graph.size}"
         raise PruningError(msg)
     if allocation not in ALLOCATIONS:
-        msg = f"--pruning.allocation is {allocation!r}; choose one of {', '.join(ALLOCATIONS)}"
+        msg = f"{option('pruning.allocation')} is {allocation!r}; choose one of {', '.join(ALLOCATIONS)}"
         raise PruningError(msg)
 
 
@@ -144,7 +145,7 @@ def _check_reachable(graph: ChannelGraph, search: Search, target: Target, limits
     if not graph.groups:
         msg = (
             f"nothing in this network can be removed (operations not understood: {graph.not_understood or 'none'}); "
-            "take another --model.arch or --model.encoder, or train it as it is with --pruning.target 1"
+            f"take another network, or train this one as it is with {option('pruning.target', 1)}"
         )
         raise PruningError(msg)
     budget, tolerance = target.budget(dense), TOLERANCE * dense.cost(target.unit)
@@ -154,14 +155,14 @@ def _check_reachable(graph: ChannelGraph, search: Search, target: Target, limits
         others = ", or protect less" if limits.protected or limits.floors else ""
         msg = (
             f"target {target} cannot be met: with at least {limits.floor:.0%} of each layer kept{steps} the "
-            f"least is {target.value_of(least, dense):.3f}; raise --pruning.target or lower "
-            f"--pruning.limits.floor{others}"
+            f"least is {target.value_of(least, dense):.3f}; raise {option('pruning.target')} or lower "
+            f"{option('pruning.limits.floor')}{others}"
         )
         raise PruningError(msg)
     if most < budget - tolerance:
         msg = (
             f"target {target} cannot be met: the ceilings leave at most {target.value_of(most, dense):.3f}; lower "
-            "--pruning.target or raise --pruning.limits.ceiling"
+            f"{option('pruning.target')} or raise {option('pruning.limits.ceiling')}"
         )
         raise PruningError(msg)
 
@@ -170,7 +171,7 @@ def _warn_of_a_miss(got: float, budget: float, target: Target, dense: Dense, lim
     """Warns only: a miss is not worth a night's training, and the table shows what was reached."""
     if abs(got - budget) <= TOLERANCE * dense.cost(target.unit):
         return
-    remedy = "; lower --pruning.limits.round_to" if limits.round_to > 1 else ""
+    remedy = f"; lower {option('pruning.limits.round_to')}" if limits.round_to > 1 else ""
     warnings.warn(
         f"the nearest to a budget of {target.value_of(budget, dense):.3f} (target {target}) that can be cut is "
         f"{target.value_of(got, dense):.3f}: the layers are too narrow for steps of {limits.round_to} filters{remedy}",

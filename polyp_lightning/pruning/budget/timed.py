@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from polyp_lightning.common.errors import PruningError
+from polyp_lightning.common.options import option
 from polyp_lightning.pruning.budget.allocation import Allocation
 from polyp_lightning.pruning.budget.cost import Cost, total
 from polyp_lightning.pruning.budget.geometry import layer_calls
@@ -197,7 +198,7 @@ def _check_met(ms: float, target: Target, limits: Limits, bracket: Bracket) -> N
     if ms > target.value and any(share <= bracket.least for share, _ in bracket.tried):
         msg = (
             f"target {target} cannot be met: with at least {limits.floor:.0%} of each layer kept a frame takes "
-            f"{ms:.3g} ms; raise --pruning.target or lower --pruning.limits.floor"
+            f"{ms:.3g} ms; raise {option('pruning.target')} or lower {option('pruning.limits.floor')}"
         )
         raise PruningError(msg)
     warnings.warn(f"the nearest to target {target} that was measured takes {ms:.3g} ms", stacklevel=3)

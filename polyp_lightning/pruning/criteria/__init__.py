@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 from polyp_lightning.common.errors import ConfigError, nearest
+from polyp_lightning.common.options import option
 from polyp_lightning.pruning.criteria.base import Batches, Criterion, Importance, Loss
 from polyp_lightning.pruning.criteria.bn_scale import BatchNormScale
 from polyp_lightning.pruning.criteria.fpgm import FPGM
@@ -41,10 +42,10 @@ def build_criterion(name: str, **options: Any) -> Criterion:
     'taylor'
     """
     if name not in CRITERIA:
-        msg = f"criterion={name!r} is unknown. {nearest(name, CRITERIA)} (--pruning.criterion)"
+        msg = f"{option('pruning.criterion', repr(name))} is unknown. {nearest(name, CRITERIA)}"
         raise ConfigError(msg)
     allowed = list(inspect.signature(CRITERIA[name]).parameters)
-    unknown = [option for option in options if option not in allowed]
+    unknown = [given for given in options if given not in allowed]
     if unknown:
         msg = f"criterion {name!r} has no option {', '.join(unknown)}; it has {', '.join(allowed) or 'none'}"
         raise ConfigError(msg)

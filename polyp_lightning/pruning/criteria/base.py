@@ -19,8 +19,11 @@ from polyp_lightning.pruning.graph import ChannelGraph
 Importance = npt.NDArray[np.float64]
 """One number per component, (graph.size,): the higher, the more important. Entry 0, the frozen component, is unused."""
 
-Batches = Iterable[tuple[Tensor, Tensor]]
-"""Network inputs (N, C, H, W) as the network takes them, with their masks."""
+Inputs = Tensor | Callable[[nn.Module], Any]
+"""What a network takes, (N, C, H, W); or a function that runs the network and returns its output."""
+
+Batches = Iterable[tuple[Inputs, Tensor]]
+"""Network inputs, with their masks."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Loss of the network's output and the masks, a scalar."""
@@ -37,17 +40,24 @@ class Criterion(ABC):
 
     Attributes:
         name: what it is called on the command line.
+        needs_loss: whether :meth:`gather` asks for the loss.
         loss_scale: what the loss is multiplied with before a backward pass that it watches, and all gradients with it
             (a gradient scaler's factor); importances are free of it.
     """
 
     name: ClassVar[str]
+    needs_loss: ClassVar[bool] = False
     loss_scale: float = 1.0
 
     @property
     def rides_along(self) -> bool:
         """Whether it gathers from ordinary training steps; if not, :meth:`attach` does nothing."""
         return False
+
+    @property
+    def has_passes(self) -> bool:
+        """Whether it needs :meth:`gather` before :meth:`importance` in a training."""
+        return not self.rides_along and type(self).gather is not Criterion.gather
 
     def attach(self, net: nn.Module, graph: ChannelGraph) -> None:
         """Begins to watch the network's backward passes; keeps what was gathered on a graph of the same size."""
@@ -232,7 +242,7 @@ class WatchingCriterion(MeanCriterion):
         try:
             with keep_gradients(net), torch.enable_grad():
                 for images, masks in batches:
-                    self._backward(net(images), masks, loss)
+                    self._backward(run(net, images), masks, loss)
         finally:
             self.detach()
 
@@ -243,6 +253,11 @@ class WatchingCriterion(MeanCriterion):
 def to_float64(tensor: Tensor) -> Tensor:
     """Widens to float64, where the tensor is; on the CPU if its device has no such type (Apple's)."""
     return (tensor.cpu() if tensor.is_mps else tensor).double()
+
+
+def run(net: nn.Module, inputs: Inputs) -> Any:
+    """The network's output."""
+    return net(inputs) if isinstance(inputs, Tensor) else inputs(net)
 
 
 @contextmanager

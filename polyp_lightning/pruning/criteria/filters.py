@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from polyp_lightning.common.errors import PruningError
+from polyp_lightning.common.options import option
 from polyp_lightning.pruning.criteria.base import Importance
 from polyp_lightning.pruning.graph import ChannelGraph
 from polyp_lightning.pruning.labels import FROZEN, Atoms
@@ -97,7 +98,7 @@ def put_unseen_last(importance: Importance, seen: npt.NDArray[np.bool_], criteri
         PruningError: it sees none.
     """
     if not seen[1:].any():
-        msg = f"criterion {criterion!r} sees no component of this network; choose another (--pruning.criterion)"
+        msg = f"criterion {criterion!r} sees no component of this network; choose another {option('pruning.criterion')}"
         raise PruningError(msg)
     # Finite, because selections add and interpolate importances; 1 more than the highest is above it even if that is 0.
     return np.where(seen, importance, importance[seen].max() + 1.0)

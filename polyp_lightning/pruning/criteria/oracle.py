@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from polyp_lightning.common.errors import ConfigError, PruningError
 from polyp_lightning.common.modes import evaluation_mode
-from polyp_lightning.pruning.criteria.base import Batches, Loss, MeanCriterion
+from polyp_lightning.pruning.criteria.base import Batches, Loss, MeanCriterion, run
 from polyp_lightning.pruning.graph import ChannelGraph, Removed
 from polyp_lightning.pruning.labels import FROZEN
 from polyp_lightning.pruning.surgery import mask, named_tensors
@@ -31,6 +31,7 @@ class Oracle(MeanCriterion):
     """
 
     name: ClassVar[str] = "oracle"
+    needs_loss: ClassVar[bool] = True
 
     def __init__(self, change: Change = "signed", limit: int = 2000) -> None:
         if change not in get_args(Change):
@@ -57,12 +58,12 @@ class Oracle(MeanCriterion):
             self.reset(graph.size)
         batches, changes = list(batches), torch.zeros(graph.size, dtype=torch.float64)
         with evaluation_mode(net):
-            before = [image_losses(net(images), masks, loss) for images, masks in batches]
+            before = [image_losses(run(net, images), masks, loss) for images, masks in batches]
             for component in range(FROZEN + 1, graph.size):
                 removed = graph.nothing()
                 removed[component] = True
                 with masked(net, graph, removed):
-                    after = [image_losses(net(images), masks, loss) for images, masks in batches]
+                    after = [image_losses(run(net, images), masks, loss) for images, masks in batches]
                 change = torch.cat(after) - torch.cat(before)
                 changes[component] = (change.abs() if self.change == "abs" else change).sum()
         self._add(changes, sum(len(masks) for _, masks in batches))

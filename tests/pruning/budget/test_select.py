@@ -70,15 +70,13 @@ def test_select__nothing_to_do(unet: pruning.ChannelGraph) -> None:
 
 
 def test_select__target_below_the_floor_is_explained(unet: pruning.ChannelGraph) -> None:
-    with pytest.raises(
-        PruningError, match=r"target 0\.050 .* at least 50% .* the least is 0\.\d+; .*--pruning\.limits\.floor"
-    ):
+    with pytest.raises(PruningError, match=r"target 0\.050 .* at least 50% .* the least is 0\.\d+; .*lower floor"):
         pruning.select(unet, random_importance(unet, 0), 0.05, limits=Limits(floor=0.5))
 
 
 def test_select__coarse_chunks_are_explained() -> None:
     graph = pruning.trace(Plain(), (2, 3, 16, 16))
-    with pytest.warns(UserWarning, match=r"nearest to a budget of 0\.600 .*--pruning\.limits\.round_to"):
+    with pytest.warns(UserWarning, match=r"nearest to a budget of 0\.600 .*lower round_to"):
         removed = pruning.select(graph, random_importance(graph, 0), 0.6, limits=Limits(round_to=4))
     reachable = [graph.total_macs(r) / graph.total_macs() for r in halves(graph)]
     assert graph.total_macs(removed) / graph.total_macs() in reachable
