@@ -14,7 +14,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
-from small_run import OPTIONS
+from small_run import OPTIONS, TEACHER
 
 from polyp_lightning.callbacks.distributed import check_strategy, digest
 from polyp_lightning.checkpoints.file import read
@@ -84,7 +84,7 @@ def test_ddp__a_taught_network_learns_what_it_learns_in_one_process(tmp_path: Pa
     torch.manual_seed(3)
     teacher = tmp_path / "teacher.ckpt"
     plain = Trainer(max_epochs=0, accelerator="cpu", logger=False, enable_checkpointing=False)
-    plain.strategy.connect(PolypSegmenter(image_size=64, encoder="timm-tf_efficientnet_lite0"))
+    plain.strategy.connect(PolypSegmenter(image_size=64, encoder=TEACHER))
     plain.save_checkpoint(teacher)
     options = ["--pruning.end", "2", "--trainer.max_epochs", "4", "--pruning.recalibration_batches", "0"]
     options += ["--model.distill_from", str(teacher), "--model.distill_weight", "0.5"]

@@ -27,6 +27,20 @@ def test_copy__what_was_compiled_is_left_out() -> None:
     assert fake(net)._compiled_call_impl is None
 
 
+class Slow(nn.Module):
+    """Says itself how it is copied."""
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Slow":
+        return Slow()
+
+
+def test_copy__what_copies_itself_does() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), Slow())
+    twin = fake(net)
+    assert type(twin[1]) is Slow
+    assert twin[1] is not net[1]
+
+
 class Own(nn.Module):
     """Shares a part, keeps a list, and refers back to the whole."""
 

@@ -24,6 +24,9 @@ OPTIONS = [
     *("--pruning.end", "3", "--pruning.recalibration_batches", "2"),
 ]
 
+TEACHER = "timm-tf_efficientnet_lite0"
+"""The encoder of a network that is to be built as it was asked for."""
+
 
 class SmallNet(nn.Module):
     """Skip, concatenation, batch norm and dropout (which draws random numbers) in few parameters."""
@@ -58,8 +61,14 @@ def replace_nets(make: Callable[..., nn.Module], patch: pytest.MonkeyPatch) -> N
 
 
 def use_small_net() -> None:
-    """The segmenter builds a :class:`SmallNet` whatever it is asked for; UNMIXED takes its batch norm away."""
-    make = (lambda *_: unmixed(SmallNet())) if os.environ.get("UNMIXED") else (lambda *_: SmallNet())
+    """The segmenter builds a :class:`SmallNet`, but for a teacher; UNMIXED takes its batch norm away."""
+    build_net = record.build_net
+
+    def make(arch: str, encoder: str, *more: Any) -> nn.Module:
+        if encoder == TEACHER:
+            return build_net(arch, encoder, *more)
+        return unmixed(SmallNet()) if os.environ.get("UNMIXED") else SmallNet()
+
     replace_nets(make, pytest.MonkeyPatch())
 
 
