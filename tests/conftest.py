@@ -1,10 +1,19 @@
 """Fixtures that several rooms' tests use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from fake_data import every_name, write_pairs
+
+
+@pytest.fixture(autouse=True)
+def _no_determinism_left() -> Iterator[None]:
+    """A trainer that asks for deterministic algorithms sets them for the whole process."""
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture

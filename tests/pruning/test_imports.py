@@ -21,5 +21,6 @@ print(json.dumps([sorted(after - before - set(sys.stdlib_module_names)), sorted(
 def test_pruning__needs_torch_numpy_scipy_and_common_only() -> None:
     done = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=True)
     packages, rooms = json.loads(done.stdout.splitlines()[-1])
-    assert packages == ["polyp_lightning"]
+    # PyTorch imports some of its own parts and packages only now.
+    assert {name for name in packages if name[0] != "_"} - {"mpmath", "sympy"} == {"polyp_lightning"}
     assert rooms == ["common", "pruning"]

@@ -70,7 +70,10 @@ def test_fit__service_that_fails_in_the_middle(
     assert found[0][0].startswith(reason)
     assert (tmp_path / found[0][1]).resolve() == find_run(tmp_path)
     # 5 steps an epoch; the service got the signal at the start of epoch 2.
-    assert losses(tmp_path) == (list(range(10)) if wait == WRITTEN else [])
+    kept = losses(tmp_path)
+    # Without waiting for it, how much it has written by then is the machine's affair.
+    assert kept == list(range(10 if wait == WRITTEN else len(kept)))
+    assert len(kept) <= 10
     assert seconds < 90
 
 
