@@ -1,7 +1,7 @@
 """What has to travel to a machine that has PyTorch and Lightning but no network, and how it gets into ``.whl``.
 
 ``python tests/gpu/wheels.py`` downloads the wheels for Python 3.12 on x86-64 Linux, of the versions in the lock file.
-There: ``python3 -m pip install --no-index --no-deps --target /tmp/site .whl/*.whl && export PYTHONPATH=/tmp/site``.
+There: ``python3 -m pip install --no-index --no-deps --target .whl/site .whl/*.whl && export PYTHONPATH=.whl/site``.
 """
 
 import re
