@@ -25,7 +25,6 @@ _ATOMIC = frozenset({bool, int, float, str, type(None)})
 _CONTAINERS = frozenset({dict, OrderedDict, set, list})
 # Some releases of torch define one for modules, others leave it to Python.
 _STATES = (object.__getstate__, nn.Module.__getstate__)
-_OWN_TABLES = frozenset({"_parameters", "_buffers", "_modules"})
 
 
 class Fakes:
@@ -41,13 +40,18 @@ class Fakes:
     def __init__(self, net: nn.Module, example: Example, *, meta: bool) -> None:
         self.net = net
         self.original_example = example
-        self._detached = detached(net)
         self._device = "meta" if meta else "cpu"
         self._mode = nullcontext() if meta else FakeTensorMode(allow_non_fake_inputs=True)
 
     def copy(self) -> nn.Module:
         """Copies the network, in eval mode."""
-        memo = self._detached.copy()
+        try:
+            return self._copy({})
+        except RuntimeError:
+            # A module keeps a tensor with a graph; looking for one beforehand would take a tenth of a trace.
+            return self._copy(detached(self.net))
+
+    def _copy(self, memo: dict[int, object]) -> nn.Module:
         with self._mode:
             for tensor in itertools.chain(self.net.parameters(), self.net.buffers()):
                 empty = torch.empty(tensor.shape, dtype=tensor.dtype, device=self._device)
@@ -107,22 +111,8 @@ def _value(value: object, memo: dict[int, object]) -> object:
 
 def detached(net: nn.Module) -> dict[int, object]:
     """A memo for :func:`copy.deepcopy`, which refuses tensors with a graph, such as a loss that a module keeps."""
-    # What modules consist of has no graph, and a look into all of it would take a tenth of a trace.
-    attributes = (
-        value
-        for module in net.modules()
-        for name, value in vars(module).items()
-        if name not in _OWN_TABLES and _may_hold_tensors(value)
-    )
-    held = (leaf for value in attributes for leaf in tree_leaves(value))
+    held = (leaf for module in net.modules() for leaf in tree_leaves(vars(module)))
     return {id(leaf): leaf.detach() for leaf in held if isinstance(leaf, Tensor) and leaf.grad_fn is not None}
-
-
-def _may_hold_tensors(value: object) -> bool:
-    if isinstance(value, Tensor):
-        return True
-    # Sizes and strides are tuples of numbers.
-    return isinstance(value, (dict, list, tuple)) and bool(value) and type(next(iter(value))) is not int
 
 
 def runs(net: nn.Module, example: Example) -> bool:
