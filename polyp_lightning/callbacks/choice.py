@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from polyp_lightning.callbacks.replay import Statistics, renew_norms
+from polyp_lightning.common.errors import ANOTHER_CHECKPOINT, ConfigError
 from polyp_lightning.pruning import ChannelGraph, Example
 from polyp_lightning.pruning.graph import Removed
 from polyp_lightning.pruning.surgery import remove
@@ -77,8 +78,24 @@ def try_cut(
     return tuple(found)
 
 
-@torch.no_grad()
-def set_statistics(net: nn.Module, statistics: Statistics) -> None:
-    """Gives batch norms the statistics that were found on a copy."""
-    for name, values in statistics.items():
-        net.get_buffer(name).copy_(values)
+def set_statistics(nets: Sequence[nn.Module], statistics: Sequence[Statistics]) -> None:
+    """Gives the batch norms of networks the statistics that were found on copies.
+
+    Raises:
+        ConfigError: a checkpoint's statistics do not fit the networks.
+    """
+    buffers = [dict(net.named_buffers()) for net in nets]
+    pairs = [
+        (own.get(name), value) for own, one in zip(buffers, statistics, strict=False) for name, value in one.items()
+    ]
+    if len(nets) != len(statistics) or not all(own is not None and _fits(value, own) for own, value in pairs):
+        msg = f"the checkpoint's record of its next cut is damaged (statistics of batch norm); {ANOTHER_CHECKPOINT}"
+        raise ConfigError(msg)
+    with torch.no_grad():
+        for own, value in pairs:
+            own.copy_(value)  # type: ignore[union-attr]
+
+
+def _fits(value: Tensor, own: Tensor) -> bool:
+    same = value.shape == own.shape and value.dtype == own.dtype and value.layout == own.layout
+    return same and bool(value.isfinite().all())

@@ -428,8 +428,7 @@ class TaylorFOPruning(Callback):
         if not self.recalibration_batches:
             return
         if choice.statistics:
-            for net, statistics in zip(nets, choice.statistics, strict=True):
-                set_statistics(net, statistics)
+            set_statistics(nets, choice.statistics)
             return
         if not self._calls.calls:
             rank_zero_info("Batch norm keeps its statistics at this cut: the run was resumed right before it")
