@@ -266,7 +266,7 @@ class TaylorFOPruning(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Looks for the network in the first batch; tells the criterion the factor of a gradient scaler (16-mixed)."""
-        self._steps, self._criterion.loss_scale = trainer.global_step, loss_scale(trainer)
+        self._steps = trainer.global_step
         if not self._found:
             self._watch = CallWatch(pl_module, wraps=trainer.strategy.model is not pl_module)
             self._observing = self._eager()
@@ -277,7 +277,11 @@ class TaylorFOPruning(Callback):
             window = max(self.schedule.every, self.scoring_batches)
             if to_come is not None and to_come - window <= trainer.global_step and self._observing is None:
                 self._observe(pl_module)
-        if self._observing is not None and self._is_near(trainer, batch_idx):
+        if self._observing is None:
+            return
+        # Only here: a GPU is waited for.
+        self._criterion.loss_scale = loss_scale(trainer)
+        if self._is_near(trainer, batch_idx):
             self._calls.active = True
             if self._criterion.needs_loss:
                 self._batches.append((batch, batch_idx))
