@@ -293,7 +293,7 @@ class TaylorFOPruning(Callback):
 
         Gradients have been averaged over all processes by then, so that all of them skip the same steps.
         """
-        self._calls.active = False
+        was_recorded, self._calls.active = self._calls.active, False
         if self._watch is not None:
             self._end_watch(trainer, pl_module, batch, batch_idx)
             return
@@ -303,7 +303,8 @@ class TaylorFOPruning(Callback):
             # It lowers its factor after a step that it skipped, and after no other.
             skipped = loss_scale(trainer) < self._criterion.loss_scale
             self._criterion.take_back() if skipped else self._criterion.keep()
-        self._modes = modes_of(self._net(pl_module))
+        if was_recorded:
+            self._modes = modes_of(self._net(pl_module))
         if self.schedule.interval == "epoch" and is_last_batch(trainer):
             self._scored_for = trainer.current_epoch + 1
 

@@ -84,11 +84,8 @@ def announce(folder: Path) -> None:
     die_at = os.environ.get("DIE_AT", "") if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0" else ""
 
     def moment(name: str) -> None:
-        # RANK_DIES: only that process of a distributed training, or "all"; torchrun's second try lives.
-        dies = os.environ.get("RANK_DIES", "0") in (rank(), "all") and not int(
-            os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)
-        )
-        if name == die_at and dies:
+        # RANK_DIES: only that process of a distributed training, or "all".
+        if name == die_at and os.environ.get("RANK_DIES", "0") in (rank(), "all"):
             os.kill(os.getpid(), int(os.environ.get("DIE_BY", "9")))
 
     def wrapped(owner: type | object, name: str, label: str) -> None:
