@@ -1,7 +1,5 @@
 """The pruning callback: wiring between Lightning's hooks and the functions of this package."""
 
-from collections import deque
-from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import torch
@@ -21,19 +19,12 @@ from polyp_lightning.callbacks.distributed import (
     unwrap,
     wrap,
 )
-from polyp_lightning.callbacks.found_net import Call, CallWatch, find_net, inside_compiled, rehearse
 from polyp_lightning.callbacks.monitored import Mode, Monitor, find_monitor
-from polyp_lightning.callbacks.passes import (
-    beside_training,
-    check_steps,
-    gather,
-    loss_scale,
-    replayed,
-    step_loss,
-    steps,
-)
+from polyp_lightning.callbacks.net_finder import NetFinder
+from polyp_lightning.callbacks.observation import Observation
+from polyp_lightning.callbacks.passes import beside_training, check_steps, step_loss
 from polyp_lightning.callbacks.records import describe_stage, explain_cut
-from polyp_lightning.callbacks.replay import CallRecorder, modes_of, renew_norms
+from polyp_lightning.callbacks.replay import renew_norms
 from polyp_lightning.callbacks.run_length import check_run, is_fitting, is_last_batch
 from polyp_lightning.callbacks.schedule import Interval, Schedule, Shape
 from polyp_lightning.callbacks.stored_example import as_plain, from_plain
@@ -152,8 +143,6 @@ class TaylorFOPruning(Callback):
         self._given_monitor = None if monitor is None else Monitor(monitor, mode)
         self._monitor: Monitor | None = None
         self._criterion = build_criterion(criterion, **(options or {}))
-        # Inputs that it runs the network on itself.
-        self._passes = scoring_batches if self._criterion.has_passes else 0
         self._fits = True
         self._forget()
 
@@ -161,16 +150,11 @@ class TaylorFOPruning(Callback):
         """Everything that belongs to one network."""
         self.history.clear()
         self._criterion.reset(1)
-        self._net_name = self.module
-        self._example = self.example
+        self._finder = NetFinder(self.module, self.example)
         self._found = False
         self._dense: Dense | None = None
         self._graph: ChannelGraph | None = None
-        self._watch: CallWatch | None = None
-        self._observing: ExitStack | None = None
-        self._calls = CallRecorder(max(self.recalibration_batches, self._passes))
-        self._batches: deque[tuple[Any, int]] = deque(maxlen=self.scoring_batches)
-        self._modes: dict[str, bool] = {}
+        self._observation = Observation(self._criterion, self.scoring_batches, self.recalibration_batches)
         self._scored_for: int | None = None
         self._choice: Choice | None = None
         self._steps = 0
@@ -218,32 +202,19 @@ class TaylorFOPruning(Callback):
             # They are added up again before the cut, so that one process may have them only.
             self._criterion.clear()
         self._scores_of_all = False
-        if self._net_name is None or self._example is None:
-            self._ask_for_example(trainer, pl_module)
-        if self._net_name is not None and self._example is not None:
+        if not self._finder.is_known:
+            self._finder.ask_for_example(trainer, pl_module)
+        if self._finder.is_known:
             self._begin(trainer, pl_module)
         if trainer.fit_loop.restarted_mid_epoch:
             # Lightning does not call on_train_epoch_start for an epoch that it resumes.
             self.on_train_epoch_start(trainer, pl_module)
 
-    def _ask_for_example(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Finds the network by a forward pass of the module's ``example_input_array``."""
-        given = getattr(pl_module, "example_input_array", None)
-        if given is None:
-            return
-        with beside_training(trainer):
-            calls = rehearse(pl_module, given)
-        if calls:
-            self._take(find_net(pl_module, calls, self.module))
-
-    def _take(self, call: Call) -> None:
-        self._net_name, self._example = call.name, self._example or call.example
-
     def _begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Traces the network, and records the dense one where nothing is recorded yet."""
-        self._net_name = inside_compiled(pl_module, str(self._net_name))
-        places_of(pl_module, self._net_name)
-        PlanKeeper.of(pl_module).begin(self._net_name)
+        name = self._finder.resolve_compiled(pl_module)
+        places_of(pl_module, name)
+        PlanKeeper.of(pl_module).begin(name)
         self._found = True
         self._trace(pl_module)
         if self.history:
@@ -268,51 +239,32 @@ class TaylorFOPruning(Callback):
         """Looks for the network in the first batch; tells the criterion the factor of a gradient scaler (16-mixed)."""
         self._steps = trainer.global_step
         if not self._found:
-            self._watch = CallWatch(pl_module, wraps=trainer.strategy.model is not pl_module)
-            self._observing = self._eager()
+            self._finder.start_watch(trainer, pl_module)
             return
         if self.schedule.interval == "step":
             self._cut_if_due(trainer, pl_module, trainer.global_step)
             to_come = self._next_cut(trainer.global_step)
             window = max(self.schedule.every, self.scoring_batches)
-            if to_come is not None and to_come - window <= trainer.global_step and self._observing is None:
+            if to_come is not None and to_come - window <= trainer.global_step and not self._observation.is_on:
                 self._observe(pl_module)
-        if self._observing is None:
-            return
-        # Only here: a GPU is waited for.
-        self._criterion.loss_scale = loss_scale(trainer)
-        if self._is_near(trainer, batch_idx):
-            self._calls.active = True
-            if self._criterion.needs_loss:
-                self._batches.append((batch, batch_idx))
+        self._observation.begin_step(trainer, batch, batch_idx, near=self._is_near(trainer, batch_idx))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Takes back what was scored for a step that a gradient scaler skipped: nothing was learnt from its images.
-
-        Gradients have been averaged over all processes by then, so that all of them skip the same steps.
-        """
-        was_recorded, self._calls.active = self._calls.active, False
-        if self._watch is not None:
+        """Settles what was scored in the step; after the first batch, settles which network it is."""
+        if self._finder.is_watching:
             self._end_watch(trainer, pl_module, batch, batch_idx)
             return
-        if self._observing is None:
+        if not self._observation.is_on:
             return
-        if trainer.global_step > self._steps:
-            # It lowers its factor after a step that it skipped, and after no other.
-            skipped = loss_scale(trainer) < self._criterion.loss_scale
-            self._criterion.take_back() if skipped else self._criterion.keep()
-        if was_recorded:
-            self._modes = modes_of(self._net(pl_module))
+        self._observation.end_step(trainer, self._net(pl_module))
         if self.schedule.interval == "epoch" and is_last_batch(trainer):
             self._scored_for = trainer.current_epoch + 1
 
     def _end_watch(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """After the first batch: which network it was."""
-        calls = self._watch.calls if self._watch is not None else []
-        self._stop_observing()
-        self._take(find_net(pl_module, calls, self.module))
+        """Begins with the network that the first batch called."""
+        self._finder.end_watch(pl_module)
         self._begin(trainer, pl_module)
         if self.target.is_everything:
             return
@@ -324,8 +276,8 @@ class TaylorFOPruning(Callback):
         if (epochs and is_last_batch(trainer) and self.schedule.start == 1) or (not epochs and self.schedule.start < 2):
             msg = (
                 "the first training batch showed which network is to be pruned, and no other comes before the first "
-                f"cut; raise {option('pruning.start')}, or give {option('pruning.module', repr(self._net_name))} and "
-                f"{option('pruning.example')}"
+                f"cut; raise {option('pruning.start')}, or give "
+                f"{option('pruning.module', repr(self._finder.name))} and {option('pruning.example')}"
             )
             raise ConfigError(msg)
         if epochs and self.left_at(trainer.current_epoch + 1) is not None:
@@ -359,33 +311,16 @@ class TaylorFOPruning(Callback):
 
     def _observe(self, pl_module: LightningModule) -> None:
         """Scores from now on, and keeps the last inputs; what was compiled runs uncompiled, to be seen."""
-        self._stop_observing()
-        net = self._net(pl_module)
-        self._observing = self._eager()
-        if self._criterion.rides_along:
-            self._criterion.attach(net, self._current_graph())
-        self._calls.attach(net)
-        self._batches.clear()
+        self._observation.start(self._net(pl_module), self._current_graph())
         self._scored_for = self._choice = None
 
-    def _eager(self) -> ExitStack:
-        stack = ExitStack()
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
-        return stack
-
     def _stop_observing(self) -> None:
-        self._criterion.detach()
-        self._calls.detach()
-        if self._watch is not None:
-            self._watch.close()
-            self._watch = None
-        if self._observing is not None:
-            self._observing.close()
-            self._observing = None
+        self._observation.stop()
+        self._finder.stop()
 
     def _is_near(self, trainer: Trainer, batch_idx: int) -> bool:
         """Whether this batch is one of the last before the cut, as far as that is known."""
-        count = max(self.recalibration_batches, self._passes)
+        count = self._observation.count
         if self.schedule.interval == "step":
             to_come = self._next_cut(trainer.global_step)
             return to_come is not None and to_come - trainer.global_step <= count
@@ -426,8 +361,7 @@ class TaylorFOPruning(Callback):
             share_buffers(trainer, copied)
         self._note_cut(trainer, pl_module, moment, left, removed)
         self._scored_for = self._choice = None
-        self._calls.calls.clear()
-        self._batches.clear()
+        self._observation.forget()
 
     def _renew_norms(self, trainer: Trainer, nets: list[nn.Module], choice: Choice) -> None:
         if not self.recalibration_batches:
@@ -435,14 +369,11 @@ class TaylorFOPruning(Callback):
         if choice.statistics:
             set_statistics(nets, choice.statistics)
             return
-        if not self._calls.calls:
+        if not self._observation.last_calls():
             rank_zero_info("Batch norm keeps its statistics at this cut: the run was resumed right before it")
         with beside_training(trainer):
             for net in nets:
-                renew_norms(net, self._last_calls(), self._modes)
-
-    def _last_calls(self) -> list[Example]:
-        return list(self._calls.calls)[-self.recalibration_batches :] if self.recalibration_batches else []
+                renew_norms(net, self._observation.last_calls(), self._observation.modes)
 
     def _note_cut(
         self, trainer: Trainer, pl_module: LightningModule, moment: int, left: float, removed: Removed
@@ -471,9 +402,8 @@ class TaylorFOPruning(Callback):
         statistics: Any = ()
         if copies and self.recalibration_batches:
             with beside_training(trainer):
-                statistics = try_cut(
-                    self._nets(trainer, pl_module), self._current_graph(), removed, self._last_calls(), self._modes
-                )
+                nets, seen = self._nets(trainer, pl_module), self._observation
+                statistics = try_cut(nets, self._current_graph(), removed, seen.last_calls(), seen.modes)
             self._choice = Choice(moment, removed, statistics)
         return Choice(moment, removed, statistics)
 
@@ -482,13 +412,7 @@ class TaylorFOPruning(Callback):
         self._stop_observing()
         self._criterion.loss_scale = 1.0
         net, graph = self._net(pl_module), self._current_graph()
-        if self._passes:
-            with beside_training(trainer):
-                if self._criterion.needs_loss:
-                    batches = steps(trainer, pl_module, self._batches)
-                else:
-                    batches = replayed(list(self._calls.calls)[-self.scoring_batches :], net)
-                gather(self._criterion, net, graph, batches)
+        self._observation.run_passes(trainer, pl_module, net, graph)
         reduce_scores(trainer, self._criterion)
         self._scores_of_all = True
         return self.recipe.choose(net, graph, self._criterion.importance(net, graph), self._dense, left)
@@ -555,8 +479,8 @@ class TaylorFOPruning(Callback):
             "dense": self._dense.as_dict() if self._dense else None,
             "scored_by": self._criterion.name,
             "criterion": self._criterion.state_dict(),
-            "module": self._net_name,
-            "example": as_plain(self._example) if self._example is not None else None,
+            "module": self._finder.name,
+            "example": as_plain(self._finder.example) if self._finder.example is not None else None,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -582,9 +506,7 @@ class TaylorFOPruning(Callback):
         self._dense = Dense.from_dict(state["dense"]) if state["dense"] else None
         check_stages(self.history, self._dense)
         name, example, choice = state.get("module"), state.get("example"), state.get("next")
-        # Checkpoints of before hold neither; the module then tells.
-        self._net_name = self.module if name is None else str(name)
-        self._example = self.example if example is None else from_plain(example)
+        self._finder.restore(None if name is None else str(name), None if example is None else from_plain(example))
         self._choice = None if choice is None else Choice.from_dict(choice)
         self._found = False
         # Other verbs score nothing, and are not told which criterion the run had.
@@ -605,12 +527,12 @@ class TaylorFOPruning(Callback):
     # --- the network
 
     def _net(self, pl_module: LightningModule) -> nn.Module:
-        return pl_module.get_submodule(str(self._net_name))
+        return pl_module.get_submodule(str(self._finder.name))
 
     def _nets(self, trainer: Trainer, pl_module: LightningModule) -> list[nn.Module]:
         """The network, then its averages."""
         owners = [pl_module, *averaged_copies(trainer)]
-        return [owner.get_submodule(name) for owner in owners for name in places_of(owner, str(self._net_name))]
+        return [owner.get_submodule(name) for owner in owners for name in places_of(owner, str(self._finder.name))]
 
     def _trace(self, pl_module: LightningModule) -> None:
         self._graph = trace(self._net(pl_module), self._known_example)
@@ -620,7 +542,7 @@ class TaylorFOPruning(Callback):
 
     @property
     def _known_example(self) -> Example:
-        return _known(self._example)
+        return _known(self._finder.example)
 
     @property
     def _reference(self) -> Dense:

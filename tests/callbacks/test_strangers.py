@@ -53,7 +53,7 @@ def test_strangers__one_line_prunes_to_the_target_exactly_and_resumes(tmp_path: 
     # The line that the user adds is TaylorFOPruning's: nothing of the module is asked for.
     assert [row.epoch for row in pruning.history] == [0, 1, 2]
     assert pruning.history[-1].share == pytest.approx(0.5, abs=0.02)
-    assert pruning._net_name == FOUND[name]
+    assert pruning._finder.name == FOUND[name]
     net = module.get_submodule(FOUND[name])
     held = {id(p) for group in fitter.optimizers[0].param_groups for p in group["params"]}
     assert held >= {id(p) for p in net.parameters() if p.requires_grad}
