@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m polyp_lightning
 DATASETS ?= $(or $(POLYP_DATA),datasets)
 
-.PHONY: help install fit test test-slow slow-suites lint format type bench gpu gpu-wheels study study-quick study-cpu taylor-check matrix wandb-sync data data-verify lock clean
+.PHONY: help install fit test test-slow slow-suites lint format type bench gpu gpu-wheels study study-quick study-cpu ship taylor-check matrix wandb-sync data data-verify lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -66,6 +66,9 @@ study-quick: install ## a small study on phantoms: criteria and controls over th
 
 study-cpu: install ## the main comparison on Kvasir-SEG at 128² (WEIGHTS=timm-tf_efficientnet_lite0=FILE without a network)
 	POLYP_DATA=$(DATASETS) $(RUN) study --config configs/study-cpu.yaml --out $(or $(OUT),runs/study-cpu) $(if $(WEIGHTS),-w $(WEIGHTS))
+
+ship: install ## train the networks that ship, or go on with them (OUT=FOLDER; WEIGHTS=FILE without a network)
+	POLYP_DATA=$(DATASETS) OUT=$(OUT) WEIGHTS=$(WEIGHTS) ARGS="$(ARGS)" bash configs/ship.sh
 
 taylor-check: install ## does the score predict what removal does? (CKPT=FILE; else a small network is trained first)
 	$(RUN) taylor-check $(if $(CKPT),--ckpt_path "$(CKPT)")

@@ -14,6 +14,7 @@ from polyp_lightning.cli import fit, prune
 from polyp_lightning.cli.lightning_cli import PolypCLI
 from polyp_lightning.cli.short_help import ALL, PAGES
 from polyp_lightning.cli.verbs import VERBS
+from polyp_lightning.data.sets import DATASETS, MIX
 
 _WIDTH, _HEIGHT, _COLUMN = 80, 40, 29
 _LINES_OF_A_TEXT = 2
@@ -90,6 +91,8 @@ def _draw_option(verb: str, name: str, action: Action, lines: int) -> list[str]:
     default = "the checkpoint's" if verb != "fit" and name in _OF_THE_CHECKPOINT else _spell(action.default)
     hint = getattr(action, "_typehint", None)
     choices = ", ".join(get_args(hint)) if get_origin(hint) is Literal else ""
+    if name == "--data.name":
+        choices = ", ".join((*DATASETS, MIX))
     text = choices or _shorten(str(action.help), lines * (_WIDTH - _COLUMN) - len(default) - 3)
     wrapped = textwrap.wrap(f"{text} ({default})" if default else text, _WIDTH - _COLUMN)
     return [f"  {name:<{_COLUMN - 2}}{wrapped[0]}", *(" " * _COLUMN + more for more in wrapped[1:])]

@@ -13,22 +13,25 @@ from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.data.cache import ImageStore, default_cache_dir, open_store
 from polyp_lightning.data.dataset import Dataset, ImageId
 from polyp_lightning.data.loading import Augmentation, ImageDataset, SeededSampler, Strength, collate, start_worker
-from polyp_lightning.data.sets import DatasetName, check_choice, load_dataset
+from polyp_lightning.data.mixing import Mixture
+from polyp_lightning.data.sets import check_choice, load_dataset
 
 
 class PolypDataModule(LightningDataModule):
-    """Images and masks of one data set, cached at the network's resolution.
+    """Images and masks of one data set or several, cached at the network's resolution.
 
     A batch is a dict: ``image`` uint8 (N, 3, S, S), RGB, not normalised; ``mask`` uint8 (N, 1, S, S) of 0 and 1, absent
     where the data set has no masks; ``name``, ``path``: lists of str (no path for the phantom); ``size``: list of
     original (height, width); in test batches also ``original_mask``: list of uint8 (H, W).
 
     Args:
-        name: the data set: ``phantom`` is drawn and needs no files; ``folder`` is any pair of images/ and masks/.
+        name: the data set, or several with commas between: ``phantom`` is drawn and needs no files; ``folder`` is any
+            pair of images/ and masks/; ``mix`` is what the project's own networks are trained on,
+            ``kvasir,clinicdb,polypgen,cpchild``. All validation images choose, and each test set is scored apart.
         root: the folder of data sets; for ``folder`` the folder itself. Not given, it is the environment's POLYP_DATA,
             or else ``datasets``.
         split: the split by name; not given, the data set's first, the honest one. A wrong name is answered with the
-            right ones.
+            right ones. Of several data sets, theirs with commas between, in the same order.
         image_size: side in pixels of the square images.
         batch_size: images in a batch.
         num_workers: processes that load batches; 0 loads in the main process.
@@ -37,6 +40,8 @@ class PolypDataModule(LightningDataModule):
             run's: that of ``seed_everything``, or else 0.
         cache_dir: the folder of the decoded images; not given, the user's folder of caches.
         phantom_frames: how many frames the phantom has; five sevenths of them train.
+        shares: of several data sets, what share of an epoch's training images some of them make up, such as
+            ``{cpchild: 0.04}``; the others are shown whole. Not given, an epoch shows every image once.
 
     Raises:
         ConfigError: a number is out of range, or the name or split is unknown.
@@ -44,7 +49,7 @@ class PolypDataModule(LightningDataModule):
 
     def __init__(
         self,
-        name: DatasetName = "phantom",
+        name: str = "phantom",
         root: str | None = None,
         split: str | None = None,
         image_size: int = 96,
@@ -54,6 +59,7 @@ class PolypDataModule(LightningDataModule):
         seed: int | None = None,
         cache_dir: str | None = None,
         phantom_frames: int = 560,
+        shares: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
         # Where Lightning keeps it, for the processes that it starts, too.
@@ -76,6 +82,7 @@ class PolypDataModule(LightningDataModule):
         self.augmentation = augmentation
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
         self.phantom_frames = phantom_frames
+        self.shares = shares
         self._dataset: Dataset | None = None
         self._stores: dict[str, ImageStore] | None = None
 
@@ -99,14 +106,22 @@ class PolypDataModule(LightningDataModule):
         """The test sets' names with their sizes, in the order of the test loaders, such as ``kvasir-120``."""
         return list(self.dataset.tests)
 
+    @property
+    def mixture(self) -> Mixture | None:
+        """What an epoch shows of each data set, where they have shares."""
+        return Mixture(self.dataset.train_sizes, self.shares, self.seed) if self.shares else None
+
     def describe(self) -> dict[str, str | int]:
         """Describes what a result on this data set rests on, in plain values and without paths.
 
         Returns:
             ``data``, ``split``, ``protocol`` (a sentence), ``train``, ``val``, ``test`` (numbers of images),
-            ``test_sets``, ``image_size`` and ``cache_key`` (which changes with any byte of the data).
+            ``test_sets``, ``image_size`` and ``cache_key`` (which changes with any byte of the data); where data sets
+            have shares, ``epoch``, what one shows of each.
         """
-        dataset = self.dataset
+        dataset, mixture = self.dataset, self.mixture
+        counts = {} if mixture is None else mixture.counts
+        epoch = {"epoch": ", ".join(f"{count} {name}" for name, count in counts.items())} if counts else {}
         return {
             "data": dataset.name,
             "split": dataset.split,
@@ -117,6 +132,7 @@ class PolypDataModule(LightningDataModule):
             "test_sets": ", ".join(dataset.tests),
             "image_size": self.image_size,
             "cache_key": " ".join(store.folder.name for store in self.stores.values()),
+            **epoch,
         }
 
     def prepare_data(self) -> None:
@@ -132,8 +148,8 @@ class PolypDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Loads shuffled, augmented batches; a last batch that is not full is dropped unless it is the only one."""
         images = self._images(self.dataset.train, "train", Augmentation(self.augmentation))
-        drop_last = len(images) > self.batch_size
-        return self._loader(images, sampler=SeededSampler(images, self.seed), drop_last=drop_last)
+        sampler = SeededSampler(images, self.seed, self.mixture)
+        return self._loader(images, sampler=sampler, drop_last=len(sampler) > self.batch_size)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Loads the validation images, in order; of several processes each has its share, and every image counts once.
@@ -155,7 +171,7 @@ class PolypDataModule(LightningDataModule):
 
     def test_dataloader(self) -> list[DataLoader[dict[str, Any]]]:
         """Makes one loader for each of `test_names`, in order, with masks at the original resolution."""
-        tests = self.dataset.tests.values()
+        tests: list[list[ImageId]] = list(self.dataset.tests.values()) or [[]]
         return [self._loader(self._images(images, "test", originals=True)) for images in tests]
 
     def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
@@ -167,6 +183,8 @@ class PolypDataModule(LightningDataModule):
     ) -> ImageDataset:
         if not ids:
             msg = f"the {part} part of {self.root} is empty: write image names into {self.root / part}.txt."
+            if self.name != "folder":
+                msg = f"{self.name} has no {part} images: name a data set that has some beside it (--data.name)."
             raise DataError(msg)
         numbers = {key: {name: i for i, name in enumerate(store.names)} for key, store in self.stores.items()}
         return ImageDataset([(self.stores[key], numbers[key][name]) for key, name in ids], augment, originals)

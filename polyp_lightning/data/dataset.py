@@ -1,7 +1,7 @@
 """A data set: what is known of it by name, and its images once they are found and divided."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ class Dataset:
         val: images to choose by.
         tests: name of the test set → its images.
         predict: images to segment where nothing else is asked for.
+        train_sizes: in a mix, how many of the training images each data set has, in their order; else empty.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Dataset:
     val: list[ImageId]
     tests: dict[str, list[ImageId]]
     predict: list[ImageId]
+    train_sizes: dict[str, int] = field(default_factory=dict)
 
     def read(self, image: ImageId) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         """Reads an image and its mask, see :class:`~polyp_lightning.data.sources.Source`."""
@@ -56,6 +58,7 @@ class DatasetSpec:
         fetch: downloads it into the folder of data sets and returns what to tell the user, or raises a DataError that
             says how to get it; None where there is nothing to fetch.
         verify: compares its files with the published ones; None where no hashes are shipped.
+        mixes: whether it can be one of several.
     """
 
     name: str
@@ -63,6 +66,7 @@ class DatasetSpec:
     load: Callable[[Path, str | None, int], Dataset]
     fetch: Callable[[Path], str] | None = None
     verify: Callable[[Path], Verification] | None = None
+    mixes: bool = True
 
 
 @dataclass(frozen=True)

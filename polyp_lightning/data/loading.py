@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, get_worker_info
 
 from polyp_lightning.data.cache import ImageStore
+from polyp_lightning.data.mixing import Mixture
 
 # Before the import: it would ask the network for a newer version otherwise.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -121,17 +122,20 @@ class ImageDataset(Dataset[Item]):
 
 
 class SeededSampler(DistributedSampler[Item]):
-    """Shuffles, and gives each position a seed of its own for the augmentation.
+    """Shuffles, and gives each place in the epoch a seed of its own for the augmentation.
 
-    Order and seeds depend on the seed, the epoch and the position alone: not on the number of workers, and not on
+    Order and seeds depend on the seed, the epoch and the place alone: not on the number of workers, and not on
     whether the run was interrupted. Lightning sets the epoch; where nobody does, each pass counts as one. Being a
     distributed sampler, Lightning leaves it in place on several devices.
+
+    An epoch shows every image once, or, of a mixture, what it draws.
     """
 
-    def __init__(self, dataset: ImageDataset, seed: int) -> None:
+    def __init__(self, dataset: ImageDataset, seed: int, mixture: Mixture | None = None) -> None:
+        self.mixture = mixture
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         super().__init__(
-            dataset,
+            dataset if mixture is None else range(len(mixture)),  # type: ignore[arg-type]  # only its length matters
             num_replicas=torch.distributed.get_world_size() if distributed else 1,
             rank=torch.distributed.get_rank() if distributed else 0,
             shuffle=True,
@@ -141,11 +145,12 @@ class SeededSampler(DistributedSampler[Item]):
     def __iter__(self) -> Iterator[Item]:
         """Yields pairs of position and seed."""
         epoch = self.epoch
-        positions = list(super().__iter__())
+        places = cast("list[int]", list(super().__iter__()))
         self.set_epoch(epoch + 1)
         seeds = np.random.SeedSequence([self.seed, epoch]).generate_state(len(self.dataset))  # type: ignore[arg-type]
         # The base class is typed as if samplers yielded items; they yield what the data set is indexed with.
-        return iter(cast("list[Item]", [(position, int(seeds[cast("int", position)])) for position in positions]))
+        images = range(len(seeds)) if self.mixture is None else self.mixture.draw(epoch)
+        return iter(cast("list[Item]", [(images[place], int(seeds[place])) for place in places]))
 
 
 def collate(items: Sequence[Item]) -> Batch:

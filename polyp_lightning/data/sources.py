@@ -1,7 +1,7 @@
 """Where images come from: pairs of files in two folders, or anything else that can be read by number."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,14 +49,18 @@ class ImagePair:
 
 
 class FileSource:
-    """Images in files; the attributes are those of `Source`."""
+    """Images in files; the attributes are those of `Source`.
 
-    def __init__(self, key: str, pairs: Sequence[ImagePair]) -> None:
+    Files without masks that are known to show no polyp are ``polyp_free``: their masks are empty.
+    """
+
+    def __init__(self, key: str, pairs: Sequence[ImagePair], polyp_free: bool = False) -> None:
         self.key = key
         self.pairs = list(pairs)
         self.names = [pair.name for pair in pairs]
         self.paths = [str(pair.image) for pair in pairs]
-        self.has_masks = pairs[0].mask is not None
+        self.polyp_free = polyp_free
+        self.has_masks = polyp_free or pairs[0].mask is not None
 
     def fingerprint(self) -> str:
         """Computes a digest over the names and the SHA-256 of every file.
@@ -74,22 +78,26 @@ class FileSource:
 
     def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         """Decodes a pair, see `read_pair`."""
-        return read_pair(self.pairs[index].image, self.pairs[index].mask)
+        image, mask = read_pair(self.pairs[index].image, self.pairs[index].mask)
+        return image, np.zeros(image.shape[:2], np.uint8) if self.polyp_free else mask
 
 
-def find_pairs(images: Path, masks: Path | None) -> list[ImagePair]:
+def find_pairs(images: Path, masks: Path | None, name_of: Callable[[str], str] = str) -> list[ImagePair]:
     """Pairs the files of two folders by name, whatever their suffixes; sorted by name.
+
+    An image's name is its file's without suffix; where a mask's file is called otherwise, ``name_of`` makes one name of
+    either.
 
     Raises:
         DataError: there are no images, two files of a folder share a name, or a file has no partner.
     """
-    by_name = _find_files(images)
+    by_name = _find_files(images, name_of)
     if not by_name:
         msg = f"{images} holds no images. Files that end in {', '.join(SUFFIXES)} are read: put them there."
         raise DataError(msg)
     if masks is None:
         return [ImagePair(name, path, None) for name, path in by_name.items()]
-    partners = _find_files(masks)
+    partners = _find_files(masks, name_of)
     for have, lack, folder in ((by_name, partners, masks), (partners, by_name, images)):
         alone = [have[name].name for name in have if name not in lack]
         if alone:
@@ -114,14 +122,15 @@ def file_digest(path: Path) -> str:
         raise DataError(msg) from error
 
 
-def _find_files(folder: Path) -> dict[str, Path]:
+def _find_files(folder: Path, name_of: Callable[[str], str]) -> dict[str, Path]:
     """Finds the images in a folder: name → file, sorted; hidden files and other kinds are passed over."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
             continue
-        if path.stem in found:
-            msg = f"{folder} holds both {found[path.stem].name} and {path.name}. Names must differ: remove one of them."
+        name = name_of(path.stem)
+        if name in found:
+            msg = f"{folder} holds both {found[name].name} and {path.name}. Names must differ: remove one of them."
             raise DataError(msg)
-        found[path.stem] = path
+        found[name] = path
     return found

@@ -58,10 +58,10 @@ def one_line(text: str) -> str:
 
 def test_help__names_what_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
     text = one_line(printed_help("fit", capsys))
-    for names in (DATASETS, LOSSES, CRITERIA, Shape.__args__):  # type: ignore[attr-defined]
+    for names in ((*DATASETS, "mix"), LOSSES, CRITERIA, Shape.__args__):  # type: ignore[attr-defined]
         assert f" {', '.join(names)} (" in text
     # A checkpoint's settings go ahead of the parser's defaults.
-    assert f" {', '.join(DATASETS)} (the checkpoint's)" in one_line(printed_help("test", capsys))
+    assert f" {', '.join((*DATASETS, 'mix'))} (the checkpoint's)" in one_line(printed_help("test", capsys))
 
 
 def test_help_all__is_the_whole_list(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from polyp_lightning.common.files import sha256
 from polyp_lightning.data import datamodule
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.data.loading import ImageDataset, SeededSampler
+from polyp_lightning.data.mixing import Mixture
 from polyp_lightning.tracking.dashboard import COLUMNS, SECTIONS
 
 DATA = ["--data.phantom_frames", "56", "--data.image_size", "64", "--data.batch_size", "8", "--data.num_workers", "0"]
@@ -188,9 +189,9 @@ def test_fit__one_seed_decides_the_order_of_the_frames_too(
     seeds = set()
 
     class Noted(SeededSampler):
-        def __init__(self, dataset: ImageDataset, seed: int) -> None:
+        def __init__(self, dataset: ImageDataset, seed: int, mixture: Mixture | None) -> None:
             seeds.add(seed)
-            super().__init__(dataset, seed)
+            super().__init__(dataset, seed, mixture)
 
     monkeypatch.setattr(datamodule, "SeededSampler", Noted)
     short = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--trainer.logger", "false"]

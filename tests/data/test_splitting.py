@@ -4,7 +4,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from leaks import carve_groups, clinicdb_sequences, group_pairs, near_duplicates
+from leaks import (
+    carve_groups,
+    carve_polypgen,
+    clinicdb_sequences,
+    group_pairs,
+    near_duplicates,
+    polyp_free,
+    polypgen_groups,
+)
 
 from polyp_lightning.common.errors import DataError
 from polyp_lightning.data.splitting import (
@@ -21,6 +29,7 @@ SIZES = {
     "kvasir-pranet": (810, 90, 100),
     "clinicdb-pranet": (495, 55, 62),
     "clinicdb-sequence": (425, 70, 117),
+    "polypgen-c1-c2-c3-c5": (984, 118, 120),
 }
 
 
@@ -48,6 +57,24 @@ def test_carve_groups__makes_the_shipped_sequence_lists() -> None:
     assert {"train": train, "val": val, "test": test} == _parts("clinicdb-sequence")
 
 
+def test_carve_polypgen__makes_the_shipped_lists() -> None:
+    parts = _parts("polypgen-c1-c2-c3-c5")
+    names = [name for part in parts.values() for name in part]
+    assert carve_polypgen(sorted(names)) == parts
+    groups = polypgen_groups(names)
+    sides = [{groups[name] for name in part} for part in parts.values()]
+    assert len(set().union(*sides)) == sum(map(len, sides)), "no patient or run of numbers is on two sides"
+
+
+def test_polyp_free__frames_are_in_every_part_and_centre_4_is_in_none() -> None:
+    free, parts = polyp_free(), _parts("polypgen-c1-c2-c3-c5")
+    assert [sum(name in free for name in names) for names in parts.values()] == [31, 3, 5]
+    clean = shipped_list("polypgen-c4-clean")
+    assert len(clean) == 32
+    assert all(free[name] == "clean" for name in clean)
+    assert not set(clean) & set().union(*parts.values())
+
+
 def test_clinicdb_sequences__none_is_on_two_sides() -> None:
     sequences = clinicdb_sequences()
     sides = [{sequences[name] for name in names} for names in _parts("clinicdb-sequence").values()]
@@ -69,6 +96,7 @@ def test_pranet_kvasir__and_880_120_hold_the_same_images() -> None:
         ("kvasir-pranet", 0),
         ("clinicdb-sequence", 0),
         ("clinicdb-pranet", 3),
+        ("polypgen-c1-c2-c3-c5", 0),
     ],
 )
 def test_near_duplicates__across_the_test_border_as_stated(stem: str, leaks: int) -> None:

@@ -82,6 +82,24 @@ def test_loss__an_image_without_polyp_has_a_gradient_that_lowers_it(name: str) -
     assert (logits.grad > 0).all()
 
 
+def test_dice_bce__gradient_without_a_polyp_is_the_formula_s_and_the_difference_quotient_s() -> None:
+    """Without a polyp an image's loss is 1 - 1/(Σp + 1) + BCE, so dL/dz = (p(1 - p)/(Σp + 1)² + p/(H·W))/N."""
+    logits = (3 * torch.randn(2, 1, 4, 5, generator=torch.Generator().manual_seed(1))).requires_grad_()
+    target = torch.zeros(2, 1, 4, 5, dtype=torch.uint8)
+    build_loss("dice_bce")(logits, target).backward()
+    p = logits.detach().double().sigmoid()
+    formula = (p * (1 - p) / (p.sum((1, 2, 3), keepdim=True) + 1) ** 2 + p / 20) / 2
+    assert logits.grad is not None
+    assert torch.allclose(logits.grad.double(), formula, rtol=1e-5, atol=1e-9)
+    step = 1e-4
+    for index in np.ndindex(*logits.shape):
+        up, down = logits.detach().double().clone(), logits.detach().double().clone()
+        up[index] += step
+        down[index] -= step
+        quotient = (dice_bce(up, target) - dice_bce(down, target)) / (2 * step)
+        assert formula[index].item() == pytest.approx(quotient, rel=1e-6, abs=1e-9)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss__better_is_lower_and_extremes_are_finite(name: str) -> None:
     _, target = batch()

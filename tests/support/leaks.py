@@ -3,9 +3,10 @@
 import csv
 import hashlib
 import io
+import re
 from collections.abc import Collection, Mapping
 
-from polyp_lightning.data.splitting import shipped_text
+from polyp_lightning.data.splitting import CARVE_SEED, shipped_text
 
 
 def carve_groups(
@@ -62,6 +63,49 @@ def near_duplicates(dataset: str) -> list[tuple[str, str]]:
     """The published pairs of near-identical frames of ``kvasir`` or ``clinicdb``, as names without suffix."""
     rows = csv.DictReader(io.StringIO(shipped_text("near-duplicates.csv")))
     return [(row["a"], row["b"]) for row in rows if row["dataset"] == dataset]
+
+
+def polyp_free() -> dict[str, str]:
+    """PolypGen's frames without a polyp: name → ``clean``, or ``hard`` (dyed or resected sites)."""
+    rows = csv.DictReader(io.StringIO(shipped_text("polypgen-polyp-free.csv")))
+    return {row["frame"]: row["kind"] for row in rows}
+
+
+def polypgen_groups(names: Collection[str]) -> dict[str, str]:
+    """PolypGen's frames that belong on one side: of a patient of centre 1, of ten running numbers elsewhere.
+
+    Centre 1 puts a number ahead of each name that stands for the patient or the examination; the others number their
+    frames, and neighbours are alike. Near-duplicates join their groups.
+    """
+    first: dict[str, str] = {}
+    pairs = [(first.setdefault(_polypgen_key(name), name), name) for name in names]
+    return group_pairs([*pairs, *near_duplicates("polypgen")])
+
+
+def carve_polypgen(names: Collection[str]) -> dict[str, list[str]]:
+    """Divides PolypGen's centres 1, 2, 3 and 5: a tenth of each tests and a tenth of each validates.
+
+    Groups that hold a frame without a polyp are carved first and apart, so that all parts get some.
+    """
+    groups = polypgen_groups(names)
+    with_free = {groups[name] for name in names if name in polyp_free()}
+    strata: dict[str, list[str]] = {}
+    for name in names:
+        strata.setdefault("free" if groups[name] in with_free else name[:2], []).append(name)
+    parts: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for stratum in strata.values():
+        rest, test = carve_groups(stratum, round(len(stratum) / 10), CARVE_SEED, groups)
+        train, val = carve_groups(rest, round(len(stratum) / 10), CARVE_SEED, groups)
+        for part, some in zip(parts, (train, val, test), strict=True):
+            parts[part] += some
+    return {part: sorted(some) for part, some in parts.items()}
+
+
+def _polypgen_key(name: str) -> str:
+    centre, _, rest = name.partition("-")
+    if centre == "C1":
+        return f"C1-{re.findall('^[0-9]+', rest)[0]}"
+    return f"{centre}-{int(re.findall('[0-9]+', rest)[-1]) // 10}"
 
 
 def clinicdb_sequences() -> dict[str, str]:

@@ -89,4 +89,4 @@ def _divide(names: Sequence[str], root: Path) -> dict[str, list[str]]:
     return {"train": train, "val": val, "test": test}
 
 
-SPEC = DatasetSpec("folder", (LISTS, TENTHS), load)
+SPEC = DatasetSpec("folder", (LISTS, TENTHS), load, mixes=False)

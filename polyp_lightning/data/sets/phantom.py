@@ -71,7 +71,7 @@ def load(_root: Path, _split: str | None, frames: int) -> Dataset:
     return Dataset("phantom", "by-number", protocol, {"phantom": source}, names[: -2 * held_out], val, tests, test)
 
 
-SPEC = DatasetSpec("phantom", ("by-number",), load)
+SPEC = DatasetSpec("phantom", ("by-number",), load, mixes=False)
 
 
 def frame_name(index: int) -> str:

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Trains the networks that ship into $OUT (default runs/ship); `make ship` calls it. Started again after any stop, it
+# goes on: each command resumes its run, and one that is finished ends at once. 2 CPU cores need several hours.
+#   POLYP_DATA=…           the folder of the data sets (see polyp_lightning/data/splits/README.md)
+#   WEIGHTS=FILE           the encoder's ImageNet weights, where there is no network to download them
+#   ARGS="--trainer.…"     more options for every run
+set -euo pipefail
+out=${OUT:-runs/ship}
+python=${PYTHON:-.venv/bin/python}
+
+train() { # NAME OPTION…
+  local name=$1
+  shift
+  # shellcheck disable=SC2086 # ARGS are several
+  "$python" -m polyp_lightning fit --config configs/ship.yaml --trainer.default_root_dir "$out/$name" --ckpt_path auto \
+    "$@" ${ARGS:-}
+}
+
+from_base() { # NAME TARGET
+  train "$1" --model.init_from "$out/base/checkpoints/last.ckpt" --model.encoder_weights null --pruning.target "$2" \
+    --data.image_size 352 --model.lr 5e-4 --trainer.max_epochs 8
+}
+
+train base --model.encoder_weights "${WEIGHTS:-imagenet}"
+from_base dense 1
+from_base realtime 0.30
+from_base fast 0.16
