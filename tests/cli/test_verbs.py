@@ -284,7 +284,7 @@ def test_configs__quickstart_is_the_defaults(capsys: pytest.CaptureFixture[str])
 )
 def test_configs__every_key_is_known_and_explained(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = printed_config(capsys, "--config", str(path))
-    others = {"quickstart": "phantom", "realtime": "kvasir"}
+    others = {"quickstart": "phantom", "realtime": "kvasir", "ship": "mix"}
     assert config["data"]["name"] == others.get(path.stem, path.stem)
     for line in path.read_text().splitlines():
         assert line.startswith("#") or line.endswith(":") or "  # " in line
