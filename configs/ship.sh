@@ -22,6 +22,6 @@ from_base() { # NAME TARGET
 }
 
 train base --model.encoder_weights "${WEIGHTS:-imagenet}"
-from_base dense 1
 from_base realtime 0.30
 from_base fast 0.16
+from_base dense 1
