@@ -11,19 +11,13 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image
 from torch import Tensor
 
 from polyp_lightning.common.errors import DataError
-from polyp_lightning.common.files import write_beside
 from polyp_lightning.data.reading import read_image
+from polyp_lightning.deploy.contour import draw_contour, save_picture
 from polyp_lightning.training.trainer_facts import folders_of_sets
-
-CONTOUR = (0, 255, 160)
-"""The colour of an overlay's contour, RGB: seldom seen in a colon."""
-
-RIM = (0, 0, 0)
-"""The colour around it."""
 
 
 class MaskWriter(BasePredictionWriter):
@@ -73,10 +67,10 @@ class MaskWriter(BasePredictionWriter):
             target = folder / f"{name}.png"
             self._claim(target, path)
             pixels = mask.cpu().numpy()
-            _save(Image.fromarray(pixels), target)
+            save_picture(Image.fromarray(pixels), target)
             if self.overlay:
                 frame = read_image(Path(path)) if path else _enlarged(batch["image"][index], pixels.shape)
-                _save(draw_contour(frame, pixels), folder / "overlays" / f"{name}.jpg")
+                save_picture(draw_contour(frame, pixels), folder / "overlays" / f"{name}.jpg")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says where the masks are."""
@@ -92,39 +86,8 @@ class MaskWriter(BasePredictionWriter):
             raise DataError(msg)
 
 
-def draw_contour(frame: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Image.Image:
-    """A frame with the outline of a mask just outside it, about 1/150 of the frame wide, and a black rim of that width.
-
-    In grey the outline is as light as bright mucosa: the rim sets it apart.
-
-    Args:
-        frame: RGB, uint8 (H, W, 3).
-        mask: uint8 (H, W) of 0 and 255.
-
-    Raises:
-        DataError: they differ in size.
-    """
-    if frame.shape[:2] != mask.shape:
-        msg = f"the frame is {frame.shape[:2]} and its mask {mask.shape}; the image changed since it was predicted"
-        raise DataError(msg)
-    picture, inside = Image.fromarray(frame), Image.fromarray(mask)
-    reach = 1 + min(mask.shape) // 150
-    wider = ImageFilter.MaxFilter(2 * reach + 1)
-    within = inside.filter(wider)
-    picture.paste(RIM, mask=ImageChops.subtract(within.filter(wider), within))
-    picture.paste(CONTOUR, mask=ImageChops.subtract(within, inside))
-    return picture
-
-
 def _enlarged(image: Tensor, size: tuple[int, ...]) -> NDArray[np.uint8]:
     """A frame (3, S, S) that has no file, at its original size: uint8 (H, W, 3)."""
     resized = F.interpolate(image[None].float(), size, mode="bilinear")[0]
     pixels: NDArray[np.uint8] = resized.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     return np.ascontiguousarray(pixels)
-
-
-def _save(picture: Image.Image, target: Path) -> None:
-    # Without chroma subsampling, which would smear a thin coloured line.
-    options: dict[str, Any] = {"quality": 92, "subsampling": 0} if target.suffix == ".jpg" else {}
-    with write_beside(target) as path:
-        picture.save(path, **options)

@@ -34,7 +34,10 @@ def main(args: Sequence[str]) -> int:
         console.print(shown)
     if options.output:
         write_table(options.output.with_suffix(".csv"), report.COLUMNS, (row.values() for row in table))
-        report.write_png(table, options.output.with_suffix(".png"))
+        try:
+            report.write_png(table, options.output.with_suffix(".png"))
+        except ModuleNotFoundError as error:
+            print(f"no picture: {error} (pip install matplotlib)")
     if options.budget_ms is None:
         return 0
     late = find_late(timings, options.budget_ms)

@@ -18,6 +18,7 @@ from typing import Any
 
 from polyp_lightning.checkpoints.record import read_record
 from polyp_lightning.cli.moved_classes import use_new_names
+from polyp_lightning.cli.parsing import find_option
 from polyp_lightning.cli.trusted_config import read_trusted
 from polyp_lightning.common.errors import ConfigError
 
@@ -109,19 +110,6 @@ def _complete_from(checkpoint: Path, arguments: list[str]) -> Start:
         flags = [flag for flag in flags if not flag.startswith("--data.split")]
     named = (flag.removeprefix("--").partition("=") for flag in flags)
     return Start([arguments[0], *flags, *arguments[1:]], {name: value for name, _, value in named})
-
-
-def find_option(arguments: Sequence[str], flag: str) -> str | None:
-    """Returns the value of a flag on a command line, the last one given; None where it is not given.
-
-    >>> find_option(["fit", "--ckpt_path=a.ckpt"], "--ckpt_path")
-    'a.ckpt'
-    """
-    found = None
-    for here, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if here == flag or here.startswith(f"{flag}="):
-            found = following if here == flag else here.partition("=")[2]
-    return found
 
 
 def find_last_checkpoint(folder: str | None) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 from polyp_lightning.cli.parsing import add_data_root, make_parser
 from polyp_lightning.cli.termination import raise_on_termination
 from polyp_lightning.deploy.bundle import list_files
+from polyp_lightning.deploy.extras import need
 from polyp_lightning.deploy.formats import FORMATS
 
 
@@ -14,7 +15,10 @@ def main(args: Sequence[str]) -> int:
     """Runs the verb on its options; returns 0."""
     options = _parser().parse_args(args[1:])
 
-    # Imports PyTorch and Lightning, which the other verbs can do without.
+    if FORMATS[options.format].packages:
+        # Before PyTorch, which the same extra brings.
+        need("onnx")
+    # Imports PyTorch and Lightning, which `stream` and `benchmark` can do without.
     from polyp_lightning.deploy.export import ExportOptions, export
 
     with raise_on_termination():

@@ -39,6 +39,9 @@ SHOWN = {
 }
 """The options on each verb's page, in their order."""
 
+_ALSO = {"predict": "An exported model, without PyTorch: predict --model FILE.onnx --source FOLDER"}
+"""A verb's other way, below its options."""
+
 # Not the parser's default: a checkpoint's settings stand ahead of it.
 _OF_THE_CHECKPOINT = ("--data.name", "--data.split")
 
@@ -54,7 +57,7 @@ def draw_page(verb: str, parser: ArgumentParser) -> str:
     actions = {name: action for action in parser._actions for name in action.option_strings}
     summary = VERBS[verb].text
     head = [f"usage: python -m polyp_lightning {verb} [options]", "", summary[0].upper() + summary[1:] + ".", ""]
-    foot = ["", f"In parentheses: the default. All options: {verb} {ALL}"]
+    foot = ["", *([_ALSO[verb]] if verb in _ALSO else []), f"In parentheses: the default. All options: {verb} {ALL}"]
     for lines in range(_LINES_OF_A_TEXT, 0, -1):
         options = [line for name in SHOWN[verb] for line in _draw_option(verb, name, actions[name], lines)]
         if len(head + options + foot) <= _HEIGHT:

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,6 +31,19 @@ def add_data_root(parser: argparse.ArgumentParser, flag: str, use: str = "") -> 
     """Adds the option that names the folder of data sets."""
     root = Path(os.environ.get("POLYP_DATA") or "datasets")
     parser.add_argument(flag, type=Path, default=root, help=f"the folder of data sets{use} (default: %(default)s)")
+
+
+def find_option(arguments: Sequence[str], flag: str) -> str | None:
+    """Returns the value of a flag on a command line, the last one given; None where it is not given.
+
+    >>> find_option(["fit", "--ckpt_path=a.ckpt"], "--ckpt_path")
+    'a.ckpt'
+    """
+    found = None
+    for here, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if here == flag or here.startswith(f"{flag}="):
+            found = following if here == flag else here.partition("=")[2]
+    return found
 
 
 def _list_options(parser: argparse.ArgumentParser) -> Iterator[str]:

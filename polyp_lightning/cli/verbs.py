@@ -6,8 +6,10 @@ from errno import EACCES, EDQUOT, EEXIST, EFBIG, ENOSPC, ENOTDIR, EPERM, EROFS
 from importlib import import_module
 from typing import NamedTuple
 
+from polyp_lightning import __version__
 from polyp_lightning.cli.short_help import ALL, read_page
 from polyp_lightning.common.errors import ConfigError, PolypError, nearest
+from polyp_lightning.common.extras import explain_missing, find_extra
 from polyp_lightning.common.options import name_flags
 
 
@@ -23,7 +25,7 @@ VERBS = {
     "fit": Verb("fit", "train, and prune while training", ""),
     "validate": Verb("fit", "Dice and IoU on validation images", "--ckpt_path FILE"),
     "test": Verb("fit", "all metrics on the test images", "--ckpt_path FILE"),
-    "predict": Verb("fit", "write masks as PNG", "--ckpt_path FILE"),
+    "predict": Verb("predict", "write masks as PNG", "--ckpt_path FILE"),
     "prune": Verb("prune", "cut a trained network in one step", "--ckpt_path FILE --target 0.25"),
     "export": Verb("export", "a model that runs on its own", "--ckpt_path FILE --format onnx"),
     "benchmark": Verb("benchmark", "measure frames per second", "--model FILE"),
@@ -52,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in _HELP:
         sys.stdout.write(usage())
         return 0
+    if arguments[0] == "--version":
+        sys.stdout.write(f"polyp-lightning {__version__}\n")
+        return 0
     verb, options = arguments[0], arguments[1:]
     if verb in VERBS and len(options) == 1 and options[0] in _HELP and (page := read_page(verb)):
         sys.stdout.write(page)
@@ -59,6 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with name_flags():
             return _find_runner(verb)([verb, *("--help" if option == ALL else option for option in options)])
+    except ModuleNotFoundError as error:
+        if find_extra(name := error.name or "") is None:
+            raise
+        sys.stderr.write(f"error: {explain_missing(error, name)}\n")
+        return 2
     except PolypError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -75,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def usage() -> str:
     """Returns the page that lists all verbs."""
     lines = [f"  {name:<13}{verb.text:<35}{verb.options}".rstrip() for name, verb in VERBS.items()]
-    head = "usage: python -m polyp_lightning VERB [options]   (VERB --help for the options)"
+    head = "usage: python -m polyp_lightning VERB [options]   (VERB --help, --version)"
     return "\n".join([head, "", *lines]) + "\n"
 
 

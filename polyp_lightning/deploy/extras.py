@@ -1,6 +1,5 @@
-"""Packages of the extra ``deploy``: imported when they are needed, and kept quiet."""
+"""Packages that run or write exported models: imported when they are needed, and kept quiet."""
 
-import importlib
 import logging
 import sys
 import warnings
@@ -8,13 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from polyp_lightning.common.errors import ConfigError
-
-_INSTALL = "pip install 'polyp-lightning[deploy]'"
+from polyp_lightning.common import extras
 
 
 def need(module: str) -> Any:
-    """Imports a package of the extra ``deploy``.
+    """Imports a package of the extras ``runtime`` and ``deploy``.
 
     OpenVINO's and NNCF's usage reports are switched off first: a hospital's machine has no business to make any.
 
@@ -25,11 +22,7 @@ def need(module: str) -> Any:
     if package in ("openvino", "nncf"):
         # Both fall back to a stub that does nothing where this package can't be imported.
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        msg = f"{package} is needed for this and can't be imported ({error}): {_INSTALL}"
-        raise ConfigError(msg) from error
+    return extras.need(module)
 
 
 @contextmanager

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-from polyp_lightning.callbacks.mask_writer import draw_contour
 from polyp_lightning.checkpoints.trained import TrainedNet, load_net
 from polyp_lightning.common.errors import PolypError
 from polyp_lightning.data.cache import resize
 from polyp_lightning.data.dataset import Dataset, ImageId
 from polyp_lightning.data.sets import dataset_of
+from polyp_lightning.deploy.contour import draw_contour
 from polyp_lightning.metrics import per_image_dice
 from polyp_lightning.report.document import Paragraph, Picture, Section
 from polyp_lightning.report.numbers import number

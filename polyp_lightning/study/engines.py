@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.common.extras import need
 from polyp_lightning.common.files import write_beside
 from polyp_lightning.study.cell_runner import CellRunner
 from polyp_lightning.study.plan import Cell
@@ -62,11 +63,7 @@ class Submitit:
     def __init__(
         self, name: str, out: Path, arguments: Sequence[str], limit: int | None, options: Mapping[str, Any]
     ) -> None:
-        try:
-            import submitit
-        except ImportError as error:
-            msg = f"--executor {name} needs submitit: pip install 'polyp-lightning[cluster]'"
-            raise ConfigError(msg) from error
+        submitit = need("submitit")
         self.limit = limit or (2 if name == "local" else sys.maxsize)
         self._out, self._arguments, self._submitit = out, arguments, submitit
         self._slurm, self._folder = name == "slurm", (out / JOBS).absolute()

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.common.extras import need
 
 NAME = "Dice against MACs"
 METHOD = "method"
 """The run's config value by which it is coloured: the criterion, or dense."""
-
-_INSTALL = "pip install 'polyp-lightning[dashboard]'"
 
 
 @dataclass(frozen=True)
@@ -63,13 +62,8 @@ def build_workspace(entity: str, project: str) -> Any:
     Raises:
         ConfigError: the package is missing.
     """
-    try:
-        import wandb_workspaces.reports.v2 as wr
-        import wandb_workspaces.workspaces as ws
-        from wandb_workspaces import expr
-    except ImportError as error:
-        msg = f"wandb_workspaces is needed for this and can't be imported ({error}): {_INSTALL}"
-        raise ConfigError(msg) from error
+    names = ("reports.v2", "workspaces", "expr")
+    wr, ws, expr = (need(f"wandb_workspaces.{name}") for name in names)
     return ws.Workspace(
         name=NAME,
         entity=entity,

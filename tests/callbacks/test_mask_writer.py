@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from polyp_lightning.callbacks.mask_writer import CONTOUR, RIM, MaskWriter, draw_contour
+from polyp_lightning.callbacks.mask_writer import MaskWriter
 from polyp_lightning.common.errors import DataError
+from polyp_lightning.deploy.contour import CONTOUR, RIM, draw_contour
 
 Pixels = NDArray[np.uint8]
 

@@ -15,7 +15,7 @@ from polyp_lightning.cli.verbs import VERBS
 
 def needed(verb: str) -> Iterator[list[str]]:
     """A verb's needed options, for each of the ways to call it."""
-    if VERBS[verb].module == "fit":
+    if VERBS[verb].module in ("fit", "predict"):
         # A checkpoint is read before the other options are.
         yield []
         return

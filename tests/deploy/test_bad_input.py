@@ -145,20 +145,20 @@ def test_verbs__refuse(
 
 
 @pytest.mark.parametrize(
-    ("package", "arguments"),
+    ("package", "extra", "arguments"),
     [
-        ("onnxruntime", ["stream", "--model", "{onnx}", "--source", "{video}"]),
-        ("openvino", ["stream", "--model", "{onnx}", "--source", "{video}", "--backend", "openvino"]),
-        ("av", ["stream", "--model", "{onnx}", "--source", "{video}"]),
-        ("av", ["benchmark", "--model", "{onnx}"]),
-        ("onnxscript", ["export", "--ckpt_path", "{ckpt}", "--format", "onnx"]),
-        ("openvino", ["export", "--ckpt_path", "{ckpt}", "--format", "openvino"]),
-        ("nncf", ["export", "--ckpt_path", "{ckpt}", "--format", "openvino", "--int8"]),
+        ("onnxruntime", "runtime", ["stream", "--model", "{onnx}", "--source", "{video}"]),
+        ("openvino", "runtime", ["stream", "--model", "{onnx}", "--source", "{video}", "--backend", "openvino"]),
+        ("av", "runtime", ["stream", "--model", "{onnx}", "--source", "{video}"]),
+        ("av", "runtime", ["benchmark", "--model", "{onnx}"]),
+        ("onnxscript", "deploy", ["export", "--ckpt_path", "{ckpt}", "--format", "onnx"]),
+        ("openvino", "runtime", ["export", "--ckpt_path", "{ckpt}", "--format", "openvino"]),
+        ("nncf", "deploy", ["export", "--ckpt_path", "{ckpt}", "--format", "openvino", "--int8"]),
     ],
 )
 def test_verbs__a_missing_package_names_the_command(
     exported: Exported, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str], package: str, arguments: list[str],
+    capsys: pytest.CaptureFixture[str], package: str, extra: str, arguments: list[str],
 ) -> None:  # fmt: skip
     names = {"onnx": exported("onnx"), "ckpt": checkpoint, "video": write_video(tmp_path / "in.mp4", 2)}
     around = sorted(checkpoint.parent.iterdir())
@@ -166,7 +166,7 @@ def test_verbs__a_missing_package_names_the_command(
     assert main([argument.format(**names) for argument in arguments]) == 2
     error = capsys.readouterr().err
     assert f"error: {package} is needed for this" in error
-    assert "pip install 'polyp-lightning[deploy]'" in error
+    assert f"pip install 'polyp-lightning[{extra}]'" in error
     assert sorted(checkpoint.parent.iterdir()) == around
 
 

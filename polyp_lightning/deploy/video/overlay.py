@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-CONTOUR = (0, 255, 160)
-"""The colour of a contour, RGB: seldom seen in a colon."""
+from polyp_lightning.deploy.contour import CONTOUR
 
 LEAST_SHARE = 0.001
 """A frame shows a polyp where at least this share of its pixels exceeds the threshold: fewer are specks."""

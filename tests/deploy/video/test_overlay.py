@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from polyp_lightning.callbacks.mask_writer import draw_contour
+from polyp_lightning.deploy.contour import draw_contour
 from polyp_lightning.deploy.video.overlay import CONTOUR, draw_finding, find_polyp, resize_to_mask
 
 

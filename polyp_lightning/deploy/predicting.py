@@ -1,0 +1,120 @@
+"""``predict`` with an exported model: images in, masks out; needs neither PyTorch nor Lightning."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from polyp_lightning.common.errors import ConfigError, DataError
+from polyp_lightning.data.cache import resize
+from polyp_lightning.data.reading import SUFFIXES, read_image
+from polyp_lightning.deploy.bundle import load_model, read_bundle
+from polyp_lightning.deploy.contour import draw_contour, save_picture
+
+# Beyond it, float32 probabilities are 0 and 1.
+_LARGEST_LOGIT = 30.0
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """The options of the verb ``predict`` with an exported model, whose help explains them."""
+
+    model: Path
+    source: Sequence[str]
+    output: Path
+    overlay: bool = False
+    threshold: float | None = None
+    backend: str | None = None
+    threads: int = 1
+    overwrite: bool = False
+
+
+def predict(options: PredictOptions, say: Callable[[str], None] = print) -> list[Path]:
+    """Writes each image's mask as ``<name>.png`` of 0 and 255 at the image's size; returns the masks' files.
+
+    They are those that ``predict`` writes from the checkpoint that was exported, but for rounding.
+
+    Raises:
+        ConfigError: the model can't be run, the threshold is none, or there are masks already.
+        DataError: there is no image, one can't be read, or two have one name.
+    """
+    images = name_masks(find_images(options.source), options.output)
+    if not options.overwrite and (old := [mask for mask in images if mask.exists()]):
+        msg = f"{old[0]} exists already; name another folder with --output, or replace its masks with --overwrite"
+        raise ConfigError(msg)
+    bundle = read_bundle(options.model)
+    threshold = bundle.threshold if options.threshold is None else options.threshold
+    if not 0 < threshold < 1:
+        msg = f"--threshold {threshold} is no probability: give one above 0 and below 1"
+        raise ConfigError(msg)
+    runner = load_model(bundle, options.backend or bundle.format.backends[0], options.threads)
+    for target, source in images.items():
+        pixels = read_image(source)
+        probability = runner(resize(pixels, bundle.image_size)[None])[0, 0]
+        mask = mask_at(probability, threshold, pixels.shape[0], pixels.shape[1])
+        save_picture(Image.fromarray(mask), target)
+        if options.overlay:
+            save_picture(draw_contour(pixels, mask), options.output / "overlays" / f"{source.stem}.jpg")
+    say(f"Masks ({len(images)}): {options.output.absolute()}")
+    return list(images)
+
+
+def mask_at(probability: NDArray[np.float32], threshold: float, height: int, width: int) -> NDArray[np.uint8]:
+    """Returns the mask at an image's size, uint8 (H, W) of 0 and 255.
+
+    Logits are resized, not probabilities, as in ``test`` and in ``predict`` of a checkpoint.
+    """
+    with np.errstate(divide="ignore"):
+        values = probability.astype(np.float64)
+        logit = np.clip(np.log(values) - np.log1p(-values), -_LARGEST_LOGIT, _LARGEST_LOGIT)
+    resized = cv2.resize(logit, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.where(resized > np.log(threshold / (1 - threshold)), 255, 0).astype(np.uint8)
+
+
+def find_images(sources: Sequence[str]) -> list[Path]:
+    """Finds the images that are meant by files, folders (or their ``images``) and patterns such as ``'a/*.png'``.
+
+    Raises:
+        DataError: one of them means no image.
+    """
+    return list(dict.fromkeys(image for source in sources for image in _images_of(source)))
+
+
+def _images_of(source: str) -> list[Path]:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        found = _choose_images(path.iterdir()) or _choose_images((path / "images").glob("*"))
+    else:
+        # As it stands first: brackets are parts of names too.
+        pattern = path.relative_to(path.anchor).as_posix()
+        found = _choose_images([path] if path.is_file() else Path(path.anchor).glob(pattern))
+    if not found:
+        msg = (
+            f"--source {source} is neither an image ({', '.join(SUFFIXES)}), nor a folder of images, nor a pattern "
+            "that any has; videos are for `stream`"
+        )
+        raise DataError(msg)
+    return found
+
+
+def _choose_images(files: Iterable[Path]) -> list[Path]:
+    return sorted(file for file in files if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
+
+
+def name_masks(images: Sequence[Path], output: Path) -> dict[Path, Path]:
+    """Returns the image of each mask's file.
+
+    Raises:
+        DataError: two images have the same name, so that one mask would replace the other.
+    """
+    named: dict[Path, Path] = {}
+    for image in images:
+        target = output / f"{image.stem}.png"
+        if (other := named.setdefault(target, image)) != image:
+            msg = f"{other} and {image} would both be written to {target}; predict them into two folders with --output"
+            raise DataError(msg)
+    return named

@@ -1,0 +1,25 @@
+"""What ``pyproject.toml`` asks for."""
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def read_extras() -> dict[str, list[str]]:
+    """The modules that each extra brings by itself, by the names of its packages."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    # All but one are imported by their package's name.
+    return {
+        extra: [
+            re.split(r"[^\w-]", requirement)[0].replace("-", "_").replace("pyyaml", "yaml") for requirement in required
+        ]
+        for extra, required in project["optional-dependencies"].items()
+    }
+
+
+def modules_without(extra: str) -> list[str]:
+    """The modules of all other extras."""
+    others = {module for name, modules in read_extras().items() if name != extra for module in modules}
+    return sorted(others - {"polyp_lightning"})
