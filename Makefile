@@ -5,20 +5,18 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m polyp_lightning
 DATASETS ?= $(or $(POLYP_DATA),datasets)
 
-.PHONY: help install fit test test-slow slow-suites lint format type bench gpu gpu-wheels study study-quick study-cpu ship taylor-check matrix wandb-sync data data-verify lock clean
+.PHONY: help install always fit test test-slow slow-suites lint format type bench gpu gpu-wheels study study-quick study-cpu ship taylor-check matrix wandb-sync data data-verify lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-install: .venv/installed ## set up .venv with the pinned packages (about 7 GB, once)
+install: .venv/installed ## set up .venv with the pinned packages (about 7 GB, once; TORCH=cpu: PyTorch without CUDA)
 
-.venv/installed: pyproject.toml requirements.lock
+.venv/installed: pyproject.toml requirements.lock $(if $(TORCH),always)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 …")'
-	@echo "Installing the pinned packages into .venv (about 7 GB with torch; a few minutes)"
-	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $@
+	@$(PYTHON) install.py $(TORCH)
+
+always:
 
 fit: install ## train and prune on drawn phantom frames: no data, account or network needed
 	$(RUN) fit --config configs/quickstart.yaml
@@ -86,7 +84,7 @@ data-verify: install ## compare Kvasir-SEG with the official files' hashes
 	$(RUN) data verify kvasir --root $(DATASETS)
 
 lock: install ## pin the newest allowed packages, with hashes and without addresses
-	$(BIN)/uv pip compile pyproject.toml --quiet --extra dev --extra deploy --extra dashboard --extra cluster --universal --python-version 3.11 --upgrade \
+	$(BIN)/uv pip compile pyproject.toml --quiet --extra dev --universal --python-version 3.11 --upgrade \
 		--generate-hashes --no-header --output-file requirements.lock
 
 clean: ## remove .venv and what tools leave behind; runs/ and datasets/ stay
