@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m polyp_lightning
 DATASETS ?= $(or $(POLYP_DATA),datasets)
 
-.PHONY: help install always fit test test-slow slow-suites lint format type bench gpu gpu-wheels study study-quick study-cpu ship taylor-check matrix wandb-sync data data-verify lock clean
+.PHONY: help install always fit test test-slow slow-suites lint format type bench gpu gpu-wheels study study-quick study-cpu ship taylor-check matrix wandb-sync data data-verify release-check lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -82,6 +82,11 @@ data: install ## fetch Kvasir-SEG into datasets/ (or $POLYP_DATA), and say how t
 
 data-verify: install ## compare Kvasir-SEG with the official files' hashes
 	$(RUN) data verify kvasir --root $(DATASETS)
+
+release-check: install ## build wheel and sdist into dist/, install into an empty environment and run the first verbs (FULL=1: fit too)
+	rm -rf dist
+	$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir dist
+	RELEASE=$(CURDIR)/dist FULL=$(FULL) $(BIN)/python -m pytest -m slow tests/deploy/test_installed.py
 
 lock: install ## pin the newest allowed packages, with hashes and without addresses
 	$(BIN)/uv pip compile pyproject.toml --quiet --extra dev --universal --python-version 3.11 --upgrade \

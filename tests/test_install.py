@@ -1,6 +1,5 @@
 """``make install``, without installing anything: what uv and pip are asked for."""
 
-import importlib.util
 import re
 import subprocess
 from collections.abc import Sequence
@@ -8,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from extras import ROOT
+from extras import ROOT, load_program
 
 LISTED = """:env:.find-links='/opt/wheels'
 :env:.timeout='60'
@@ -21,11 +20,7 @@ install.trusted-host='one two'
 
 @pytest.fixture
 def install(tmp_path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("install", ROOT / "install.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_program("install")
     module.VENV = tmp_path
     module.STAMP = tmp_path / "installed"
     return module

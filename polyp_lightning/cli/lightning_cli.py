@@ -27,7 +27,7 @@ from polyp_lightning.tracking import ProgressBar
 _CHECKPOINT = "a checkpoint of fit or prune; it knows network, data and split"
 # What Lightning's own options mean here, and the names that an option takes, read from the lists of the packages.
 _TEXTS = {
-    "--config": "options from a file, such as configs/kvasir.yaml",
+    "--config": "options from a file, or by name, such as kvasir",
     "--seed_everything": "of weights, order and augmentation",
     "--model.loss": ", ".join(LOSSES),
     "--pruning.criterion": ", ".join(CRITERIA),

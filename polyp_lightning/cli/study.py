@@ -74,7 +74,7 @@ def _make_parser() -> argparse.ArgumentParser:
         "study",
         "Runs what a configuration lists; skips what is done, goes on with what was interrupted.",
     )
-    parser.add_argument("--config", type=Path, required=True, help="what to run, such as configs/study.yaml")
+    parser.add_argument("--config", type=Path, required=True, help="what to run: a file, or a name such as study-cpu")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/study"), help="the study's folder (default: %(default)s)"
     )

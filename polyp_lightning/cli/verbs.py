@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from polyp_lightning import __version__
+from polyp_lightning.cli.shipped_configs import use_shipped
 from polyp_lightning.cli.short_help import ALL, read_page
 from polyp_lightning.common.errors import ConfigError, PolypError, nearest
 from polyp_lightning.common.extras import explain_missing, find_extra
@@ -63,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         with name_flags():
-            return _find_runner(verb)([verb, *("--help" if option == ALL else option for option in options)])
+            options = use_shipped(["--help" if option == ALL else option for option in options])
+            return _find_runner(verb)([verb, *options])
     except ModuleNotFoundError as error:
         if find_extra(name := error.name or "") is None:
             raise

@@ -1,8 +1,10 @@
-"""What ``pyproject.toml`` asks for."""
+"""What ``pyproject.toml`` asks for, and the programs beside it."""
 
+import importlib.util
 import re
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -23,3 +25,13 @@ def modules_without(extra: str) -> list[str]:
     """The modules of all other extras."""
     others = {module for name, modules in read_extras().items() if name != extra for module in modules}
     return sorted(others - {"polyp_lightning"})
+
+
+def load_program(name: str) -> ModuleType:
+    """Imports ``install.py`` or ``setup.py``, anew each time."""
+    spec = importlib.util.spec_from_file_location(f"loaded_{name}", ROOT / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

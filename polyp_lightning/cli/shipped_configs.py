@@ -1,0 +1,35 @@
+"""The configurations that come with the package, by name: ``--config kvasir``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from polyp_lightning.common.errors import ConfigError, nearest
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+def use_shipped(options: Sequence[str]) -> list[str]:
+    """Replaces the name of a shipped configuration by its file, wherever ``--config`` names one.
+
+    A file of the user's own that is called alike comes first.
+
+    Raises:
+        ConfigError: there is neither a file nor a configuration of that name.
+    """
+    found = list(options)
+    for at, option in enumerate(options):
+        if option == "--config" and at + 1 < len(options):
+            found[at + 1] = _find(options[at + 1])
+        elif option.startswith("--config="):
+            found[at] = f"--config={_find(option.partition('=')[2])}"
+    return found
+
+
+def _find(name: str) -> str:
+    if Path(name).exists() or not name.replace("-", "").isalnum():
+        return name
+    shipped = {path.stem: path for path in CONFIGS.glob("*.yaml")}
+    if name not in shipped:
+        msg = f"--config {name} is neither a file nor one that comes with the package. {nearest(name, shipped)}"
+        raise ConfigError(msg)
+    return str(shipped[name])
