@@ -1,5 +1,6 @@
 """The configurations that come with the package, by name: ``--config kvasir``."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def use_shipped(options: Sequence[str]) -> list[str]:
 
 
 def _find(name: str) -> str:
-    if Path(name).exists() or not name.replace("-", "").isalnum():
+    if Path(name).exists() or not re.fullmatch(r"[\w-]+", name):
         return name
     shipped = {path.stem: path for path in CONFIGS.glob("*.yaml")}
     if name not in shipped:
