@@ -58,7 +58,7 @@ def main(torch: str = "") -> None:
     if torch:
         install_for_cpu(uv)
     elif not (uv and _install_by_uv(uv, "--require-hashes", "-r", str(LOCK))):
-        print("uv can't install here: pip does, which takes longer", flush=True)
+        print("uv could not install them: pip does, which takes longer", flush=True)
         _require(_install_by_pip("--require-hashes", "-r", str(LOCK)))
     _require(_install_by_pip("--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT)))
     STAMP.write_text(torch, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""From a checkpoint to frames per second: ``export``, ``benchmark`` and ``stream``.
+"""From a checkpoint to frames per second: ``export``, ``benchmark``, ``predict`` and ``stream``.
 
 Knows nothing of training. What runs an exported model needs neither Lightning nor, but for PyTorch's own formats,
 PyTorch; importing this package therefore imports nothing.
@@ -7,5 +7,6 @@ PyTorch; importing this package therefore imports nothing.
 - ``rewriting``: the captured graph, made faster without changing its values.
 - ``bundle``: an exported model with its sidecar, and how it is loaded into one of the ``runners``.
 - ``benchmark``: times and peak memory of models, and the timers of latency budgets.
+- ``predicting``: masks of images, and their ``contour``.
 - ``video``: decoding, segmenting, drawing and saving.
 """

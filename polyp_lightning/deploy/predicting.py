@@ -109,11 +109,14 @@ def name_masks(images: Sequence[Path], output: Path) -> dict[Path, Path]:
     """Returns the image of each mask's file.
 
     Raises:
-        DataError: two images have the same name, so that one mask would replace the other.
+        DataError: two images have the same name, so that one mask would replace the other, or a mask an image.
     """
     named: dict[Path, Path] = {}
     for image in images:
         target = output / f"{image.stem}.png"
+        if target.resolve() == image.resolve():
+            msg = f"the mask of {image} would replace it; name another folder with --output"
+            raise DataError(msg)
         if (other := named.setdefault(target, image)) != image:
             msg = f"{other} and {image} would both be written to {target}; predict them into two folders with --output"
             raise DataError(msg)

@@ -103,6 +103,11 @@ def test_name_masks__two_of_one_name(tmp_path: Path) -> None:
         name_masks([tmp_path / "a" / "1.png", tmp_path / "b" / "1.jpg"], tmp_path)
 
 
+def test_name_masks__never_over_an_image(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="would replace it; name another folder with --output"):
+        name_masks([tmp_path / "1.jpg", tmp_path / "2.png"], tmp_path / "x" / "..")
+
+
 def test_predict__older_masks_are_kept(exported: Exported, frames: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = frames.parent / "out"
     call = ["predict", "--model", str(exported("onnx")), "--source", str(frames), "--output", str(out)]
