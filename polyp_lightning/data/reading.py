@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from polyp_lightning.common.errors import DataError
-
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
-"""What counts as an image, in lower case; other files in a folder are passed over."""
+from polyp_lightning.data.listing import SUFFIXES as SUFFIXES
 
 THRESHOLD = 127
 """A mask's pixel belongs to a polyp if it is brighter than this: masks hold values between 0 and 255."""

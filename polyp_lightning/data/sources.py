@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from polyp_lightning.common.errors import DataError, join_names
 from polyp_lightning.common.files import sha256
-from polyp_lightning.data.reading import SUFFIXES, read_pair
+from polyp_lightning.data.listing import SUFFIXES, list_images, normal_name
+from polyp_lightning.data.reading import read_pair
 
 
 class Source(Protocol):
@@ -41,7 +42,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class ImagePair:
-    """An image file and its mask's, if there are masks; the name is the image file's without suffix."""
+    """An image file and its mask's, if there are masks; the name is the image file's without suffix, in NFC."""
 
     name: str
     image: Path
@@ -73,7 +74,7 @@ class FileSource:
             digests = pool.map(file_digest, files)
         total = hashlib.sha256()
         for path, digest in zip(files, digests, strict=True):
-            total.update(f"{path.name} {digest}\n".encode())
+            total.update(f"{normal_name(path.name)} {digest}\n".encode())
         return total.hexdigest()
 
     def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
@@ -83,7 +84,7 @@ class FileSource:
 
 
 def find_pairs(images: Path, masks: Path | None, name_of: Callable[[str], str] = str) -> list[ImagePair]:
-    """Pairs the files of two folders by name, whatever their suffixes; sorted by name.
+    """Pairs the files of two folders by name, whatever their suffixes; in natural order.
 
     An image's name is its file's without suffix; where a mask's file is called otherwise, ``name_of`` makes one name of
     either.
@@ -123,12 +124,10 @@ def file_digest(path: Path) -> str:
 
 
 def _find_files(folder: Path, name_of: Callable[[str], str]) -> dict[str, Path]:
-    """Finds the images in a folder: name → file, sorted; hidden files and other kinds are passed over."""
+    """Finds the images in a folder: name → file."""
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
-            continue
-        name = name_of(path.stem)
+    for path in list_images(folder):
+        name = name_of(normal_name(path.stem))
         if name in found:
             msg = f"{folder} holds both {found[name].name} and {path.name}. Names must differ: remove one of them."
             raise DataError(msg)

@@ -1,6 +1,6 @@
 """``predict`` with an exported model: images in, masks out; needs neither PyTorch nor Lightning."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from PIL import Image
 
 from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.data.cache import resize
-from polyp_lightning.data.reading import SUFFIXES, read_image
+from polyp_lightning.data.listing import SUFFIXES, is_called_image, is_image, list_images, natural_key, normal_name
+from polyp_lightning.data.reading import read_image
 from polyp_lightning.deploy.bundle import load_model, read_bundle
 from polyp_lightning.deploy.contour import draw_contour, save_picture
 
@@ -58,7 +59,7 @@ def predict(options: PredictOptions, say: Callable[[str], None] = print) -> list
         mask = mask_at(probability, threshold, pixels.shape[0], pixels.shape[1])
         save_picture(Image.fromarray(mask), target)
         if options.overlay:
-            save_picture(draw_contour(pixels, mask), options.output / "overlays" / f"{source.stem}.jpg")
+            save_picture(draw_contour(pixels, mask), options.output / "overlays" / f"{target.stem}.jpg")
     say(f"Masks ({len(images)}): {options.output.absolute()}")
     return list(images)
 
@@ -87,11 +88,13 @@ def find_images(sources: Sequence[str]) -> list[Path]:
 def _images_of(source: str) -> list[Path]:
     path = Path(source).expanduser()
     if path.is_dir():
-        found = _choose_images(path.iterdir()) or _choose_images((path / "images").glob("*"))
+        direct = any(is_called_image(file.name) for file in path.iterdir())
+        found = list_images(path if direct or not (path / "images").is_dir() else path / "images")
     else:
         # As it stands first: brackets are parts of names too.
         pattern = path.relative_to(path.anchor).as_posix()
-        found = _choose_images([path] if path.is_file() else Path(path.anchor).glob(pattern))
+        files = [path] if path.is_file() else Path(path.anchor).glob(pattern)
+        found = sorted((file for file in files if is_image(file)), key=natural_key)
     if not found:
         msg = (
             f"--source {source} is neither an image ({', '.join(SUFFIXES)}), nor a folder of images, nor a pattern "
@@ -99,10 +102,6 @@ def _images_of(source: str) -> list[Path]:
         )
         raise DataError(msg)
     return found
-
-
-def _choose_images(files: Iterable[Path]) -> list[Path]:
-    return sorted(file for file in files if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
 
 
 def name_masks(images: Sequence[Path], output: Path) -> dict[Path, Path]:
@@ -113,7 +112,7 @@ def name_masks(images: Sequence[Path], output: Path) -> dict[Path, Path]:
     """
     named: dict[Path, Path] = {}
     for image in images:
-        target = output / f"{image.stem}.png"
+        target = output / f"{normal_name(image.stem)}.png"
         if target.resolve() == image.resolve():
             msg = f"the mask of {image} would replace it; name another folder with --output"
             raise DataError(msg)

@@ -83,11 +83,19 @@ def test_find_images__files_folders_and_patterns(tmp_path: Path) -> None:
         images = find_images([str(tmp_path / source) for source in sources])
         return [image.relative_to(tmp_path).as_posix() for image in images]
 
-    assert found("") == ["a.png", "b.JPG", "e[1].png"]
+    with pytest.warns(UserWarning, match=r"passed over \.d\.png, c\.txt, set/\."):
+        assert found("") == ["a.png", "b.JPG", "e[1].png"]
     assert found("set") == ["set/images/f.tif"]
     assert found("b.JPG", "a.png", "b.JPG") == ["b.JPG", "a.png"]
     assert found("e[1].png") == ["e[1].png"]
     assert found("*.png", "**/masks/*") == ["a.png", "e[1].png", "set/masks/f.png"]
+
+
+@pytest.mark.parametrize("source", ["", "*.png"])
+def test_find_images__natural_order(tmp_path: Path, source: str) -> None:
+    for number in range(1, 13):
+        (tmp_path / f"{number}.png").touch()
+    assert [path.stem for path in find_images([str(tmp_path / source)])] == [str(n) for n in range(1, 13)]
 
 
 @pytest.mark.parametrize("source", ["nowhere", "c.txt", "*.bmp", "empty"])

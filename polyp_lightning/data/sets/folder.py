@@ -1,10 +1,11 @@
 """Any folder of images/ and masks/: divided by the lists in it, or by a carve-out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from polyp_lightning.common.errors import DataError, join_names
+from polyp_lightning.common.errors import DataError
 from polyp_lightning.data.dataset import PARTS, Dataset, DatasetSpec
+from polyp_lightning.data.listing import is_called_image, normal_name
 from polyp_lightning.data.sources import FileSource, ImagePair, find_pairs
 from polyp_lightning.data.splitting import CARVE_SEED, carve_out, check_parts, read_list
 
@@ -13,6 +14,8 @@ LISTS, TENTHS = "lists", "80-10-10"
 
 def find_folder(root: Path) -> list[ImagePair]:
     """Finds the pairs of ``images`` and ``masks`` in any folder; without ``masks`` the images alone.
+
+    Links are followed, wherever they lead.
 
     Raises:
         DataError: ``images`` is missing or empty, or an image has no partner.
@@ -55,27 +58,16 @@ def load(root: Path, split: str | None, _frames: int) -> Dataset:
 
 
 def _read_lists(lists: Sequence[Path], pairs: Sequence[ImagePair], root: Path) -> dict[str, list[str]]:
-    """Reads part → names without suffix; the lists may name files with or without it."""
-    stems = {pair.image.name: pair.name for pair in pairs}
-    parts = {path.stem: [stems.get(name, name) for name in read_list(path)] for path in lists}
-    known = [pair.name for pair in pairs]
-    check_parts(parts, known, str(root / "images"), "Correct the list, or add the images.")
-    _check_inside(parts, pairs, root)
+    """Reads part → names without suffix; the lists may name files with their suffix, another image's, or none."""
+    known = {pair.name: pair.name for pair in pairs} | {normal_name(pair.image.name): pair.name for pair in pairs}
+
+    def find(listed: str) -> str:
+        name = normal_name(listed)
+        return Path(name).stem if name not in known and is_called_image(name) else known.get(name, name)
+
+    parts = {path.stem: [find(name) for name in read_list(path)] for path in lists}
+    check_parts(parts, [pair.name for pair in pairs], str(root / "images"), "Correct the list, or add the images.")
     return parts
-
-
-def _check_inside(parts: Mapping[str, Sequence[str]], pairs: Sequence[ImagePair], root: Path) -> None:
-    """Refuses lists, perhaps a stranger's, that reach files outside of the data set through links."""
-    home = root.resolve()
-    files = {pair.name: [path for path in (pair.image, pair.mask) if path is not None] for pair in pairs}
-    for part, names in parts.items():
-        outside = [name for name in names if not all(path.resolve().is_relative_to(home) for path in files[name])]
-        if outside:
-            msg = (
-                f"the {part} list of {root} names images or masks that are links to files outside of it: "
-                f"{join_names(outside)}. Put copies of the files there."
-            )
-            raise DataError(msg)
 
 
 def _divide(names: Sequence[str], root: Path) -> dict[str, list[str]]:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyp_lightning.common.errors import DataError
-from polyp_lightning.data.reading import SUFFIXES, read_image
+from polyp_lightning.data.listing import SUFFIXES, list_images
+from polyp_lightning.data.reading import read_image
 from polyp_lightning.deploy.extras import need
 
 FOLDER_RATE = Fraction(25)
@@ -131,7 +132,7 @@ class Video:
 
 
 class Folder:
-    """The images of a folder in the order of their names; the attributes are those of :class:`Video`.
+    """The images of a folder in natural order; the attributes are those of :class:`Video`.
 
     Raises:
         DataError: there is no image in it.
@@ -139,7 +140,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.rate, self.live, self.broken = FOLDER_RATE, False, 0
-        self._files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+        self._files = list_images(path)
         if not self._files:
             msg = f"--source {path} holds no image ({', '.join(SUFFIXES)})"
             raise DataError(msg)

@@ -63,9 +63,17 @@ def test_folder__yields_images_in_order_and_counts_broken_ones(tmp_path: Path) -
     for index in range(5):
         Image.fromarray(picture(index)).save(tmp_path / f"{index}.png")
     (tmp_path / "2.png").write_bytes(b"no image")
-    (tmp_path / "notes.txt").write_text("no image")
     source = open_source(str(tmp_path))
     shots = list(source)
     assert levels([shot.pixels for shot in shots]) == [0, 1, 3, 4]
     assert [shot.time for shot in shots] == [Fraction(index, 25) for index in (0, 1, 3, 4)]
     assert source.broken == 1
+
+
+def test_folder__frames_are_in_natural_order_and_what_is_passed_over_is_named(tmp_path: Path) -> None:
+    for index in range(12):
+        Image.fromarray(picture(index)).save(tmp_path / f"frame {index}.png")
+    (tmp_path / "._frame 3.png").write_bytes(b"what macOS keeps beside a file")
+    with pytest.warns(UserWarning, match=r"passed over \._frame 3\.png\."):
+        found, broken = all_levels(tmp_path)
+    assert (found, broken) == (list(range(12)), 0)
