@@ -23,6 +23,9 @@ from polyp_lightning.training.trainer_facts import folders_of_sets
 class MaskWriter(BasePredictionWriter):
     """Writes each predicted mask as ``<name>.png`` with values 0 and 255, at the size of the original image.
 
+    An image that its orientation tag turns is segmented upright, and so are its mask and overlay: they match what a
+    viewer shows, not the pixels as they are stored.
+
     Nothing is kept in memory: call ``trainer.predict(..., return_predictions=False)``. A file is complete or not there.
     With several predict sets each has a folder of its own.
 

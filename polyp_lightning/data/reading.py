@@ -1,100 +1,75 @@
-"""Decodes images and masks, both in the same way, so that they cannot disagree.
+"""Reads images and masks, both in the same way, so that they cannot disagree.
 
-Pillow decodes everything but TIFF. It refuses truncated files, which OpenCV fills up with grey, and it leaves the
-EXIF orientation alone: pixels are taken as they are stored, in images as in masks. TIFF is left to tifffile, because
-Pillow cannot open CVC-ClinicDB's and OpenCV gets other pixels from them than its PNG distribution holds.
+How files are opened is said in `opening`, what a mask means in `masks`.
 """
 
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
-from PIL import Image
 
 from polyp_lightning.common.errors import DataError
 from polyp_lightning.data.listing import SUFFIXES as SUFFIXES
+from polyp_lightning.data.masks import THRESHOLD as THRESHOLD
+from polyp_lightning.data.masks import Colour, find_polyp
+from polyp_lightning.data.opening import Opened, open_upright
 
-THRESHOLD = 127
-"""A mask's pixel belongs to a polyp if it is brighter than this: masks hold values between 0 and 255."""
+RULES = 2
+"""The number of the rules by which files become pixels: goes up where the same files give other ones."""
+
+_QUARTER_TURNS = range(5, 9)
 
 
-def read_pair(image: Path, mask: Path | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+def read_pair(
+    image: Path, mask: Path | None, colours: tuple[Colour, ...] = ()
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
     """Reads an image and its mask as `read_image` and `read_mask` do; None for no mask.
 
-    A mask of another size than the image is a DataError.
+    Raises:
+        DataError: a file cannot be read, the mask is of another size than the image, or one is to be turned by its
+            orientation tag and the other is not, so that either may be upside down. A mask without the tag that has
+            the size of an image turned by a quarter was drawn on it upright.
     """
-    pixels = read_image(image)
     if mask is None:
-        return pixels, None
-    polyps = read_mask(mask)
+        return read_image(image), None
+    opened, its_mask = open_upright(image), open_upright(mask)
+    pixels, polyps = _as_rgb(opened), find_polyp(its_mask, colours, mask).view(np.uint8)
+    height, width = polyps.shape
+    turned, its_turned = opened.orientation, its_mask.orientation
+    proven = polyps.shape == pixels.shape[:2] and height != width and turned in _QUARTER_TURNS and its_turned == 1
+    if turned != its_turned and not proven:
+        msg = (
+            f"the orientation tag (EXIF) of {image} is {turned} and that of its mask {mask} is {its_turned} "
+            "(1: upright, or no tag), so the mask may lie otherwise than the image. Save both upright without the tag."
+        )
+        raise DataError(msg)
     if polyps.shape != pixels.shape[:2]:
         msg = (
-            f"{image} is {_size(pixels)} pixels (width×height), but its mask {mask} is {_size(polyps)}. "
-            "Both must have one size: replace the one that is wrong, or remove both."
+            f"{image} is {pixels.shape[1]}×{pixels.shape[0]} pixels (width×height), but its mask {mask} is "
+            f"{width}×{height}. Both must have one size: replace the one that is wrong, or remove both."
         )
         raise DataError(msg)
     return pixels, polyps
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Reads an image as RGB, uint8 (H, W, 3).
+    """Reads an image, upright, as RGB, uint8 (H, W, 3); colours count, transparent or not.
 
     Raises:
-        DataError: the file cannot be read, is cut short, or has no 8-bit pixels; it names the file.
+        DataError: the file cannot be read; see `open_upright`.
     """
-    pixels = _decode(path, "RGB")
-    if pixels.ndim == 2:
-        pixels = np.repeat(pixels[..., None], 3, axis=2)
-    return np.ascontiguousarray(pixels[..., :3])
+    return _as_rgb(open_upright(path))
 
 
-def read_mask(path: Path) -> NDArray[np.uint8]:
-    """Reads a mask, uint8 (H, W) of 0 and 1: 1 where the file is brighter than 127.
+def read_mask(path: Path, colours: tuple[Colour, ...] = ()) -> NDArray[np.uint8]:
+    """Reads a mask, upright, uint8 (H, W) of 0 and 1: 1 where it shows polyp; see `masks` for the rule.
 
     Raises:
-        DataError: the file cannot be read, or it is neither black nor has a pixel brighter than 127, as masks have
-            that store 1 for a polyp; it names the file.
+        DataError: the file cannot be read, or what it means is not clear; see `open_upright` and `find_polyp`.
     """
-    pixels = _decode(path, "L")
-    if pixels.ndim == 3:
-        pixels = pixels[..., :3].max(axis=2)
-    brightest = int(pixels.max())
-    if 0 < brightest <= THRESHOLD:
-        msg = (
-            f"the mask {path} is no brighter than {brightest}, so no pixel of it would count as polyp (> {THRESHOLD}). "
-            "Masks are 255 where there is a polyp and 0 elsewhere: save it so."
-        )
-        raise DataError(msg)
-    return (pixels > THRESHOLD).astype(np.uint8)
+    return find_polyp(open_upright(path), colours, path).view(np.uint8)
 
 
-def _decode(path: Path, mode: str) -> NDArray[np.uint8]:
-    """Decodes a file into uint8 (H, W) or (H, W, channels)."""
-    try:
-        pixels = _decode_tiff(path) if path.suffix.lower() in {".tif", ".tiff"} else _decode_other(path, mode)
-    except Exception as error:  # decoders raise whatever a broken header makes them stumble over
-        msg = f"cannot read {path}: {error}. Replace the file by an intact copy, or remove it and its partner."
-        raise DataError(msg) from error
-    if pixels.dtype == np.bool_:
-        pixels = pixels.astype(np.uint8) * np.uint8(255)
-    if pixels.dtype != np.uint8 or pixels.ndim not in {2, 3} or pixels.size == 0:
-        msg = f"{path} holds {pixels.dtype} pixels of shape {pixels.shape}; only 8-bit grey or RGB is read. Convert it."
-        raise DataError(msg)
-    return pixels
-
-
-def _decode_tiff(path: Path) -> NDArray[np.uint8]:
-    with tifffile.TiffFile(path) as file:
-        return np.asarray(file.pages[0].asarray())
-
-
-def _decode_other(path: Path, mode: str) -> NDArray[np.uint8]:
-    with Image.open(path) as picture:
-        if picture.mode.startswith(("I", "F")):
-            return np.asarray(picture)  # more than 8 bits: a conversion would clip, so let the caller refuse
-        return np.asarray(picture.convert(mode))
-
-
-def _size(pixels: NDArray[np.uint8]) -> str:
-    return f"{pixels.shape[1]}×{pixels.shape[0]}"
+def _as_rgb(opened: Opened) -> NDArray[np.uint8]:
+    picture = opened.picture
+    return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))

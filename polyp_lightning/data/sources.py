@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from polyp_lightning.common.errors import DataError, join_names
 from polyp_lightning.common.files import sha256
 from polyp_lightning.data.listing import SUFFIXES, list_images, normal_name
-from polyp_lightning.data.reading import read_pair
+from polyp_lightning.data.masks import Colour
+from polyp_lightning.data.reading import RULES, read_pair
 
 
 class Source(Protocol):
@@ -50,7 +51,7 @@ class ImagePair:
 
 
 class FileSource:
-    """Images in files; the attributes are those of `Source`.
+    """Images in files; the attributes are those of `Source`, and the colours of masks that count, see `masks`.
 
     Files without masks that are known to show no polyp are ``polyp_free``: their masks are empty.
     """
@@ -62,9 +63,10 @@ class FileSource:
         self.paths = [str(pair.image) for pair in pairs]
         self.polyp_free = polyp_free
         self.has_masks = polyp_free or pairs[0].mask is not None
+        self.mask_colours: tuple[Colour, ...] = ()
 
     def fingerprint(self) -> str:
-        """Computes a digest over the names and the SHA-256 of every file.
+        """Computes a digest over the rules of reading, the names and the SHA-256 of every file.
 
         Every byte is read at every start: Kvasir-SEG's 114 MB take a fraction of a second, and no table of dates and
         sizes can then be out of date.
@@ -72,14 +74,14 @@ class FileSource:
         files = [path for pair in self.pairs for path in (pair.image, pair.mask) if path is not None]
         with ThreadPoolExecutor() as pool:
             digests = pool.map(file_digest, files)
-        total = hashlib.sha256()
+        total = hashlib.sha256(f"{RULES} {self.mask_colours}\n".encode())
         for path, digest in zip(files, digests, strict=True):
             total.update(f"{normal_name(path.name)} {digest}\n".encode())
         return total.hexdigest()
 
     def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         """Decodes a pair, see `read_pair`."""
-        image, mask = read_pair(self.pairs[index].image, self.pairs[index].mask)
+        image, mask = read_pair(self.pairs[index].image, self.pairs[index].mask, self.mask_colours)
         return image, np.zeros(image.shape[:2], np.uint8) if self.polyp_free else mask
 
 

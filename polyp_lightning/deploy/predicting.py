@@ -37,6 +37,7 @@ class PredictOptions:
 def predict(options: PredictOptions, say: Callable[[str], None] = print) -> list[Path]:
     """Writes each image's mask as ``<name>.png`` of 0 and 255 at the image's size; returns the masks' files.
 
+    An image that its orientation tag turns is segmented upright, and so are its mask and overlay.
     They are those that ``predict`` writes from the checkpoint that was exported, but for rounding.
 
     Raises:

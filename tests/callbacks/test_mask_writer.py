@@ -8,6 +8,7 @@ import tifffile
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
+from odd_files import by_pillow, exif
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -94,6 +95,18 @@ def test_mask_writer__overlay_is_the_original_with_a_contour(tmp_path: Path) -> 
         assert np.abs(pixels[15, 22] - inside).max() < 12
         assert np.abs(pixels[45, 60] - inside).max() < 12
         assert np.abs(pixels[15, 14] - CONTOUR).sum() < np.abs(pixels[15, 14] - inside).sum()
+
+
+def test_mask_writer__overlay_of_an_image_that_its_tag_turns_is_upright(tmp_path: Path) -> None:
+    (sample,) = frames(tmp_path / "in", ["a.png"])
+    stored = np.zeros((80, 50, 3), np.uint8)
+    stored[:, :20] = 200  # bright on the left, as stored
+    by_pillow(tmp_path / "in" / "a.png", stored, exif=exif(6))  # to be turned clockwise: bright above
+    predict([sample], tmp_path, output=str(tmp_path / "out"), overlay=True)
+    with Image.open(tmp_path / "out" / "overlays" / "a.jpg") as written:
+        pixels = np.asarray(written.convert("L"))
+    assert pixels.shape == (50, 80)
+    assert (pixels[:8, 40:].min() > 180, pixels[30:, 40:].max() < 20) == (True, True)
 
 
 def test_mask_writer__two_inputs_of_one_name(tmp_path: Path) -> None:

@@ -110,6 +110,14 @@ def test_cache_key__changes_with_size_name_seed_and_number(folder: Path) -> None
     assert len(set(keys)) == len(keys)
 
 
+def test_cache_key__changes_with_the_rules_of_reading(source: FileSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = cache_key(source, 32)
+    source.mask_colours = ((255, 0, 0),)
+    red = cache_key(source, 32)
+    monkeypatch.setattr(sources, "RULES", sources.RULES + 1)
+    assert len({before, red, cache_key(source, 32)}) == 3
+
+
 def _open(source: FileSource, folder: Path, barrier: "multiprocessing.synchronize.Barrier", out: Path) -> None:
     slow = FileSource.read
 

@@ -8,6 +8,7 @@ import torch
 from fake_data import write, write_pairs
 from leaks import clinicdb_sequences
 from lightning.pytorch import LightningModule, Trainer, seed_everything
+from odd_files import by_pillow, exif
 
 from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.data import sources
@@ -358,3 +359,17 @@ def test_prepare_data__mask_of_another_size_names_both(make: Make, folder: Path)
     write(folder / "masks/f03.png", np.zeros((5, 6), np.uint8))
     with pytest.raises(DataError, match=r"f03\.jpg is .*f03\.png is 6×5"):
         make(name="folder", root=str(folder)).prepare_data()
+
+
+def test_folder__images_are_upright_for_prediction(make: Make, tmp_path: Path) -> None:
+    stored = np.zeros((32, 64, 3), np.uint8)
+    stored[:, :32] = 200  # bright on the left, as stored
+    (tmp_path / "images").mkdir()
+    for orientation in (1, 3, 6):
+        by_pillow(tmp_path / f"images/{orientation}.png", stored, exif=exif(orientation))
+    (batch,) = make(name="folder", root=str(tmp_path)).predict_dataloader()
+    assert batch["size"] == [(32, 64), (32, 64), (64, 32)]
+    bright = batch["image"].float().mean(1) > 100
+    left, top = torch.arange(32)[None, :] < 16, torch.arange(32)[:, None] < 16
+    for found, wanted in zip(bright, (left, ~left, top), strict=True):
+        assert torch.equal(found, wanted.expand(32, 32))

@@ -3,10 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from odd_files import MASK, SMOOTH, by_pillow, exif, turned
 from PIL import Image
 
 from polyp_lightning.common.errors import DataError
-from polyp_lightning.data.reading import read_image, read_mask
+from polyp_lightning.data.reading import read_image, read_mask, read_pair
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
@@ -25,48 +26,6 @@ def test_read_image__repeats_grey(tmp_path: Path, suffix: str) -> None:
     assert np.array_equal(read_image(path), np.stack([pixels] * 3, axis=2))
 
 
-def test_read__ignores_exif_rotation_in_both(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # "rotate by 90 degrees to view"
-    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
-    Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "m.png")
-    assert read_image(tmp_path / "a.jpg").shape[:2] == read_mask(tmp_path / "m.png").shape == (20, 30)
-
-
-def test_read_mask__threshold_is_above_127(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[0, 1, 126, 127, 128, 254, 255]], np.uint8)).save(tmp_path / "m.png")
-    assert read_mask(tmp_path / "m.png").tolist() == [[0, 0, 0, 0, 1, 1, 1]]
-
-
-def test_read_mask__jpeg_noise_vanishes(tmp_path: Path) -> None:
-    disc = np.hypot(*(np.mgrid[:40, :50] - 20)) < 11
-    Image.fromarray((disc * 255).astype(np.uint8)).save(tmp_path / "m.jpg", quality=60)
-    stored = np.asarray(Image.open(tmp_path / "m.jpg"))
-    assert len(np.unique(stored)) > 2, "the fixture must hold noise"
-    assert np.mean(read_mask(tmp_path / "m.jpg") != disc) < 0.01
-
-
-def test_read_mask__bilevel_tiff(tmp_path: Path) -> None:
-    mask = np.eye(16, dtype=bool)
-    tifffile.imwrite(tmp_path / "m.tif", mask)
-    assert np.array_equal(read_mask(tmp_path / "m.tif"), mask)
-
-
-def test_read_mask__of_ones_is_refused(tmp_path: Path) -> None:
-    Image.fromarray(np.ones((4, 4), np.uint8)).save(tmp_path / "m.png")
-    with pytest.raises(DataError, match=r"m\.png is no brighter than 1.*Masks are 255"):
-        read_mask(tmp_path / "m.png")
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_read_image__truncated_file_is_named(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"broken{suffix}"
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)).save(path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(DataError, match=rf"cannot read .*broken{suffix}"):
-        read_image(path)
-
-
 @pytest.mark.parametrize("name", ["text.png", "text.tif"])
 def test_read_image__no_image_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("this is no image")
@@ -74,13 +33,47 @@ def test_read_image__no_image_is_named(tmp_path: Path, name: str) -> None:
         read_image(tmp_path / name)
 
 
-def test_read_image__sixteen_bits_are_refused(tmp_path: Path) -> None:
-    deep = np.full((8, 8), 3000, np.uint16)
-    Image.fromarray(deep).save(tmp_path / "deep.png")
-    tifffile.imwrite(tmp_path / "deep.tif", deep)
-    for name in ("deep.png", "deep.tif"):
-        with pytest.raises(DataError, match=rf"{name} holds .*only 8-bit"):
-            read_image(tmp_path / name)
+def _pair(folder: Path, image: int, mask: int, mask_pixels: np.ndarray = MASK) -> tuple[Path, Path]:
+    """Writes an image and its mask with these orientation tags; 0 for none."""
+    tags = [{"exif": exif(number)} if number else {} for number in (image, mask)]
+    return by_pillow(folder / "a.jpg", SMOOTH, **tags[0]), by_pillow(folder / "m.png", mask_pixels, **tags[1])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_read_pair__both_are_turned_by_the_same_tag(tmp_path: Path, orientation: int) -> None:
+    pixels, mask = read_pair(*_pair(tmp_path, orientation, orientation))
+    assert mask is not None
+    assert np.array_equal(mask > 0, turned(MASK, orientation) > 0)
+    assert pixels.shape[:2] == mask.shape
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_read_pair__mask_drawn_on_the_image_as_a_viewer_turns_it_by_a_quarter(tmp_path: Path, orientation: int) -> None:
+    upright = np.ascontiguousarray(turned(MASK, orientation))
+    pixels, mask = read_pair(*_pair(tmp_path, orientation, 0, upright))
+    assert mask is not None
+    assert np.array_equal(mask > 0, upright > 0)
+    assert np.array_equal(pixels, read_image(tmp_path / "a.jpg"))
+
+
+@pytest.mark.parametrize(("image", "mask"), [(2, 0), (3, 0), (4, 1), (6, 0), (0, 3), (3, 2), (8, 6)])
+def test_read_pair__tags_that_disagree_are_refused(tmp_path: Path, image: int, mask: int) -> None:
+    message = rf"orientation tag \(EXIF\) of .*a\.jpg is {image or 1} and that of its mask .*m\.png is {mask or 1}"
+    with pytest.raises(DataError, match=message):
+        read_pair(*_pair(tmp_path, image, mask))
+
+
+def test_read_pair__square_image_turned_by_a_quarter_is_refused(tmp_path: Path) -> None:
+    image = by_pillow(tmp_path / "a.jpg", SMOOTH[:, :40], exif=exif(6))
+    with pytest.raises(DataError, match="orientation tag"):
+        read_pair(image, by_pillow(tmp_path / "m.png", MASK[:, :40]))
+
+
+def test_read_pair__sizes_that_differ(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"a\.jpg is 52×40 pixels .* its mask .*m\.png is 51×40. Both must have one size"
+    ):
+        read_pair(*_pair(tmp_path, 0, 0, MASK[:, :51]))
 
 
 @pytest.mark.data

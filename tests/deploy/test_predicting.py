@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from extras import ROOT, modules_without
+from odd_files import by_pillow, exif
 from PIL import Image
 from small_models import SIZE, Exported
 
@@ -96,6 +97,17 @@ def test_find_images__natural_order(tmp_path: Path, source: str) -> None:
     for number in range(1, 13):
         (tmp_path / f"{number}.png").touch()
     assert [path.stem for path in find_images([str(tmp_path / source)])] == [str(n) for n in range(1, 13)]
+
+
+def test_predict__turned_images_are_written_upright(exported: Exported, frames: Path) -> None:
+    model, out = exported("onnx"), frames.parent / "out"
+    stored, threshold = Image.open(frames / "0.png"), middle(exported("onnx"), frames)
+    turned = stored.transpose(Image.Transpose.ROTATE_90)  # stored so that tag 6 stands it upright again
+    by_pillow(frames / "0 turned.png", turned, exif=exif(6))
+    predict(PredictOptions(model, [str(frames)], out, overlay=True, threshold=threshold), lambda _: None)
+    for kind, suffix in (("", "png"), ("overlays", "jpg")):
+        found, wanted = (Image.open(out / kind / f"{name}.{suffix}") for name in ("0 turned", "0"))
+        assert np.array_equal(np.asarray(found), np.asarray(wanted))
 
 
 @pytest.mark.parametrize("source", ["nowhere", "c.txt", "*.bmp", "empty"])

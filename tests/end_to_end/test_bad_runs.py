@@ -74,7 +74,7 @@ DATA_FAULTS: list[tuple[str, Callable[[Path], Any], str]] = [
     (
         "16 bits",
         lambda r: Image.fromarray(np.full((40, 50), 999, np.uint16)).save(r / "images" / "f3.png"),
-        "only 8-bit",
+        "more than 8 bits a channel",
     ),
     ("list outside", lists("../f1\n"), r"holds names that are paths: \.\./f1"),
     ("list absolute", lists("/etc/passwd\n"), "holds names that are paths: /etc/passwd"),
