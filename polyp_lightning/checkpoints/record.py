@@ -39,6 +39,7 @@ _DATA_FLAGS: dict[str, tuple[str, _Kind]] = {
     "data": ("--data.name", str),
     "split": ("--data.split", str),
     "image_size": ("--data.image_size", int),
+    "mask_colours": ("--data.mask_colours", str),
 }
 
 

@@ -106,8 +106,8 @@ def _complete_from(checkpoint: Path, arguments: list[str]) -> Start:
         inherited = ["--config", str(config), *(f"{flag}=null" for flag in ("--model.encoder_weights", *_NEW_FROM))]
         return Start([arguments[0], *inherited, *arguments[1:]], settings)
     if find_option(arguments, "--data.name") is not None:
-        # Other data have other splits.
-        flags = [flag for flag in flags if not flag.startswith("--data.split")]
+        # Other data have other splits and masks.
+        flags = [flag for flag in flags if not flag.startswith(("--data.split", "--data.mask_colours"))]
     named = (flag.removeprefix("--").partition("=") for flag in flags)
     return Start([arguments[0], *flags, *arguments[1:]], {name: value for name, _, value in named})
 

@@ -13,6 +13,7 @@ from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.data.cache import ImageStore, default_cache_dir, open_store
 from polyp_lightning.data.dataset import Dataset, ImageId
 from polyp_lightning.data.loading import Augmentation, ImageDataset, SeededSampler, Strength, collate, start_worker
+from polyp_lightning.data.masks import ANY_COLOUR, parse_colours
 from polyp_lightning.data.mixing import Mixture
 from polyp_lightning.data.sets import check_choice, load_dataset
 
@@ -42,6 +43,8 @@ class PolypDataModule(LightningDataModule):
         phantom_frames: how many frames the phantom has; five sevenths of them train.
         shares: of several data sets, what share of an epoch's training images some of them make up, such as
             ``{cpchild: 0.04}``; the others are shown whole. Not given, an epoch shows every image once.
+        mask_colours: the colours of masks that are polyp, by name or as #ff0000, with commas between: red for the
+            neoplastic ones of BKAI-IGH NeoPolyp, #010101 for the label 1. Any: all but black.
 
     Raises:
         ConfigError: a number is out of range, or the name or split is unknown.
@@ -60,6 +63,7 @@ class PolypDataModule(LightningDataModule):
         cache_dir: str | None = None,
         phantom_frames: int = 560,
         shares: dict[str, float] | None = None,
+        mask_colours: str = ANY_COLOUR,
     ) -> None:
         super().__init__()
         # Where Lightning keeps it, for the processes that it starts, too.
@@ -73,6 +77,7 @@ class PolypDataModule(LightningDataModule):
             msg = f"--data.augmentation={augmentation} is unknown: light or strong."
             raise ConfigError(msg)
         check_choice(name, split)
+        parse_colours(mask_colours)
         self.name = name
         self.root = Path(root or os.environ.get("POLYP_DATA") or "datasets").expanduser()
         self.split = split
@@ -83,6 +88,7 @@ class PolypDataModule(LightningDataModule):
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
         self.phantom_frames = phantom_frames
         self.shares = shares
+        self.mask_colours = mask_colours
         self._dataset: Dataset | None = None
         self._stores: dict[str, ImageStore] | None = None
 
@@ -90,7 +96,7 @@ class PolypDataModule(LightningDataModule):
     def dataset(self) -> Dataset:
         """The images and their split; finds them on disk at first use."""
         if self._dataset is None:
-            self._dataset = load_dataset(str(self.name), self.root, self.split, self.phantom_frames)
+            self._dataset = load_dataset(str(self.name), self.root, self.split, self.phantom_frames, self.mask_colours)
         return self._dataset
 
     @property
@@ -117,11 +123,12 @@ class PolypDataModule(LightningDataModule):
         Returns:
             ``data``, ``split``, ``protocol`` (a sentence), ``train``, ``val``, ``test`` (numbers of images),
             ``test_sets``, ``image_size`` and ``cache_key`` (which changes with any byte of the data); where data sets
-            have shares, ``epoch``, what one shows of each.
+            have shares, ``epoch``, what one shows of each; where not every colour counts, ``mask_colours``.
         """
         dataset, mixture = self.dataset, self.mixture
         counts = {} if mixture is None else mixture.counts
         epoch = {"epoch": ", ".join(f"{count} {name}" for name, count in counts.items())} if counts else {}
+        colours = {} if self.mask_colours == ANY_COLOUR else {"mask_colours": self.mask_colours}
         return {
             "data": dataset.name,
             "split": dataset.split,
@@ -133,6 +140,7 @@ class PolypDataModule(LightningDataModule):
             "image_size": self.image_size,
             "cache_key": " ".join(store.folder.name for store in self.stores.values()),
             **epoch,
+            **colours,
         }
 
     def prepare_data(self) -> None:

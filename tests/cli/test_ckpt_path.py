@@ -54,6 +54,14 @@ def test_complete_command__other_data_do_not_inherit_the_split(ckpt: Path) -> No
     assert not [flag for flag in found if flag.startswith("--data.split")]
 
 
+def test_complete_command__colours_that_count_belong_to_the_data(tmp_path: Path) -> None:
+    own = RECORD | {"data": {"data": "folder", "mask_colours": "red,white"}}
+    path = stored(tmp_path / "a.ckpt", **{checkpoint.KEY: own})
+    assert "--data.mask_colours=red,white" in complete_command(["test", f"--ckpt_path={path}"]).arguments
+    other = complete_command(["test", f"--ckpt_path={path}", "--data.name=kvasir"]).arguments
+    assert not [flag for flag in other if flag.startswith("--data.mask_colours")]
+
+
 def test_complete_command__init_from_takes_the_architecture_and_nothing_else(ckpt: Path) -> None:
     arguments = ["fit", "--model.init_from", str(ckpt)]
     assert complete_command(arguments).arguments == ["fit", *FLAGS[:2], *arguments[1:]]

@@ -14,7 +14,7 @@ from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.data import sources
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.data.reading import read_mask
-from polyp_lightning.data.sets import DATASETS
+from polyp_lightning.data.sets import DATASETS, dataset_of
 
 Make = Callable[..., PolypDataModule]
 
@@ -359,6 +359,33 @@ def test_prepare_data__mask_of_another_size_names_both(make: Make, folder: Path)
     write(folder / "masks/f03.png", np.zeros((5, 6), np.uint8))
     with pytest.raises(DataError, match=r"f03\.jpg is .*f03\.png is 6×5"):
         make(name="folder", root=str(folder)).prepare_data()
+
+
+def test_folder__colours_of_masks_that_count(make: Make, tmp_path: Path) -> None:
+    """As in BKAI-IGH NeoPolyp: red for neoplastic, green for not."""
+    mask = np.zeros((32, 32, 3), np.uint8)
+    mask[4:12, 4:12, 0], mask[20:24, 4:8, 1] = 255, 255
+    for name in "abc":
+        write(tmp_path / f"images/{name}.png", mask // 2)
+        write(tmp_path / f"masks/{name}.png", mask)
+    options = {"name": "folder", "root": str(tmp_path)}
+    both, red = make(**options), make(**options, mask_colours="red")
+    for data, area in ((both, 64 + 16), (red, 64)):
+        assert [int(mask.sum()) for batch in data.val_dataloader() for mask in batch["mask"]] == [area]
+    assert "mask_colours" not in both.describe()
+    facts = red.describe()
+    assert facts["mask_colours"] == "red"
+    assert facts["cache_key"] != both.describe()["cache_key"]
+    _, found = dataset_of(facts, tmp_path).read(("folder", "a"))
+    assert found is not None
+    assert np.array_equal(found > 0, mask[..., 0] > 0)
+
+
+def test_mask_colours__are_refused_where_there_are_none(make: Make) -> None:
+    with pytest.raises(ConfigError, match=r"--data\.mask_colours=reed holds no colour"):
+        make(mask_colours="reed")
+    with pytest.raises(ConfigError, match=r"--data\.mask_colours=red has no use for phantom"):
+        _ = make(mask_colours="red").dataset
 
 
 def test_folder__images_are_upright_for_prediction(make: Make, tmp_path: Path) -> None:

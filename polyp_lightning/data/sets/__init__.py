@@ -11,7 +11,9 @@ from typing import Any
 
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.data.dataset import Dataset, DatasetSpec
+from polyp_lightning.data.masks import ANY_COLOUR, parse_colours
 from polyp_lightning.data.mixing import mix_datasets
+from polyp_lightning.data.sources import FileSource
 
 _SPECS: list[DatasetSpec] = [import_module(f"{__name__}.{module.name}").SPEC for module in iter_modules(__path__)]
 
@@ -29,14 +31,24 @@ def check_choice(name: str, split: str | None) -> None:
     _choices(name, split)
 
 
-def load_dataset(name: str, root: Path, split: str | None, phantom_frames: int) -> Dataset:
+def load_dataset(
+    name: str, root: Path, split: str | None, phantom_frames: int, mask_colours: str = ANY_COLOUR
+) -> Dataset:
     """Finds a data set's images and divides them by one of its splits, or its default; reads names only, no pixels.
 
     ``name`` may be several with commas between, then ``split`` too; ``root`` is the folder of data sets, for ``folder``
-    the folder itself.
+    the folder itself; ``mask_colours`` says what counts as polyp, see `parse_colours`.
     """
     datasets = [DATASETS[one].load(root, part, phantom_frames) for one, part in _choices(name, split)]
-    return datasets[0] if len(datasets) == 1 else mix_datasets(name, datasets)
+    dataset = datasets[0] if len(datasets) == 1 else mix_datasets(name, datasets)
+    colours = parse_colours(mask_colours)
+    for source in dataset.sources.values():
+        if isinstance(source, FileSource):
+            source.mask_colours = colours
+        elif colours:
+            msg = f"--data.mask_colours={mask_colours} has no use for {source.key}: its masks are drawn. Leave it out."
+            raise ConfigError(msg)
+    return dataset
 
 
 def _choices(name: str, split: str | None) -> list[tuple[str, str | None]]:
@@ -69,4 +81,5 @@ def dataset_of(facts: Mapping[str, Any], root: Path) -> Dataset:
         msg = "the checkpoint does not say what it was trained on, so its training images can't be found"
         raise ConfigError(msg)
     frames = sum(int(facts.get(part, 0)) for part in ("train", "val", "test"))
-    return load_dataset(str(facts["data"]), root, str(facts["split"]), frames)
+    colours = str(facts.get("mask_colours", ANY_COLOUR))
+    return load_dataset(str(facts["data"]), root, str(facts["split"]), frames, colours)
