@@ -14,7 +14,7 @@ install: .venv/installed ## set up .venv with the pinned packages (about 7 GB, o
 
 .venv/installed: pyproject.toml requirements.lock $(if $(TORCH),always)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 …")'
-	@$(PYTHON) install.py $(TORCH)
+	@$(PYTHON) .ci/install.py $(TORCH)
 
 always:
 

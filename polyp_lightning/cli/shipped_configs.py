@@ -6,7 +6,9 @@ from pathlib import Path
 
 from polyp_lightning.common.errors import ConfigError, nearest
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+_PACKAGE = Path(__file__).parent.parent
+CONFIGS = (_PACKAGE if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent) / "configs"
+"""The shipped configurations: an installed package holds them; in a checkout, they lie beside it."""
 
 
 def use_shipped(options: Sequence[str]) -> list[str]:

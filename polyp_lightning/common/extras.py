@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from collections import Counter
 from importlib import metadata
 from typing import Any
 
@@ -31,14 +32,14 @@ def explain_missing(error: ImportError, module: str) -> ConfigError:
 
 
 def find_extra(module: str) -> str | None:
-    """Returns the extra that brings a module, by the installed package's metadata; None where no extra does."""
+    """Returns the smallest extra that brings a module, by the installed package's metadata; None where none does."""
     try:
         requirements = metadata.requires(_PACKAGE) or []
     except metadata.PackageNotFoundError:
         return None
     name = module.partition(".")[0].lower()
-    for found in filter(None, map(_REQUIREMENT.match, requirements)):
-        # PyPI's pyyaml is Python's yaml; all others are called alike.
-        if re.sub(r"[-.]+", "_", found[1]).lower() in (name, f"py{name}"):
-            return found[2]
-    return None
+    found = [match.groups() for match in map(_REQUIREMENT.match, requirements) if match]
+    sizes = Counter(extra for _, extra in found)
+    # PyPI's pyyaml is Python's yaml; all others are called alike.
+    fits = [extra for package, extra in found if re.sub(r"[-.]+", "_", package).lower() in (name, f"py{name}")]
+    return min(fits, key=sizes.__getitem__, default=None)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from extras import ROOT, load_program, modules_without
+from extras import ROOT, load_installer, modules_without
 from small_models import Exported
 
 from polyp_lightning.data.sets.phantom import draw_frame
@@ -39,7 +39,7 @@ def install(wheel: Path, extra: str, folder: Path) -> Path:
     )
     done = subprocess.run(
         [UV, "pip", "install", "--quiet", "--python", python, f"polyp-lightning[{extra}] @ {wheel.as_uri()}"],
-        env=load_program("install").translate(listed.stdout, os.environ),
+        env=load_installer().translate(listed.stdout, os.environ),
         capture_output=True,
         text=True,
         check=False,

@@ -1,4 +1,4 @@
-"""What ``pyproject.toml`` asks for, and the programs beside it."""
+"""What ``pyproject.toml`` asks for, and the program that installs it."""
 
 import importlib.util
 import re
@@ -27,9 +27,9 @@ def modules_without(extra: str) -> list[str]:
     return sorted(others - {"polyp_lightning"})
 
 
-def load_program(name: str) -> ModuleType:
-    """Imports ``install.py`` or ``setup.py``, anew each time."""
-    spec = importlib.util.spec_from_file_location(f"loaded_{name}", ROOT / f"{name}.py")
+def load_installer() -> ModuleType:
+    """Imports ``.ci/install.py``, anew each time."""
+    spec = importlib.util.spec_from_file_location("installer", ROOT / ".ci" / "install.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

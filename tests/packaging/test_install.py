@@ -7,8 +7,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from extras import ROOT, load_program
+from extras import ROOT, load_installer
 
+HASHED = ["--no-deps", "--require-hashes", "-r"]
 LISTED = """:env:.find-links='/opt/wheels'
 :env:.timeout='60'
 global.extra-index-url='\\nfirst\\nsecond'
@@ -20,7 +21,7 @@ install.trusted-host='one two'
 
 @pytest.fixture
 def install(tmp_path: Path) -> ModuleType:
-    module = load_program("install")
+    module = load_installer()
     module.VENV = tmp_path
     module.STAMP = tmp_path / "installed"
     return module
@@ -32,12 +33,13 @@ class Machine:
     def __init__(self, fails: Sequence[str]) -> None:
         self._fails = fails
         self.done: list[list[str]] = []
-        self.packages: list[str] = []
+        self.packages: list[list[str]] = []
 
-    def run(self, command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        self.done.append(command)
+    def run(self, command: Sequence[str], *, input: str | None = None, **_: object) -> subprocess.CompletedProcess[str]:
+        self.done.append(list(command))
         if "-r" in command:
-            self.packages = re.findall(r"^([\w.-]+)==", Path(command[-1]).read_text(encoding="utf-8"), re.MULTILINE)
+            text = input or Path(command[-1]).read_text(encoding="utf-8")
+            self.packages.append(re.findall(r"^([\w.-]+)==", text, re.MULTILINE))
         program = "uv" if command[0].endswith("uv") else command[2]
         return subprocess.CompletedProcess(command, program in self._fails, "")
 
@@ -69,27 +71,25 @@ def test_translate__pips_index_becomes_uvs(install: ModuleType) -> None:
     }
 
 
-def test_split_lock__every_package_and_hash_once(install: ModuleType) -> None:
-    text = install.LOCK.read_text(encoding="utf-8")
-    blocks = install.split_lock(text)
-    assert "".join(blocks.values()) != ""
-    assert sorted("".join(blocks.values()).splitlines()) == sorted(text.splitlines())
-    assert {"torch", "torchvision", "uv", "numpy"} < blocks.keys()
-    assert all(f"{name}==" in block and "--hash=sha256:" in block for name, block in blocks.items())
+def test_take__every_package_with_all_its_lines(install: ModuleType) -> None:
+    before, after = "a==1 \\\n    --hash=h\n    # via b\n", "b==4\n"
+    taken = "a-b==2 ; python_version < '3.12' \\\n    --hash=i\na-b==3 \\\n    --hash=j\n"
+    assert install.take("a-.*", before + taken + after) == (taken, before + after)
 
 
 def test_main__uv_of_the_user_installs_the_lock(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = play(install, monkeypatch, "/usr/bin/uv")
     first, last = installs(machine)
-    assert first == ["/usr/bin/uv", "--python", str(install.PYTHON), "--require-hashes", "-r", str(install.LOCK)]
+    assert first == ["/usr/bin/uv", "--python", str(install.PYTHON), *HASHED, str(install.LOCK)]
     assert last[-2:] == ["-e", str(ROOT)]
     assert install.STAMP.read_text() == ""
 
 
 def test_main__pip_brings_the_pinned_uv(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    bring, lock, _ = installs(play(install, monkeypatch, None))
-    assert bring[0] == str(install.PYTHON)
-    assert "--require-hashes" in bring
+    machine = play(install, monkeypatch, None)
+    bring, lock, _ = installs(machine)
+    assert bring == [str(install.PYTHON), "--quiet", *HASHED, "/dev/stdin"]
+    assert machine.packages[0] == ["uv"]
     assert lock[0] == str(install.PYTHON.with_name("uv"))
 
 
@@ -97,7 +97,7 @@ def test_main__pip_installs_where_uv_fails(
     install: ModuleType, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     _, by_pip, _ = installs(play(install, monkeypatch, "uv", fails=["uv"]))
-    assert by_pip == [str(install.PYTHON), "--require-hashes", "-r", str(install.LOCK)]
+    assert by_pip == [str(install.PYTHON), *HASHED, str(install.LOCK)]
     assert "pip does" in capfd.readouterr().out
 
 
@@ -112,9 +112,9 @@ def test_main__torch_for_the_cpu_and_nothing_of_cuda(install: ModuleType, monkey
     torch, rest, _ = installs(machine)
     assert torch[-4:-2] == ["--torch-backend", "cpu"]
     assert [pin.partition("==")[0] for pin in torch[-2:]] == ["torch", "torchvision"]
-    assert rest[-3:-1] == ["--require-hashes", "-r"]
-    every = set(install.split_lock(install.LOCK.read_text(encoding="utf-8")))
-    left_out = every - set(machine.packages)
+    assert rest[-4:-1] == HASHED
+    every = set(re.findall(r"^([\w.-]+)==", install.LOCK.read_text(encoding="utf-8"), re.MULTILINE))
+    left_out = every - set(machine.packages[0])
     assert {"torch", "torchvision", "triton", "nvidia-cublas", "cuda-toolkit"} < left_out
     assert all(re.match(r"torch(vision)?$|triton$|nvidia-|cuda-", name) for name in left_out)
     assert install.STAMP.read_text() == "cpu"
