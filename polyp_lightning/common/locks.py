@@ -4,11 +4,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+
+from filelock import lock_descriptor
 
 from polyp_lightning.common.errors import ConfigError
 
 _held: set[int] = set()
+_FOLDERS_LOCK = os.name == "posix"
 
 
 def _let_go() -> None:
@@ -29,25 +31,19 @@ def hold_lock(path: Path, *, wait: bool = False) -> Iterator[int | None]:
     Forked copies of this process don't keep the lock. A file system without locks keeps nobody out.
 
     Args:
-        path: what to lock. No file is left behind where it is a folder.
+        path: what to lock. Where it is a folder, no file is left behind but on Windows, which can't lock a folder.
         wait: whether to wait for another process that has the lock.
-
-    Raises:
-        ConfigError: the system knows no locks.
     """
-    # First: systems without locks can't open a folder either.
-    fcntl = _fcntl()
+    if path.is_dir() and not _FOLDERS_LOCK:
+        path = path / ".folder.lock"
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
     _held.add(descriptor)
     try:
-        taken = True
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            taken = False
+            taken = lock_descriptor(descriptor, blocking=wait)
         except OSError:
             # NFS knows no locks of folders.
-            pass
+            taken = True
         yield descriptor if taken else None
     finally:
         _held.discard(descriptor)
@@ -66,15 +62,6 @@ def alone_in(folder: Path) -> Iterator[None]:
             )
             raise ConfigError(msg)
         yield
-
-
-def _fcntl() -> Any:
-    try:
-        import fcntl
-    except ImportError as error:
-        msg = "this system has no file locks, which keep two runs apart; use Linux or macOS, or WSL on Windows"
-        raise ConfigError(msg) from error
-    return fcntl
 
 
 def _holder(path: Path) -> str:
