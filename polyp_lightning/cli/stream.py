@@ -27,6 +27,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = make_parser("stream", "Segments a video, camera or stream.")
     parser.add_argument("--model", type=Path, required=True, help="a model that `export` has written")
     parser.add_argument("--source", required=True, help="a video, a folder of images, camera[:N] or rtsp://…")
+    live = "drop frames to keep up; wait 60 s for a source that stands still (default: cameras, rtsp, rtmp, udp, srt)"
+    parser.add_argument("--live", action=argparse.BooleanOptionalAction, help=live)
     parser.add_argument("--save", type=Path, help="write the video with contours: .mp4, .mkv or .mov")
     parser.add_argument("--show", action="store_true", help="show a window; q ends")
     backends = ", ".join(dict.fromkeys(backend for kind in FORMATS.values() for backend in kind.backends))

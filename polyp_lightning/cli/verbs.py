@@ -9,7 +9,7 @@ from typing import NamedTuple
 from polyp_lightning import __version__
 from polyp_lightning.cli.shipped_configs import use_shipped
 from polyp_lightning.cli.short_help import ALL, read_page
-from polyp_lightning.common.errors import ConfigError, PolypError, nearest
+from polyp_lightning.common.errors import ConfigError, PolypError, hide_passwords, nearest
 from polyp_lightning.common.extras import explain_missing, find_extra
 from polyp_lightning.common.options import name_flags
 
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {explain_missing(error, name)}\n")
         return 2
     except PolypError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {hide_passwords(str(error))}\n")
         return 2
     except OSError as error:
         if error.errno not in _STORAGE:

@@ -4,6 +4,7 @@ Every message says what was got, what is allowed, and which flag or file to chan
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -29,6 +30,15 @@ class PruningError(PolypError):
 
 ANOTHER_CHECKPOINT = "take another one, or start a new run from its weights with --model.init_from"
 """What to do where a checkpoint's record of its run is damaged."""
+
+
+def hide_passwords(text: str) -> str:
+    """Hides the passwords in a text's addresses, and their queries, where others hide.
+
+    >>> hide_passwords("srt://me:se@cret@host:900/live?passphrase=1 stands still")
+    'srt://me:…@host:900/live?… stands still'
+    """
+    return re.sub(r"(://[^\s?]*\?)\S+", r"\1…", re.sub(r"(://[^\s:/@]*):\S*@", r"\1:…@", text))
 
 
 def join_names(names: Sequence[str], limit: int = 5) -> str:

@@ -43,6 +43,7 @@ class StreamOptions:
     threads: int = 1
     smooth: float = 0.0
     overwrite: bool = False
+    live: bool | None = None
 
 
 @dataclass
@@ -54,6 +55,9 @@ class StreamReport:
         broken: frames that could not be decoded, or only in part.
         seconds: from the first frame's decoding to the last one's drawing.
         network: the network's time for each frame, in milliseconds.
+        ages: of a live source, each frame's age in milliseconds when it was drawn, counted from its capture; see
+            :class:`~polyp_lightning.deploy.video.times.CaptureClock`.
+        notes: what else is worth knowing of the source.
         encoder: the saved video's encoder, else empty.
     """
 
@@ -63,6 +67,8 @@ class StreamReport:
     broken: int = 0
     seconds: float = 0.0
     network: list[float] = field(default_factory=list)
+    ages: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     encoder: str = ""
 
     @property
@@ -71,13 +77,17 @@ class StreamReport:
         return self.frames / self.seconds if self.seconds else 0.0
 
     def __str__(self) -> str:
-        """In one line for people."""
+        """In one line for people, and one for each note."""
         p50, p99 = np.percentile(self.network, [50, 99])
-        return (
+        line = (
             f"{self.frames} frames in {self.seconds:.1f} s: {self.fps:.1f} FPS end to end; "
             f"network p50 {p50:.1f} ms, p99 {p99:.1f} ms; {self.polyps} with a polyp; "
             f"{self.dropped} dropped, {self.broken} broken"
         )
+        if self.ages:
+            p50, p99 = np.percentile(self.ages, [50, 99])
+            line += f"; age from capture to drawn p50 {p50:.0f} ms, p99 {p99:.0f} ms"
+        return "\n".join([line, *self.notes])
 
 
 @dataclass(frozen=True)
@@ -92,10 +102,11 @@ class Pipeline:
 
     def run(self, report: StreamReport) -> None:
         """Runs until the source ends or the user has seen enough; what happened is added to the report."""
-        # A live source never waits: the network takes the newest frame, and older ones are dropped.
+        # A live source never waits: each part takes the newest frame, and older ones are dropped.
         live = self.source.live
-        frames: Channel[tuple[Frame, Frames]] = Channel(1 if live else _WAITING, drop=live)
-        results: Channel[_Segmented] = Channel(_WAITING)
+        waiting = 1 if live else _WAITING
+        frames: Channel[tuple[Frame, Frames]] = Channel(waiting, drop=live)
+        results: Channel[_Segmented] = Channel(waiting, drop=live)
         own, others = divide_cores(self.options.threads)
         start = time.perf_counter()
         workers = [
@@ -113,7 +124,8 @@ class Pipeline:
                 # A reader may hang in a stream that stands still; as a daemon it does not keep the process.
                 worker.join(timeout=2.0)
             report.seconds = time.perf_counter() - start
-            report.dropped, report.broken = frames.dropped, self.source.broken
+            report.dropped, report.broken = frames.dropped + results.dropped, self.source.broken
+            report.notes = list(self.source.notes)
 
     def _read(self, frames: "Channel[tuple[Frame, Frames]]") -> None:
         """Decodes and resizes; closes the source, which no other thread may do while this one reads."""
@@ -148,15 +160,18 @@ class Pipeline:
             report.frames += 1
             report.polyps += finding.polyp
             if self.writer is None and not self.options.show:
+                _note_age(result.frame, report)
                 continue
             pixels = result.frame.pixels
             # No contour where the readout says that there is no polyp: specks don't count.
             height, width = pixels.shape[:2]
             mask = resize_to_mask(result.probability, self.bundle.threshold, height, width) if finding.polyp else None
-            draw_finding(pixels, mask, format_readout(finding, pace, report.network[-_WINDOW:]))
+            draw_finding(pixels, mask, format_readout(finding, pace, report.network[-_WINDOW:], report.ages[-_WINDOW:]))
+            goes_on = not self.options.show or _show(pixels)
+            _note_age(result.frame, report)
             if self.writer is not None:
-                self.writer.write(pixels, result.frame.time)
-            if self.options.show and not _show(pixels):
+                self.writer.write(pixels, result.frame.time, result.frame.colours)
+            if not goes_on:
                 return
 
 
@@ -167,16 +182,22 @@ class _Segmented:
     milliseconds: float
 
 
+def _note_age(frame: Frame, report: StreamReport) -> None:
+    if frame.taken is not None:
+        report.ages.append(1e3 * (time.monotonic() - frame.taken))
+
+
 def average(past: NDArray[np.float32], now: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
     """Returns the exponential average: ``weight`` of the past and the rest of now."""
     return np.asarray(cv2.addWeighted(past, weight, now, 1 - weight, 0), np.float32)
 
 
-def format_readout(finding: Finding, pace: deque[float], network: list[float]) -> list[str]:
-    """Returns the lines drawn into a frame: FPS and the network's p99 over the last frames, and the finding."""
+def format_readout(finding: Finding, pace: deque[float], network: list[float], ages: list[float]) -> list[str]:
+    """Returns the lines drawn into a frame: FPS, the network's p99 and live frames' ages of late, and the finding."""
     fps = (len(pace) - 1) / (pace[-1] - pace[0]) if len(pace) > 1 else 0.0
+    age = ", age p50 {:.0f} p99 {:.0f} ms".format(*np.percentile(ages, [50, 99])) if ages else ""
     return [
-        f"{fps:.0f} fps, p99 {np.percentile(network, 99):.0f} ms",
+        f"{fps:.0f} fps, p99 {np.percentile(network, 99):.0f} ms{age}",
         f"{'polyp' if finding.polyp else 'no polyp'} {finding.confidence:.2f}",
     ]
 

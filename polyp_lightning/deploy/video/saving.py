@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.deploy.extras import need
+from polyp_lightning.deploy.video.upright import Colours, complete_colours
 
 CONTAINERS = (".mp4", ".mkv", ".mov")
 # H.264 where the FFmpeg in PyAV's wheel can write it, else what every player has known for longer.
@@ -52,12 +53,25 @@ class VideoWriter:
         self._container: Any = None
         self._stream: Any = None
 
-    def write(self, pixels: NDArray[np.uint8], time: Fraction) -> None:
-        """Adds an RGB frame, resized to the first one's size; ``time`` is in seconds since the source's first."""
+    def write(self, pixels: NDArray[np.uint8], time: Fraction, colours: Colours | None = None) -> None:
+        """Adds an RGB frame.
+
+        Args:
+            pixels: the frame; it is resized to the first one's size.
+            time: in seconds since the source's first.
+            colours: those of the source, which the first frame's decides; by default those usual at its size.
+        """
         av = need("av")
         if self._container is None:
-            self._open(pixels.shape[0], pixels.shape[1])
-        frame = av.VideoFrame.from_ndarray(_fit(pixels, self._size), format="rgb24")
+            self._open(pixels.shape[0], pixels.shape[1], colours)
+        # Players read the matrix from the file, or guess it by the size: both have to be the one that was used.
+        frame = self._scaler.reformat(
+            av.VideoFrame.from_ndarray(_fit(pixels, self._size), format="rgb24"),
+            format="yuv420p",
+            dst_colorspace=self._colours.scaler,
+            dst_color_range="MPEG",
+            threads=1,
+        )
         # Times of damaged sources may stand still or run back, which no container takes.
         self._last = max(self._last + 1, round(time * _TICKS))
         frame.pts, frame.time_base = self._last, Fraction(1, _TICKS)
@@ -67,8 +81,10 @@ class VideoWriter:
             msg = f"--save {self.path} can't be written on: {error.strerror}; what was written so far is kept"
             raise ConfigError(msg) from error
 
-    def _open(self, height: int, width: int) -> None:
+    def _open(self, height: int, width: int, colours: Colours | None) -> None:
         av = need("av")
+        self._scaler = av.video.reformatter.VideoReformatter()
+        self._colours = colours or complete_colours(height, width)
         # yuv420p halves both sides.
         self._size = (width + width % 2, height + height % 2)
         self.encoder, options = next((e, o) for e, o in _ENCODERS if e in av.codecs_available)
@@ -85,6 +101,9 @@ class VideoWriter:
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.thread_count = 1
         self._stream.codec_context.time_base = Fraction(1, _TICKS)
+        for name, value in zip(("colorspace", "color_primaries", "color_trc"), self._colours, strict=True):
+            setattr(self._stream.codec_context, name, value)
+        self._stream.codec_context.color_range = av.video.reformatter.ColorRange.MPEG
 
     def __enter__(self) -> Self:
         """Opens nothing yet: the first frame decides the size."""

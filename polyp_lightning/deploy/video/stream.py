@@ -6,9 +6,10 @@ from contextlib import AbstractContextManager, nullcontext
 import cv2
 import numpy as np
 
-from polyp_lightning.common.errors import ConfigError, DataError
+from polyp_lightning.common.errors import ConfigError, DataError, hide_passwords
 from polyp_lightning.deploy.bundle import load_model, read_bundle
 from polyp_lightning.deploy.video.decoding import Source, open_source
+from polyp_lightning.deploy.video.opening import local_path
 from polyp_lightning.deploy.video.pipeline import Pipeline, StreamOptions, StreamReport
 from polyp_lightning.deploy.video.saving import VideoWriter
 
@@ -25,13 +26,14 @@ def stream(options: StreamOptions, say: Callable[[str], None] = print) -> Stream
         raise ConfigError(msg)
     if options.show:
         check_window()
+    _refuse_source(options)
     bundle = read_bundle(options.model)
     runner = load_model(bundle, options.backend or bundle.format.backends[0], options.threads)
     size = bundle.image_size
     # The first call plans memory and compiles kernels.
     runner(np.zeros((1, size, size, 3), np.uint8))
     cv2.setNumThreads(1)
-    source = open_source(options.source)
+    source = open_source(options.source, 1, options.live, say)
     report = StreamReport()
     with _open_writer(options, source) as writer:
         if writer is not None:
@@ -41,13 +43,22 @@ def stream(options: StreamOptions, say: Callable[[str], None] = print) -> Stream
         except KeyboardInterrupt:
             say("interrupted: what was segmented so far is kept")
     if not report.frames:
-        msg = f"no frame of --source {options.source} could be decoded ({report.broken} broken)"
+        reason = "; ".join([f"{report.broken} broken", *report.notes])
+        msg = f"no frame of --source {hide_passwords(options.source)} could be decoded ({reason})"
         raise DataError(msg)
     say(str(report))
     if writer is not None:
         report.encoder = writer.encoder
         say(f"saved {options.save} ({writer.encoder}, {float(source.rate):g} frames per second)")
     return report
+
+
+def _refuse_source(options: StreamOptions) -> None:
+    """Refuses to save onto the source, by whatever name or link: the recording would be gone."""
+    source = local_path(options.source)
+    if options.save and source and source.exists() and options.save.exists() and options.save.samefile(source):
+        msg = f"--save {options.save} is the --source itself, which would be lost; name another file"
+        raise ConfigError(msg)
 
 
 def check_window() -> None:

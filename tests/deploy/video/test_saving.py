@@ -2,7 +2,9 @@
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 from small_videos import levels, picture, read_video
@@ -10,6 +12,7 @@ from small_videos import levels, picture, read_video
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.deploy.video import saving
 from polyp_lightning.deploy.video.saving import VideoWriter
+from polyp_lightning.deploy.video.upright import Colours
 
 
 def write(path: Path, count: int, rate: Fraction, size: tuple[int, int] = (48, 64)) -> VideoWriter:
@@ -130,3 +133,36 @@ def test_video_writer__says_where_it_can_not_write(tmp_path: Path) -> None:
         VideoWriter(tmp_path / "file" / "out.mp4", Fraction(25)) as writer,
     ):
         writer.write(picture(0), Fraction(0))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+@pytest.mark.parametrize(
+    ("size", "tags", "shares"),
+    [((720, 1280), (1, 1, 1), (0.2126, 0.0722)), ((576, 720), (6, 6, 6), (0.299, 0.114))],
+)
+def test_video_writer__colours_are_those_of_the_tags(
+    tmp_path: Path, suffix: str, size: tuple[int, int], tags: tuple[int, ...], shares: tuple[float, float]
+) -> None:
+    colour = np.array([180, 60, 40])
+    with VideoWriter(tmp_path / f"v{suffix}", Fraction(25)) as writer:
+        writer.write(np.tile(colour.astype(np.uint8), (*size, 1)), Fraction(0))
+    with av.open(str(tmp_path / f"v{suffix}")) as container:
+        context: Any = container.streams.video[0].codec_context
+        assert (context.colorspace, context.color_primaries, context.color_trc) == tags
+        assert context.color_range == 1
+        planes = next(container.decode(video=0)).to_ndarray().ravel()
+    # By the definition: brightness from the shares of red and blue, differences from it.
+    red, blue = shares
+    y = red * colour[0] + (1 - red - blue) * colour[1] + blue * colour[2]
+    area = size[0] * size[1]
+    assert planes[area // 2] == pytest.approx(16 + y * 219 / 255, abs=1.5)
+    assert planes[area + area // 8] == pytest.approx(128 + (colour[2] - y) / (2 - 2 * blue) * 224 / 255, abs=1.5)
+    assert planes[area + area * 3 // 8] == pytest.approx(128 + (colour[0] - y) / (2 - 2 * red) * 224 / 255, abs=1.5)
+
+
+def test_video_writer__keeps_the_colours_of_the_source(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "v.mp4", Fraction(25)) as writer:
+        writer.write(picture(0), Fraction(0), Colours(9, 9, 16))
+    with av.open(str(tmp_path / "v.mp4")) as container:
+        context: Any = container.streams.video[0].codec_context
+        assert (context.colorspace, context.color_primaries, context.color_trc) == (9, 9, 16)
