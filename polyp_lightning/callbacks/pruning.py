@@ -439,7 +439,8 @@ class TaylorFOPruning(Callback):
         now.score_best = self._monitor.better(value, now.score_best)
 
     def _warn_of_monitor(self, trainer: Trainer) -> None:
-        if "monitor" in self._told:
+        # Barebones: nothing is logged, as was asked for.
+        if "monitor" in self._told or trainer.barebones:
             return
         self._told.add("monitor")
         found = "no metric is named to record" if self._monitor is None else f"{self._monitor.name!r} is not logged"

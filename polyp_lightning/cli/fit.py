@@ -53,8 +53,7 @@ def _explain_stop(stop: SystemExit, verb: str) -> int:
         number = Signals.SIGINT
     else:
         raise stop
-    how = "; its checkpoints are whole, and after its first epoch it goes on with --ckpt_path last"
-    sys.stderr.write(f"{verb} was stopped by {number.name}{how if verb == 'fit' else ''}\n")
+    sys.stderr.write("; ".join([f"{verb} was stopped by {number.name}", *getattr(stop, "__notes__", [])]) + "\n")
     return 128 + number
 
 

@@ -22,7 +22,6 @@ from polyp_lightning.common.files import hide_home, write_beside
 from polyp_lightning.common.locks import alone_in
 from polyp_lightning.networks.losses import LOSSES
 from polyp_lightning.pruning.criteria import CRITERIA
-from polyp_lightning.tracking import ProgressBar
 
 _CHECKPOINT = "a checkpoint of fit or prune; it knows network, data and split"
 # What Lightning's own options mean here, and the names that an option takes, read from the lists of the packages.
@@ -93,6 +92,8 @@ class PolypCLI(LightningCLI):
         Raises:
             ConfigError: what Lightning does not take, or processes that can't be started with a network to be cut.
         """
+        given = self.config_init[self.subcommand].trainer
+        self.trainer_defaults["callbacks"] = run_options.give_way(self.trainer_defaults["callbacks"], given)
         try:
             trainer: Trainer = super().instantiate_trainer(**options)
         except (MisconfigurationException, ValueError) as error:
@@ -119,18 +120,17 @@ class PolypCLI(LightningCLI):
         options.weights_only = True
         run_options.choose_run_folder(options)
         run_options.prepare_logger(options, verb)
-        if options.trainer.enable_progress_bar is False:
-            self._leave_out_progress_bar()
+        if options.trainer.barebones:
+            run_options.clear_defaults(options)
         if verb == "predict":
             run_options.return_nothing(options)
 
-    def _leave_out_progress_bar(self) -> None:
-        # Lightning refuses a progress bar where none is wanted.
-        ours = self.trainer_defaults["callbacks"]
-        self.trainer_defaults["callbacks"] = [c for c in ours if not isinstance(c, ProgressBar)]
-
     def fit(self, **options: Any) -> None:
-        """Trains, while no other process may write into the run's folder."""
+        """Trains, while no other process may write into the run's folder.
+
+        Raises:
+            SystemExit: a signal has stopped it; a note says what is left of it.
+        """
         folder = Path(self.trainer.default_root_dir)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, KeepTogether):
@@ -138,7 +138,11 @@ class PolypCLI(LightningCLI):
                 callback.resumes = bool(options.get("ckpt_path"))
         # One process of the run speaks for all: it starts the others, or is started beside them.
         with alone_in(folder) if self.trainer.is_global_zero else nullcontext():
-            self.trainer.fit(**options)
+            try:
+                self.trainer.fit(**options)
+            except SystemExit as stop:
+                stop.add_note(_describe_rest(self.trainer))
+                raise
 
     def after_fit(self) -> None:
         """Refuses to end quietly, as Lightning does, where there was nothing to train on."""
@@ -148,6 +152,16 @@ class PolypCLI(LightningCLI):
                 "--trainer.max_time, or see that there are training images"
             )
             raise ConfigError(msg)
+
+
+def _describe_rest(trainer: Trainer) -> str:
+    """Says what a stopped training has left to go on with."""
+    folders = [Path(found) for one in trainer.checkpoint_callbacks if (found := getattr(one, "dirpath", None))]
+    if not any(path for folder in folders for path in folder.glob("*.ckpt")):
+        return "it has written no checkpoint, so start it again"
+    if not any((folder / "last.ckpt").is_file() for folder in folders):
+        return "its checkpoints are whole"
+    return "its checkpoints are whole, and it goes on with --ckpt_path last"
 
 
 def _check_limits(trainer: Trainer, *, fits: bool) -> None:

@@ -3,15 +3,20 @@
 Each function takes the options of one verb as the parser has them, and completes or refuses them in place.
 """
 
+import atexit
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from polyp_lightning.cli.ckpt_path import flatten, list_disagreements
 from polyp_lightning.common.errors import ConfigError
@@ -46,8 +51,46 @@ def choose_run_folder(options: Any) -> None:
     if checkpoint.parent.name == "checkpoints":
         folder = checkpoint.parent.parent
     else:
-        folder = Path("runs") / f"{options.data.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+        folder = _claim_folder(Path("runs") / f"{options.data.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
     options.trainer.default_root_dir = str(folder)
+
+
+def _claim_folder(folder: Path) -> Path:
+    """Makes a folder that no run has yet, by this name or one with a number; the system lets one process make it."""
+    if getattr(rank_zero_only, "rank", 0):
+        # The first process of the run makes it.
+        return folder
+    for number in count(1):
+        path = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        with suppress(FileExistsError):
+            path.mkdir(parents=True)
+            break
+    # A run that is refused leaves nothing behind.
+    atexit.register(_remove_empty, path.absolute())
+    return path
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def give_way(ours: Sequence[Callback], given: Any) -> list[Callback]:
+    """Leaves out the default callbacks that the user's options of the Trainer exclude, or whose place theirs take."""
+    own = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks]
+    out: tuple[type, ...] = ()
+    if given.barebones or given.enable_progress_bar is False or any(isinstance(one, ProgressBar) for one in own):
+        out += (ProgressBar,)
+    if given.barebones or given.enable_checkpointing is False:
+        out += (ModelCheckpoint,)
+    return [one for one in ours if not isinstance(one, out) and not any(isinstance(user, type(one)) for user in own)]
+
+
+def clear_defaults(options: Any) -> None:
+    """Takes back what is on by default and a barebones Trainer refuses."""
+    if getattr(options.trainer.logger, "class_path", "").rpartition(".")[2] == RunLogger.__name__:
+        options.trainer.logger = False
+    options.trainer.log_every_n_steps = None
 
 
 def prepare_logger(options: Any, verb: str) -> None:

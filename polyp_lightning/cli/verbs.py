@@ -39,6 +39,14 @@ VERBS = {
 }
 """Every verb, in the order in which they are listed."""
 
+# What the verbs that Lightning does not run call the options of those that it does, which messages name.
+_OWN_FLAGS = {
+    "prune": {"--data.root": "--data_root", "--data.batch_size": "--batch_size", "--pruning.": "--"},
+    "export": {"--data.root": "--data_root"},
+    "report": {"--data.root": "--data_root"},
+    "data": {"--data.root": "--root"},
+    "taylor-check": {"--data.root": "--root"},
+}
 _HELP = ("-h", "--help")
 # A disk that is full, read-only, over its quota, not ours, or a file where a folder should be.
 _STORAGE = {ENOSPC, EROFS, EDQUOT, EFBIG, EACCES, EPERM, ENOTDIR, EEXIST}
@@ -72,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {explain_missing(error, name)}\n")
         return 2
     except PolypError as error:
-        sys.stderr.write(f"error: {hide_passwords(str(error))}\n")
+        sys.stderr.write(f"error: {_name_own_flags(verb, hide_passwords(str(error)))}\n")
         return 2
     except OSError as error:
         if error.errno not in _STORAGE:
@@ -89,6 +97,12 @@ def usage() -> str:
     lines = [f"  {name:<13}{verb.text:<35}{verb.options}".rstrip() for name, verb in VERBS.items()]
     head = "usage: python -m polyp_lightning VERB [options]   (VERB --help, --version)"
     return "\n".join([head, "", *lines]) + "\n"
+
+
+def _name_own_flags(verb: str, message: str) -> str:
+    for flag, own in _OWN_FLAGS.get(verb, {}).items():
+        message = message.replace(flag, own)
+    return message
 
 
 def _find_runner(name: str) -> Callable[[Sequence[str]], int]:

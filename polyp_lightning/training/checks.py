@@ -1,6 +1,7 @@
 """Checks of a module's options, of the checkpoint that it starts from, and of its loss."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -25,6 +26,28 @@ def check_options(lr: float, image_size: int, starts: Mapping[str, str | None]) 
     if len(given) > 1:
         msg = f"both {' and '.join(given)} name what to start from; give one of them"
         raise ConfigError(msg)
+
+
+@contextmanager
+def explain_shapes(arch: str, image: Tensor) -> Iterator[None]:
+    """Says in a sentence why a network can't take images (N, 3, S, S): too few of them, or too small ones.
+
+    Raises:
+        ConfigError: in place of PyTorch's own errors.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if "more than 1 value per channel" in str(error):
+            msg = (
+                f"{arch} normalises single pixels over the images of a batch, of which there is {len(image)}; raise "
+                "--data.batch_size to 2 or more"
+            )
+        elif "utput size is too small" in str(error) or "Kernel size can't be greater" in str(error):
+            msg = f"images of {image.shape[-1]}² pixels are too small for {arch}: raise --data.image_size"
+        else:
+            raise
+        raise ConfigError(msg) from error
 
 
 def check_same_net(record: Record, arch: str, encoder: str, options: ArchOptions | None) -> None:

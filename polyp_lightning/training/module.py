@@ -31,6 +31,7 @@ from polyp_lightning.training.checks import (
     LossCheck,
     check_options,
     check_same_net,
+    explain_shapes,
 )
 from polyp_lightning.training.distillation import Teacher
 from polyp_lightning.training.gradient_scaler import prepare_for_scaler
@@ -137,7 +138,8 @@ class PolypSegmenter(LightningModule):
 
     def forward(self, image: Tensor) -> Tensor:
         """Returns logits (N, 1, H, W) of RGB images (N, 3, H, W) with values in 0 … 255, uint8 or float."""
-        logits: Tensor = self.net(self.network_input(image))
+        with explain_shapes(self.arch, image):
+            logits: Tensor = self.net(self.network_input(image))
         return logits
 
     def network_input(self, image: Tensor) -> Tensor:

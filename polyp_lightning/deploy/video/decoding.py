@@ -128,7 +128,7 @@ class Video:
         for frame in self._deinterlace():
             self.broken += bool(frame.is_corrupt)
             now = time.monotonic()
-            stamp = None if frame.pts is None else frame.pts * Fraction(frame.time_base or self._stream.time_base)
+            stamp = None if frame.pts is None else frame.pts * (frame.time_base or self._stream.time_base)
             pixels, colours = self._converter.convert(frame, self._stream)
             if self.live:
                 taken = self._clock.taken(None if stamp is None else float(stamp), now)

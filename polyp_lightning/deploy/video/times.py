@@ -27,7 +27,8 @@ class Timeline:
 
     def __init__(self, period: Fraction, gap: float = 10) -> None:
         self.jumps = 0
-        self._period, self._gap, self._last = period, max(Fraction(gap), _GAP_FRAMES * period), -period
+        self._period, self._last, self._least = period, -period, period / 8
+        self._back, self._gap = -_DISORDER * period, max(Fraction(gap), _GAP_FRAMES * period)
         self._shift: Fraction | None = None
 
     def place(self, stamp: Fraction | None, elapsed: Fraction | None = None) -> Fraction:
@@ -45,12 +46,12 @@ class Timeline:
         if stamp is not None:
             self._shift = time - stamp if self._shift is None else self._shift
             step = stamp + self._shift - self._last
-            if -_DISORDER * self._period <= step <= self._gap:
+            if self._back <= step <= self._gap:
                 # Two frames with the same stamp: the later one is shown as well.
-                time = self._last + max(step, self._period / 8)
+                time = self._last + max(step, self._least)
             else:
                 self.jumps += 1
-                time = time if elapsed is None else self._last + max(elapsed, self._period / 8)
+                time = time if elapsed is None else self._last + max(elapsed, self._least)
                 self._shift = time - stamp
         self._last = time
         return time

@@ -76,12 +76,12 @@ class Converter:
 
     def _square(self, width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
         """Returns the size with square pixels; the side that is too short grows."""
-        aspect = aspect or Fraction(1)
+        if not aspect or aspect == 1:
+            return width, height
         if not 1 / Fraction(_MOST_ASPECT) <= aspect <= _MOST_ASPECT:
             self.notes.add(f"pixels {float(aspect):g} times as wide as high are not believed, and taken as square")
             return width, height
-        if aspect != 1:
-            self.notes.add(f"pixels {float(aspect):.3g} times as wide as high: made square")
+        self.notes.add(f"pixels {float(aspect):.3g} times as wide as high: made square")
         return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
 
     def _turn(self, picture: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:
