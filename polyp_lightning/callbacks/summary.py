@@ -1,7 +1,6 @@
 """What the terminal says of a run: a table at every cut; at the end results, files and the next command."""
 
 import os
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from polyp_lightning.callbacks.picture import pareto_csv, pareto_png
 from polyp_lightning.callbacks.stage_checkpoints import PICK, StageCheckpoint
 from polyp_lightning.callbacks.table import facts_text, stage_table
+from polyp_lightning.common.invocation import command
 from polyp_lightning.common.terminal import show, show_text
 from polyp_lightning.training.trainer_facts import current_stage, data_facts, image_size, run_folder, stage_history
 
@@ -23,14 +23,14 @@ def short_path(path: str | Path) -> str:
 
 
 def next_command(checkpoint: str | Path) -> str:
-    """The command that tests a checkpoint, ready to be pasted into a shell."""
-    return f"python -m polyp_lightning test --ckpt_path {shlex.quote(short_path(checkpoint))}"
+    """The command that tests a checkpoint, ready to be pasted into a shell in any folder."""
+    return command("test", "--ckpt_path", Path(checkpoint).resolve())
 
 
 def report_command(folder: Path) -> str:
-    """The command that writes a report on a run, ready to be pasted into a shell."""
-    page = shlex.quote(short_path(folder / "report.html"))
-    return f"python -m polyp_lightning report {shlex.quote(short_path(folder))} -o {page}"
+    """The command that writes a report on a run, ready to be pasted into a shell in any folder."""
+    whole = folder.resolve()
+    return command("report", whole, "-o", whole / "report.html")
 
 
 def written_files(trainer: Trainer) -> list[tuple[str, str]]:

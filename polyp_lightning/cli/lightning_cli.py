@@ -47,8 +47,13 @@ class RunConfig(SaveConfigCallback):
         target = Path(trainer.default_root_dir) / CONFIG_FILE
         if stage != "fit" or (self.config.ckpt_path and target.is_file()):
             return
+        config = self.config.clone()
+        logger, folder = config.trainer.logger, config.trainer.default_root_dir
+        if getattr(logger, "class_path", "").endswith(".RunLogger") and logger.init_args.save_dir == folder:
+            # Repeated in another folder, the run keeps its logs there.
+            logger.init_args.save_dir = None
         # The folders are needed to go on with the run, the user's name in them is not.
-        text = hide_home(self.parser.dump(self.config, skip_none=False))
+        text = hide_home(self.parser.dump(config, skip_none=False))
         with write_beside(target) as path:
             path.write_text(text, encoding="utf-8")
 
@@ -118,6 +123,8 @@ class PolypCLI(LightningCLI):
         # Never unpickle code.
         options.weights_only = True
         run_options.choose_run_folder(options)
+        if verb == "fit":
+            run_options.refuse_taken_folder(options)
         run_options.prepare_logger(options, verb)
         if options.trainer.enable_progress_bar is False:
             self._leave_out_progress_bar()

@@ -15,6 +15,7 @@ from polyp_lightning.checkpoints.file import write
 from polyp_lightning.cli.parser_errors import explain
 from polyp_lightning.cli.preview_table import build_frozen_table, build_preview_table
 from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.common.invocation import command
 from polyp_lightning.common.terminal import show_text
 from polyp_lightning.deploy.benchmark.timers import build_timer
 from polyp_lightning.networks.complexity import measure
@@ -167,7 +168,7 @@ class _Cut:
             f"parameters: {dense.params_total:,} → {now.params_total:,} ({len(dropped)} unused tensors dropped)",
             f"val Dice at {size}, without fine-tuning: {before:.4f} → {after:.4f}",
             f"Checkpoint: {goal}",
-            f"Fine-tune it: python -m polyp_lightning fit --model.init_from {goal} --pruning.target 1",
+            f"Fine-tune it: {command('fit', '--model.init_from', goal.resolve(), '--pruning.target', '1')}",
         ):
             show_text(line)
 

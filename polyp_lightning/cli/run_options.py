@@ -13,7 +13,7 @@ import yaml  # type: ignore[import-untyped]
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_info
 
-from polyp_lightning.cli.ckpt_path import flatten, list_disagreements
+from polyp_lightning.cli.ckpt_path import LAST_FILE, flatten, list_disagreements
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.pruning.budget import choose_target
 from polyp_lightning.tracking.logger import RunLogger
@@ -48,6 +48,19 @@ def choose_run_folder(options: Any) -> None:
     else:
         folder = Path("runs") / f"{options.data.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     options.trainer.default_root_dir = str(folder)
+
+
+def refuse_taken_folder(options: Any) -> None:
+    """Refuses to begin a run where another one has left its checkpoints, which would be overwritten."""
+    folder = Path(options.trainer.default_root_dir)
+    last = folder / LAST_FILE
+    if not options.ckpt_path and last.is_file():
+        msg = (
+            f"{folder} holds a run already, and a new one would overwrite it; give the new one another folder with "
+            f"--trainer.default_root_dir (null: a new one named after data and time), or go on with the old one with "
+            f"--ckpt_path {last}"
+        )
+        raise ConfigError(msg)
 
 
 def prepare_logger(options: Any, verb: str) -> None:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from os.path import normpath
 from pathlib import Path
 
 from polyp_lightning.checkpoints.stages import StageRecord
@@ -184,6 +185,7 @@ def _protocol(labels: Mapping[str, FitRun]) -> Section:
         lines = [", ".join(facts), ", ".join(f"{key} {value}" for key, value in options.items() if value is not None)]
         blocks.append(Points([f"{label}: {text}" for text in (*lines, versions) if text]))
         if run.config:
-            config = shlex.quote(str(run.folder / "config.yaml"))
-            blocks.append(Commands([f"python -m polyp_lightning fit --config {config}"]))
+            config, again = run.folder / "config.yaml", normpath(run.folder / ".." / f"{run.name}-again")
+            words = ["fit", "--config", str(config), "--trainer.default_root_dir", again]
+            blocks.append(Commands([f"python -m polyp_lightning {shlex.join(words)}"]))
     return Section("Protocol, seeds, commands, versions", blocks)

@@ -2,6 +2,9 @@
 
 import csv
 import re
+import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import yaml
 from PIL import Image
 from wandb_file import read_run
 
+from polyp_lightning.callbacks.summary import next_command
 from polyp_lightning.checkpoints.test_scores import read_images, read_scores
 from polyp_lightning.cli import main
 from polyp_lightning.common.files import sha256
@@ -111,6 +115,40 @@ def test_fit__wandb_run_holds_what_a_dashboard_needs(run: Path) -> None:
     assert flat(stored["config"])["run_config/pruning/target"] == 0.4
     assert (stored["group"], stored["job_type"]) == ("phantom-64-Unet-resnet18", "fit")
     assert stored["tags"] == ["phantom", "Unet", "resnet18", "taylor"]
+
+
+def test_fit__refuses_to_overwrite_a_run(run: Path, cache: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert fit(run, cache) == 2
+    (line,) = (text for text in capsys.readouterr().err.splitlines() if text.startswith("error: "))
+    assert "--trainer.default_root_dir" in line
+    assert f"--ckpt_path {run}/checkpoints/last.ckpt" in line
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_report__its_command_repeats_a_run_elsewhere(run: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    assert main(["report", str(run), "-o", str(page), "--no_frames"]) == 0
+    (command,) = re.findall(r"<code>python -m polyp_lightning (fit .*?)</code>", page.read_text(encoding="utf-8"))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert main([*shlex.split(command), "--trainer.max_epochs", "1", "--pruning.target", "1"]) == 0
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    again = run.with_name("run-again")
+    assert (again / "checkpoints" / "last.ckpt").is_file()
+    assert len(list((again / "wandb").glob("offline-run-*"))) == 1
+
+
+@pytest.mark.slow
+def test_fit__the_next_command_runs_as_printed_in_another_folder(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    copy = tmp_path / "a run"
+    shutil.copytree(run, copy)
+    printed = next_command(best(copy, 2))
+    done = subprocess.run(printed, shell=True, cwd=tmp_path, capture_output=True, text=True)  # noqa: S602
+    assert done.returncode == 0, done.stderr
+    assert (copy / "test_images.csv").is_file()
 
 
 def test_report__of_a_real_run_with_frames_where_pruning_hurt_most(run: Path, tmp_path: Path) -> None:
