@@ -33,6 +33,15 @@ def report_command(folder: Path) -> str:
     return command("report", whole, "-o", whole / "report.html")
 
 
+def dense_command(folder: Path) -> str:
+    """The command that trains the dense network as long as this run, ready to be pasted into a shell in any folder."""
+    whole = folder.resolve()
+    beside = whole.with_name(f"{whole.name}-dense")
+    return command(
+        "fit", "--config", whole / "config.yaml", "--pruning.target", 1, "--trainer.default_root_dir", beside
+    )
+
+
 def written_files(trainer: Trainer) -> list[tuple[str, str]]:
     """Everything a run has written, as (path, what it is) in the order of interest; only what exists."""
     folder = run_folder(trainer)
@@ -122,4 +131,7 @@ def _show_ending(trainer: Trainer) -> None:
     if checkpoint := best_of_final_stage(trainer):
         show_text(f"Next, the test images at their original size:\n  {next_command(checkpoint)}")
     if files:
-        show_text(f"And all of this run as one page:\n  {report_command(run_folder(trainer))}")
+        folder = run_folder(trainer)
+        if len(stage_history(trainer)) > 1 and (folder / "config.yaml").is_file():
+            show_text(f"What pruning costs shows beside a dense run of equal length:\n  {dense_command(folder)}")
+        show_text(f"And all of this run as one page (name the dense run's folder too):\n  {report_command(folder)}")

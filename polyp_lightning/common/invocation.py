@@ -9,7 +9,7 @@ _PACKAGE = __name__.partition(".")[0]
 _SCRIPT = "polyp-lightning"
 
 
-def command(*words: str | Path) -> str:
+def command(*words: str | int | Path) -> str:
     """A command for a shell: the script or interpreter that ran this one, then a verb and its options.
 
     Short where the shell finds the same by its name alone, as in an active environment; else with its whole path, so
