@@ -127,7 +127,7 @@ def label_shares(axes: Axes, history: Sequence[StageRecord], **style: Any) -> No
         offset = (right * (width + _MARK) / 2, up * _MARK)
         taken.append(_box(x + offset[0], y + offset[1], width, _HEIGHT))
         place = (row.gmacs, float(row.score_end or 0.0))
-        centred = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 8}
+        centred: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 8}
         axes.annotate(text, place, xytext=offset, **centred, **style)
 
 

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from polyp_lightning.callbacks.together import KeepTogether
 from polyp_lightning.cli.ckpt_path import complete_command
 from polyp_lightning.cli.lightning_cli import PolypCLI, RunConfig
+from polyp_lightning.cli.loggers import complete_logger
 from polyp_lightning.cli.moved_classes import accept_old_names
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.malloc import keep_freed_memory
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     keep_freed_memory()
     _silence_useless_warnings()
     accept_old_names()
-    start = complete_command(arguments)
+    start = complete_command(complete_logger(arguments))
     try:
         run_lightning(start.arguments, start.settings)
     except MisconfigurationException as error:

@@ -16,6 +16,7 @@ from polyp_lightning.callbacks.pruning import TaylorFOPruning
 from polyp_lightning.callbacks.together import KeepTogether
 from polyp_lightning.cli import run_options
 from polyp_lightning.cli.ckpt_path import CONFIG_FILE
+from polyp_lightning.cli.loggers import forget_prepared, go_on_with_tracked_run, prepare_logger
 from polyp_lightning.cli.parser_errors import explain
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.files import hide_home, write_beside
@@ -35,7 +36,7 @@ _TEXTS = {
     "--trainer.accelerator": "cpu, gpu or auto",
     "--trainer.precision": "bf16-mixed, 16-mixed, … (32)",
     "--trainer.default_root_dir": "the run's folder (runs/DATA-TIME, or the checkpoint's)",
-    "--trainer.logger": "false: no W&B (offline unless logged in)",
+    "--trainer.logger": "W&B (offline unless logged in); CSVLogger, TensorBoardLogger or false",
 }
 
 
@@ -48,10 +49,7 @@ class RunConfig(SaveConfigCallback):
         if stage != "fit" or (self.config.ckpt_path and target.is_file()):
             return
         config = self.config.clone()
-        logger, folder = config.trainer.logger, config.trainer.default_root_dir
-        if getattr(logger, "class_path", "").endswith(".RunLogger") and logger.init_args.save_dir == folder:
-            # Repeated in another folder, the run keeps its logs there.
-            logger.init_args.save_dir = None
+        forget_prepared(config, stage)
         # The folders are needed to go on with the run, the user's name in them is not.
         text = hide_home(self.parser.dump(config, skip_none=False))
         with write_beside(target) as path:
@@ -92,6 +90,22 @@ class PolypCLI(LightningCLI):
         parser.add_lightning_class_args(MaskWriter, "masks")
         parser.link_arguments("data.image_size", "model.image_size")
 
+    def instantiate_classes(self) -> None:
+        """Makes module, data and trainer.
+
+        Raises:
+            ConfigError: a package is missing that an option needs.
+        """
+        try:
+            super().instantiate_classes()
+        except (ModuleNotFoundError, ValueError) as error:
+            # The parser wraps the first kind in the second.
+            lines = [line.strip() for line in str(error).splitlines() if "pip install" in line]
+            if not lines:
+                raise
+            msg = f"an option needs a package that is not installed: {lines[0]}"
+            raise ConfigError(msg) from error
+
     def instantiate_trainer(self, **options: Any) -> Trainer:
         """Makes the trainer.
 
@@ -125,7 +139,7 @@ class PolypCLI(LightningCLI):
         run_options.choose_run_folder(options)
         if verb == "fit":
             run_options.refuse_taken_folder(options)
-        run_options.prepare_logger(options, verb)
+        prepare_logger(options, verb)
         if options.trainer.enable_progress_bar is False:
             self._leave_out_progress_bar()
         if verb == "predict":
@@ -143,6 +157,7 @@ class PolypCLI(LightningCLI):
             if isinstance(callback, KeepTogether):
                 # Lightning knows it only after `setup`, and then wraps the network without a comparison.
                 callback.resumes = bool(options.get("ckpt_path"))
+        go_on_with_tracked_run(self.trainer.loggers, folder, options.get("ckpt_path"))
         # One process of the run speaks for all: it starts the others, or is started beside them.
         with alone_in(folder) if self.trainer.is_global_zero else nullcontext():
             self.trainer.fit(**options)

@@ -143,9 +143,10 @@ class _Cut:
 
     def show(self, milliseconds: Cost | None) -> None:
         """Prints what would be cut."""
-        # A pipe has no width of its own; 80 columns would squeeze the names of layers.
+        # A pipe has no width of its own.
         console = Console(width=None if sys.stdout.isatty() else 140)
-        console.print(build_preview_table(preview(self.graph, self.importance, self.removed, milliseconds)))
+        found = preview(self.graph, self.importance, self.removed, milliseconds)
+        console.print(build_preview_table(found, console.width))
         frozen = self.graph.why_frozen()
         if frozen:
             console.print(build_frozen_table(frozen))

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, cache: list[str]) -> Iterator[
     """A finished run's folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", "offline")
+        # Milliseconds whatever else this machine does.
+        patch.setattr("polyp_lightning.common.timing.LEAST_SHARE", 0.0)
         folder = tmp_path_factory.mktemp("runs") / "run"
         patch.chdir(folder.parent)
         assert fit(folder, cache) == 0
@@ -238,6 +241,22 @@ def test_fit__one_seed_decides_the_order_of_the_frames_too(
     assert seeds == {5}
 
 
+def test_test__a_logger_by_its_name_alone_has_the_scores_in_the_runs_folder(run: Path, cache: list[str]) -> None:
+    flags = ["--data.phantom_frames", "56", "--data.num_workers", "0", "--trainer.logger", "CSVLogger"]
+    assert main(["test", "--ckpt_path", str(best(run, 2)), *cache, *flags]) == 0
+    (table,) = run.glob("lightning_logs/*/metrics.csv")
+    (row,) = csv.DictReader(table.open())
+    assert float(row["test/dice"]) == pytest.approx(read_scores(run)[-1].dice, abs=1e-6)
+
+
+@pytest.mark.skipif(find_spec("tensorboard") is not None, reason="TensorBoard is installed")
+def test_fit__a_logger_whose_package_is_missing(cache: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *cache, "--trainer.logger", "TensorBoardLogger"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "not installed" in line
+    assert "pip install" in line
+
+
 def test_predict__writes_masks_at_the_original_size(run: Path, cache: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "frames" / "images"
     folder.mkdir(parents=True)
@@ -264,7 +283,7 @@ def test_predict__writes_masks_at_the_original_size(run: Path, cache: list[str],
 
 def test_fit__goes_on_from_a_checkpoint_in_the_same_folder(cache: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
-    steady = ["--model.lr_scheduler", "torch.optim.lr_scheduler.ConstantLR", "--trainer.logger", "false"]
+    steady = ["--model.lr_scheduler", "torch.optim.lr_scheduler.ConstantLR"]
     assert fit(run, cache, *steady) == 0
     before = list(csv.DictReader((run / "pareto.csv").open()))
     # Every option is that of the run, but for the one that is given.
@@ -273,6 +292,12 @@ def test_fit__goes_on_from_a_checkpoint_in_the_same_folder(cache: list[str], tmp
     assert before[:2] == after[:2]
     assert [row["gmacs"] for row in before] == [row["gmacs"] for row in after]
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 4
+    # One W&B run in two pieces; the second does not tell again of the stages before it.
+    first, second = map(read_run, sorted((run / "wandb").glob("offline-run-*")))
+    assert first["folder"].name.split("-")[-1] == second["folder"].name.split("-")[-1]
+    assert [sum("pareto/val_dice" in row for row in piece["history"]) for piece in (first, second)] == [3, 1]
+    assert {row["trainer/global_step"] for row in second["history"] if "val/dice" in row} == {24}
+    assert first["name"] == "phantom Unet-resnet18 taylor 0.400 of the MACs seed 0"
 
 
 @pytest.mark.parametrize(
