@@ -6,6 +6,7 @@ from os.path import normpath
 from pathlib import Path
 from typing import Any
 
+from polyp_lightning.callbacks.score_table import CAPTION, MEASURES
 from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.checkpoints.test_scores import read_scores
 from polyp_lightning.common.tables import read_table
@@ -151,9 +152,7 @@ def _tests(run: FitRun) -> list[Section]:
             "Not tested yet: `python -m polyp_lightning test --ckpt_path FILE` leaves its scores in the run's folder."
         )
         return [Section("Test", [Paragraph(text)])]
-    caption = (
-        "Means over images, original size. Dice and IoU at 0.5; PraNet's Dice over 256 thresholds; HD95 in pixels."
-    )
+    caption = f"{CAPTION} PraNet's Dice: over 256 thresholds; HD95 in pixels."
     table = Table(["checkpoint", "test set", "images", *_METRICS.values()], rows, caption)
     # Most data sets have no frame without a polyp.
     return [Section("Test", [table.without(table.silent)])]
@@ -163,6 +162,7 @@ _METRICS = {
     "dice": "Dice",
     "iou": "IoU",
     "dice_pranet": "PraNet's Dice",
+    **{key: screen for key, (screen, _) in MEASURES.items() if key not in ("dice", "iou")},
     "hd95": "HD95",
     "false_positive_rate": "false positives",
 }

@@ -160,7 +160,7 @@ def test_report__of_a_real_run_with_frames_where_pruning_hurt_most(run: Path, tm
     text = page.read_text(encoding="utf-8")
     assert page.stat().st_size < 5_000_000
     stages = (run / "pareto.csv").read_text().count("\n") - 1
-    assert text.count("<tr><td>") >= stages
+    assert text.count("<tr><td ") >= stages
     assert "Widths, dense against pruned" in text
     assert "Validation frames where pruning hurt most" in text
     assert main(["report", str(run), "-o", str(page), "--no_frames"]) == 0
@@ -194,6 +194,8 @@ def test_test__reports_every_metric_at_the_original_size(
     printed = capsys.readouterr().out
     for metric in ("test/dice", "test/iou", "test/dice_pranet", "test/hd95", "test/false_positive_rate"):
         assert metric in printed
+    # The table comes below Lightning's list.
+    assert "max E" in printed.rpartition("test/weighted_f")[2]
     (scores,), images = read_scores(run), read_images(run)
     assert (scores.checkpoint, scores.sha256) == (best(run, 2).name, sha256(best(run, 2)))
     ((name, values),) = scores.test_sets.items()
