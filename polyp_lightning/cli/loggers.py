@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch import loggers
 
 from polyp_lightning.checkpoints.record import read_record
-from polyp_lightning.cli.ckpt_path import find_option
+from polyp_lightning.cli.parsing import find_option
 from polyp_lightning.pruning.budget import choose_target
 from polyp_lightning.tracking import RunTracker
 from polyp_lightning.tracking.logger import RunLogger

@@ -13,6 +13,7 @@ from torch.optim.swa_utils import update_bn
 
 from polyp_lightning.checkpoints.file import write
 from polyp_lightning.cli.parser_errors import explain
+from polyp_lightning.cli.parsing import give_switches_values, use_own_words
 from polyp_lightning.cli.preview_table import build_frozen_table, build_preview_table
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.invocation import command
@@ -111,7 +112,9 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the verb; see :func:`polyp_lightning.cli.verbs.main`."""
     parser = make_parser()
     try:
-        options = parser.instantiate_classes(parser.parse_args(arguments[1:]))
+        known = [name for action in parser._actions for name in action.option_strings]
+        words = give_switches_values(use_own_words(arguments[1:], known))
+        options = parser.instantiate_classes(parser.parse_args(words))
     except ArgumentError as error:
         raise ConfigError(explain(str(error), set(vars(parser.get_defaults())))) from error
     prune(**vars(options))
