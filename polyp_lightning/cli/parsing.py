@@ -5,6 +5,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from textwrap import fill
 from typing import Any, NoReturn
 
 from polyp_lightning.cli.parser_errors import explain
@@ -13,6 +14,9 @@ from polyp_lightning.common.errors import ConfigError
 
 # Words for one thing in several verbs; help lists the verb's own.
 _SAME = (("--output", "--out"), ("--data_root", "--root", "--data.root"), ("--ckpt_path", "--model"))
+
+
+_EXAMPLE = "\n\nexample: "
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,9 +33,9 @@ class _Parser(argparse.ArgumentParser):
         return super().parse_args(_use_switches(use_own_words(args, known), switches), namespace)
 
     def format_help(self) -> str:
-        """The help, which begins with what the verb does and ends with all that can be written."""
-        usage = self.format_usage()
-        return f"{super().format_help().removeprefix(usage).lstrip()}\n{usage}"
+        """The help, which begins with what the verb does, and an example in place of all that can be written."""
+        text = super().format_help()
+        return text.removeprefix(self.format_usage()).lstrip() if _EXAMPLE in (self.description or "") else text
 
     def error(self, message: str) -> NoReturn:
         """Refuses the options by a ConfigError that names the option, and the nearest right one."""
@@ -42,8 +46,8 @@ class _Parser(argparse.ArgumentParser):
 def make_parser(verb: str, description: str) -> argparse.ArgumentParser:
     """Makes a verb's parser, whose help shows how the verb is called."""
     call = f"python -m polyp_lightning {verb}"
-    example = f"{description}\n\nexample: {call} {VERBS[verb].options}"
-    return _Parser(prog=call, description=example, formatter_class=argparse.RawDescriptionHelpFormatter)
+    about = f"{fill(description, 79)}{_EXAMPLE}{call} {VERBS[verb].options}"
+    return _Parser(prog=call, description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def use_own_words(arguments: Sequence[str], known: Collection[str]) -> list[str]:

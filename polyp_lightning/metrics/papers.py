@@ -19,7 +19,8 @@ from torch import Tensor
 from polyp_lightning.metrics.functional import LEVELS, count_levels, stretch
 
 _EPS = float(np.spacing(1.0))
-_Map, _Mask = NDArray[np.float64], NDArray[np.bool_]
+_Map = NDArray[np.float64]
+_Mask = NDArray[np.bool_]
 
 
 def precision(prediction: Tensor, target: Tensor) -> Tensor:

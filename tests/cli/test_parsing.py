@@ -52,8 +52,6 @@ def test_use_own_words__any_verbs_word_for_the_same() -> None:
 def test_help__begins_with_a_sentence_and_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([verb, "--help"])
-    first, empty, second, *_, last = capsys.readouterr().out.rstrip().split("\n")
-    assert first.endswith(".")
-    assert empty == ""
-    assert second.startswith(f"example: python -m polyp_lightning {verb} ")
-    assert last
+    sentence, example, *_ = capsys.readouterr().out.split("\n\n")
+    assert sentence.endswith(".")
+    assert example.startswith(f"example: python -m polyp_lightning {verb} ")
