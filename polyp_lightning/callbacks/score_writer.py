@@ -1,12 +1,14 @@
 """Writes what a test showed: the metrics, and the values of every image."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from polyp_lightning.callbacks.score_table import build_score_table
 from polyp_lightning.checkpoints.test_scores import (
     IMAGES,
     SCORES,
@@ -16,7 +18,7 @@ from polyp_lightning.checkpoints.test_scores import (
     write_images,
 )
 from polyp_lightning.common.files import sha256
-from polyp_lightning.common.terminal import show_text
+from polyp_lightning.common.terminal import show, show_text
 from polyp_lightning.training.trainer_facts import data_facts, run_folder, set_names
 
 
@@ -28,6 +30,7 @@ class ScoreWriter(Callback):
 
     def __init__(self) -> None:
         self._images: list[ImageScore] = []
+        self._tested: CheckpointScores | None = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forgets an earlier test."""
@@ -51,8 +54,17 @@ class ScoreWriter(Callback):
         """Writes both files."""
         folder = run_folder(trainer)
         write_images(folder / IMAGES, self._images)
-        add_scores(folder, self._scores(trainer))
-        show_text(f"Written: {folder / IMAGES}, {folder / SCORES}")
+        self._tested = self._scores(trainer)
+        add_scores(folder, self._tested)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Prints the table, below the list of all metrics that Lightning prints."""
+        tested, self._tested = self._tested, None
+        if tested is not None:
+            rows = [((name,), _texts(values)) for name, values in tested.test_sets.items()]
+            folder = run_folder(trainer)
+            show(build_score_table(rows, ["test set"]))
+            show_text(f"Written: {folder / IMAGES}, {folder / SCORES}")
 
     def _scores(self, trainer: Trainer) -> CheckpointScores:
         path = Path(str(trainer.ckpt_path)) if trainer.ckpt_path else None
@@ -69,3 +81,7 @@ class ScoreWriter(Callback):
         digest = sha256(path) if path else ""
         date = datetime.now(UTC).isoformat(timespec="seconds")
         return CheckpointScores(path.name if path else "", digest, data_facts(trainer), sets, date)
+
+
+def _texts(values: Mapping[str, float]) -> dict[str, str]:
+    return {key: f"{value:.3f}" for key, value in values.items() if value == value}

@@ -1,7 +1,6 @@
 """What the terminal says of a run: a table at every cut; at the end results, files and the next command."""
 
 import os
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from polyp_lightning.callbacks.picture import pareto_csv, pareto_png
 from polyp_lightning.callbacks.stage_checkpoints import PICK, StageCheckpoint
 from polyp_lightning.callbacks.table import facts_text, stage_table
+from polyp_lightning.common.invocation import command
 from polyp_lightning.common.terminal import show, show_text
 from polyp_lightning.training.trainer_facts import current_stage, data_facts, image_size, run_folder, stage_history
 
@@ -23,14 +23,23 @@ def short_path(path: str | Path) -> str:
 
 
 def next_command(checkpoint: str | Path) -> str:
-    """The command that tests a checkpoint, ready to be pasted into a shell."""
-    return f"python -m polyp_lightning test --ckpt_path {shlex.quote(short_path(checkpoint))}"
+    """The command that tests a checkpoint, ready to be pasted into a shell in any folder."""
+    return command("test", "--ckpt_path", Path(checkpoint).resolve())
 
 
 def report_command(folder: Path) -> str:
-    """The command that writes a report on a run, ready to be pasted into a shell."""
-    page = shlex.quote(short_path(folder / "report.html"))
-    return f"python -m polyp_lightning report {shlex.quote(short_path(folder))} -o {page}"
+    """The command that writes a report on a run, ready to be pasted into a shell in any folder."""
+    whole = folder.resolve()
+    return command("report", whole, "-o", whole / "report.html")
+
+
+def dense_command(folder: Path) -> str:
+    """The command that trains the dense network as long as this run, ready to be pasted into a shell in any folder."""
+    whole = folder.resolve()
+    beside = whole.with_name(f"{whole.name}-dense")
+    return command(
+        "fit", "--config", whole / "config.yaml", "--pruning.target", 1, "--trainer.default_root_dir", beside
+    )
 
 
 def written_files(trainer: Trainer) -> list[tuple[str, str]]:
@@ -122,4 +131,7 @@ def _show_ending(trainer: Trainer) -> None:
     if checkpoint := best_of_final_stage(trainer):
         show_text(f"Next, the test images at their original size:\n  {next_command(checkpoint)}")
     if files:
-        show_text(f"And all of this run as one page:\n  {report_command(run_folder(trainer))}")
+        folder = run_folder(trainer)
+        if len(stage_history(trainer)) > 1 and (folder / "config.yaml").is_file():
+            show_text(f"What pruning costs shows beside a dense run of equal length:\n  {dense_command(folder)}")
+        show_text(f"And all of this run as one page (name the dense run's folder too):\n  {report_command(folder)}")

@@ -26,7 +26,7 @@ CONFIG_FILE = "config.yaml"
 LAST = "last"
 AUTO = "auto"
 _RUNS = Path("runs")
-_LAST_FILE = Path("checkpoints") / "last.ckpt"
+LAST_FILE = Path("checkpoints") / "last.ckpt"
 
 # Options that begin a new run from a checkpoint.
 _NEW_FROM = ("--model.init_from", "--model.architecture_from")
@@ -90,7 +90,7 @@ def _choose_start(folder: str | None) -> list[str]:
             "--trainer.default_root_dir"
         )
         raise ConfigError(msg)
-    last = Path(folder).expanduser() / _LAST_FILE
+    last = Path(folder).expanduser() / LAST_FILE
     return (
         ["--ckpt_path", str(last), *(f"{flag}=null" for flag in _NEW_FROM)] if last.is_file() else ["--ckpt_path=null"]
     )
@@ -122,14 +122,14 @@ def find_last_checkpoint(folder: str | None) -> Path:
         ConfigError: there is none yet.
     """
     if folder is not None:
-        found = [Path(folder).expanduser() / _LAST_FILE]
+        found = [Path(folder).expanduser() / LAST_FILE]
     else:
-        found = [run / _LAST_FILE for run in _RUNS.iterdir()] if _RUNS.is_dir() else []
+        found = [run / LAST_FILE for run in _RUNS.iterdir()] if _RUNS.is_dir() else []
     found = [path for path in found if path.is_file()]
     if not found:
         where = folder or f"any folder below {_RUNS}"
         msg = (
-            f"--ckpt_path last: there is no {_LAST_FILE} in {where}; a run writes its first one at the end of its "
+            f"--ckpt_path last: there is no {LAST_FILE} in {where}; a run writes its first one at the end of its "
             "first epoch, so start it without --ckpt_path, or name a checkpoint"
         )
         raise ConfigError(msg)

@@ -14,7 +14,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from polyp_lightning.callbacks.together import KeepTogether
 from polyp_lightning.cli.ckpt_path import complete_command
 from polyp_lightning.cli.lightning_cli import PolypCLI, RunConfig
+from polyp_lightning.cli.loggers import complete_logger
 from polyp_lightning.cli.moved_classes import accept_old_names
+from polyp_lightning.cli.parsing import give_switches_values, use_own_words
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.malloc import keep_freed_memory
 from polyp_lightning.data.datamodule import PolypDataModule
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     keep_freed_memory()
     _silence_useless_warnings()
     accept_old_names()
-    start = complete_command(arguments)
+    start = complete_command(complete_logger(give_switches_values(use_own_words(arguments, ["--data.root"]))))
     try:
         run_lightning(start.arguments, start.settings)
     except MisconfigurationException as error:

@@ -29,7 +29,7 @@ SHOWN = {
         *("--pruning.criterion", "--trainer.max_epochs", *_TRAINER, "--trainer.logger"),
     ),
     "validate": ("--ckpt_path", *_DATA, *_TRAINER),
-    "test": ("--ckpt_path", *_DATA, *_TRAINER),
+    "test": ("--ckpt_path", *_DATA, "--data.tests", *_TRAINER),
     "predict": ("--ckpt_path", *_DATA, "--masks.output", "--masks.overlay", *_TRAINER),
     "prune": (
         *("--ckpt_path", "--target", "--target_params", "--target_gmacs", "--target_ms", "--criterion"),

@@ -16,6 +16,7 @@ from polyp_lightning.callbacks.pruning import TaylorFOPruning
 from polyp_lightning.callbacks.together import KeepTogether
 from polyp_lightning.cli import run_options
 from polyp_lightning.cli.ckpt_path import CONFIG_FILE
+from polyp_lightning.cli.loggers import forget_prepared, go_on_with_tracked_run, prepare_logger
 from polyp_lightning.cli.parser_errors import explain
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.files import hide_home, write_beside
@@ -34,7 +35,7 @@ _TEXTS = {
     "--trainer.accelerator": "cpu, gpu or auto",
     "--trainer.precision": "bf16-mixed, 16-mixed, … (32)",
     "--trainer.default_root_dir": "the run's folder (runs/DATA-TIME, or the checkpoint's)",
-    "--trainer.logger": "false: no W&B (offline unless logged in)",
+    "--trainer.logger": "W&B (offline unless logged in); CSVLogger, TensorBoardLogger or false",
 }
 
 
@@ -46,8 +47,10 @@ class RunConfig(SaveConfigCallback):
         target = Path(trainer.default_root_dir) / CONFIG_FILE
         if stage != "fit" or (self.config.ckpt_path and target.is_file()):
             return
+        config = self.config.clone()
+        forget_prepared(config, stage)
         # The folders are needed to go on with the run, the user's name in them is not.
-        text = hide_home(self.parser.dump(self.config, skip_none=False))
+        text = hide_home(self.parser.dump(config, skip_none=False))
         with write_beside(target) as path:
             path.write_text(text, encoding="utf-8")
 
@@ -86,6 +89,22 @@ class PolypCLI(LightningCLI):
         parser.add_lightning_class_args(MaskWriter, "masks")
         parser.link_arguments("data.image_size", "model.image_size")
 
+    def instantiate_classes(self) -> None:
+        """Makes module, data and trainer.
+
+        Raises:
+            ConfigError: a package is missing that an option needs.
+        """
+        try:
+            super().instantiate_classes()
+        except (ModuleNotFoundError, ValueError) as error:
+            # The parser wraps the first kind in the second.
+            lines = [line.strip() for line in str(error).splitlines() if "pip install" in line]
+            if not lines:
+                raise
+            msg = f"an option needs a package that is not installed: {lines[0]}"
+            raise ConfigError(msg) from error
+
     def instantiate_trainer(self, **options: Any) -> Trainer:
         """Makes the trainer.
 
@@ -119,7 +138,9 @@ class PolypCLI(LightningCLI):
         # Never unpickle code.
         options.weights_only = True
         run_options.choose_run_folder(options)
-        run_options.prepare_logger(options, verb)
+        if verb == "fit":
+            run_options.refuse_taken_folder(options)
+        prepare_logger(options, verb)
         if options.trainer.barebones:
             run_options.clear_defaults(options)
         if verb == "predict":
@@ -136,6 +157,7 @@ class PolypCLI(LightningCLI):
             if isinstance(callback, KeepTogether):
                 # Lightning knows it only after `setup`, and then wraps the network without a comparison.
                 callback.resumes = bool(options.get("ckpt_path"))
+        go_on_with_tracked_run(self.trainer.loggers, folder, options.get("ckpt_path"))
         # One process of the run speaks for all: it starts the others, or is started beside them.
         with alone_in(folder) if self.trainer.is_global_zero else nullcontext():
             try:

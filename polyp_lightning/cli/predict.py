@@ -6,6 +6,7 @@ from pathlib import Path
 
 from polyp_lightning.cli.parsing import find_option, make_parser
 from polyp_lightning.cli.termination import raise_on_termination
+from polyp_lightning.common.log_lines import announce
 from polyp_lightning.deploy.bundle import format_of
 from polyp_lightning.deploy.predicting import PredictOptions, predict
 
@@ -14,6 +15,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the verb on its options; returns the exit status."""
     model = find_option(arguments, "--model")
     if model is None or format_of(Path(model)) is None:
+        announce("predict: loading PyTorch and Lightning")
         from polyp_lightning.cli import fit
 
         return fit.main(arguments)

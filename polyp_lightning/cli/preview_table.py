@@ -2,31 +2,48 @@
 
 from collections.abc import Sequence
 
+from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from polyp_lightning.pruning.budget import Preview
 from polyp_lightning.pruning.graph import FrozenLayer
 from polyp_lightning.pruning.labels import Cause
 
-_BAR = 12
+# Lengths of the bar, the first that leaves room for the names.
+_BARS = (12, 6, 0)
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def build_preview_table(preview: Preview) -> Table:
-    """Builds the table for the terminal, with a bar for the share of each layer that stays."""
-    table = Table(title="What would be cut", show_footer=True)
-    table.add_column("layer", footer="total", overflow="fold")
-    table.add_column("kept", footer="")
+def build_preview_table(preview: Preview, width: int) -> Table:
+    """Builds the table for a terminal of so many columns, with a bar for the share of each layer that stays.
+
+    Names of layers stay whole: where they leave no room for it, the bar is shorter or missing.
+    """
+    for bar in _BARS:
+        table = _build_preview_table(preview, bar)
+        if Console(width=1000).measure(table).maximum <= width:
+            break
+    return table
+
+
+def _build_preview_table(preview: Preview, bar: int) -> Table:
+    table = Table(title="What would be cut", show_footer=True, box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("layer", footer="total", no_wrap=True)
+    if bar:
+        table.add_column("kept", no_wrap=True)
     before, after = sum(row.before for row in preview.rows), sum(row.after for row in preview.rows)
     table.add_column("filters", justify="right", footer=f"{before} → {after}", no_wrap=True)
-    table.add_column("predicted change", justify="right", footer=f"{preview.loss:.3g}")
+    table.add_column("predicted\nchange", justify="right", footer=f"{preview.loss:.3g}", no_wrap=True)
     for unit, now, then in zip(preview.units, preview.before, preview.after, strict=True):
-        share = f" ({then / now:.0%})" if now else ""
-        table.add_column(f"{unit} saved", justify="right", footer=f"{_format(now)} → {_format(then)}{share}")
+        share = f"\n{then / now:.0%}" if now else ""
+        total = f"of {_format(now)}\nto {_format(then)}{share}"
+        table.add_column(f"{unit}\nsaved", justify="right", footer=total, no_wrap=True)
     for row in preview.rows:
         cells = [_format(value) if value else "" for value in row.saved]
         loss = f"{row.loss:.3g}" if row.after < row.before else ""
-        table.add_row(row.name, draw_bar(row.after / row.before), f"{row.before} → {row.after}", loss, *cells)
+        drawn = [draw_bar(row.after / row.before, bar)] if bar else []
+        table.add_row(row.name, *drawn, f"{row.before} → {row.after}", loss, *cells)
     return table
 
 
@@ -37,7 +54,7 @@ def build_frozen_table(layers: Sequence[FrozenLayer]) -> Table:
         found.setdefault(layer.cause, []).append(layer)
     table = Table(title="What can't be cut, and why")
     table.add_column("filters", justify="right", no_wrap=True)
-    table.add_column("layers", overflow="fold")
+    table.add_column("layers", no_wrap=True)
     table.add_column("because of", overflow="fold")
     for cause, one in sorted(found.items(), key=lambda pair: -sum(layer.frozen for layer in pair[1])):
         names = one[0].layer + (f" and {len(one) - 1} more" if len(one) > 1 else "")
@@ -45,7 +62,7 @@ def build_frozen_table(layers: Sequence[FrozenLayer]) -> Table:
     return table
 
 
-def draw_bar(share: float, length: int = _BAR) -> str:
+def draw_bar(share: float, length: int) -> str:
     """Draws a share in [0, 1] as blocks.
 
     >>> draw_bar(0.5, 4), draw_bar(0.28, 4), draw_bar(1, 4)

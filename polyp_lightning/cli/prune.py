@@ -13,8 +13,10 @@ from torch.optim.swa_utils import update_bn
 
 from polyp_lightning.checkpoints.file import write
 from polyp_lightning.cli.parser_errors import explain
+from polyp_lightning.cli.parsing import give_switches_values, use_own_words
 from polyp_lightning.cli.preview_table import build_frozen_table, build_preview_table
 from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.common.invocation import command
 from polyp_lightning.common.terminal import show_text
 from polyp_lightning.deploy.benchmark.timers import build_timer
 from polyp_lightning.networks.complexity import measure
@@ -110,7 +112,9 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the verb; see :func:`polyp_lightning.cli.verbs.main`."""
     parser = make_parser()
     try:
-        options = parser.instantiate_classes(parser.parse_args(arguments[1:]))
+        known = [name for action in parser._actions for name in action.option_strings]
+        words = give_switches_values(use_own_words(arguments[1:], known))
+        options = parser.instantiate_classes(parser.parse_args(words))
     except ArgumentError as error:
         raise ConfigError(explain(str(error), set(vars(parser.get_defaults())))) from error
     prune(**vars(options))
@@ -142,9 +146,10 @@ class _Cut:
 
     def show(self, milliseconds: Cost | None) -> None:
         """Prints what would be cut."""
-        # A pipe has no width of its own; 80 columns would squeeze the names of layers.
+        # A pipe has no width of its own.
         console = Console(width=None if sys.stdout.isatty() else 140)
-        console.print(build_preview_table(preview(self.graph, self.importance, self.removed, milliseconds)))
+        found = preview(self.graph, self.importance, self.removed, milliseconds)
+        console.print(build_preview_table(found, console.width))
         frozen = self.graph.why_frozen()
         if frozen:
             console.print(build_frozen_table(frozen))
@@ -167,7 +172,7 @@ class _Cut:
             f"parameters: {dense.params_total:,} → {now.params_total:,} ({len(dropped)} unused tensors dropped)",
             f"val Dice at {size}, without fine-tuning: {before:.4f} → {after:.4f}",
             f"Checkpoint: {goal}",
-            f"Fine-tune it: python -m polyp_lightning fit --model.init_from {goal} --pruning.target 1",
+            f"Fine-tune it: {command('fit', '--model.init_from', goal.resolve(), '--pruning.target', '1')}",
         ):
             show_text(line)
 

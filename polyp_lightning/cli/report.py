@@ -6,7 +6,9 @@ from pathlib import Path
 
 from polyp_lightning.cli.parsing import add_data_root, make_parser
 from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.report.inputs import FitRun, read_source
 from polyp_lightning.report.page import build, write_html, write_markdown
+from polyp_lightning.report.scores import check_suffix, collect_scores, show_scores, write_scores
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -16,10 +18,18 @@ def main(arguments: Sequence[str]) -> int:
         msg = f"--output {options.output} is to be a page: name a file that ends in .html"
         raise ConfigError(msg)
     folders = list({folder.resolve(): folder for folder in options.runs}.values())
+    for path in options.scores:
+        check_suffix(path)
     document = build(folders, options.data_root, frames=not options.no_frames)
     write_html(document, options.output)
     if options.markdown:
         write_markdown(document, options.markdown)
+    if options.scores:
+        rows = collect_scores([run for run in map(read_source, folders) if isinstance(run, FitRun)])
+        show_scores(rows)
+        for path in options.scores:
+            write_scores(rows, path)
+            print(f"wrote {path}")
     return 0
 
 
@@ -30,6 +40,14 @@ def _make_parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, default=Path("report.html"), help="the page (default: %(default)s)"
     )
     parser.add_argument("--markdown", type=Path, help="write the same as Markdown too, its pictures beside it")
+    parser.add_argument(
+        "--scores",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.csv|FILE.tex",
+        help="write the test scores of the runs too, mean ± deviation over seeds (may be given twice)",
+    )
     parser.add_argument("--no_frames", action="store_true", help="show no frames of the data sets (mind their terms)")
     add_data_root(parser, "--data_root", ", for the frames")
     return parser

@@ -4,7 +4,6 @@ Each function takes the options of one verb as the parser has them, and complete
 """
 
 import atexit
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -18,9 +17,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-from polyp_lightning.cli.ckpt_path import flatten, list_disagreements
+from polyp_lightning.cli.ckpt_path import LAST_FILE, flatten, list_disagreements
 from polyp_lightning.common.errors import ConfigError
-from polyp_lightning.pruning.budget import choose_target
 from polyp_lightning.tracking.logger import RunLogger
 
 
@@ -93,35 +91,20 @@ def clear_defaults(options: Any) -> None:
     options.trainer.log_every_n_steps = None
 
 
-def prepare_logger(options: Any, verb: str) -> None:
-    """Gives this project's logger the run's folder and labels; leaves any other logger alone."""
-    logger = options.trainer.logger
-    if getattr(logger, "class_path", "").rpartition(".")[2] == RunLogger.__name__:
-        # Lightning opens the run before any callback could name the folder.
-        logger.init_args.save_dir = logger.init_args.save_dir or options.trainer.default_root_dir
-        _label_run(logger.init_args, options, verb)
+def refuse_taken_folder(options: Any) -> None:
+    """Refuses to begin a run where another one has left its checkpoints, which would be overwritten."""
+    folder = Path(options.trainer.default_root_dir)
+    last = folder / LAST_FILE
+    if not options.ckpt_path and last.is_file():
+        msg = (
+            f"{folder} holds a run already, and a new one would overwrite it; give the new one another folder with "
+            f"--trainer.default_root_dir (null: a new one named after data and time), or go on with the old one with "
+            f"--ckpt_path {last}"
+        )
+        raise ConfigError(msg)
 
 
 def return_nothing(options: Any) -> None:
     """Makes `predict` write masks only: no tracked run, and no predictions kept in memory."""
     options.trainer.logger = False
     options.return_predictions = False
-
-
-def _label_run(logger: Any, options: Any, verb: str) -> None:
-    """Sets group, job type and tags, by which a dashboard sorts runs, unless user or environment have."""
-    net = f"{options.model.arch}-{options.model.encoder}"
-    flags = options.pruning
-    target = choose_target(
-        flags.target, **{name: value for name, value in vars(flags).items() if name.startswith("target_")}
-    )
-    method = "dense" if target.is_everything else flags.criterion
-    tags = [str(options.data.name), options.model.arch, options.model.encoder, *([method] if verb == "fit" else [])]
-    labels = {
-        "group": ("WANDB_RUN_GROUP", f"{options.data.name}-{options.data.image_size}-{net}"),
-        "job_type": ("WANDB_JOB_TYPE", verb),
-        "tags": ("WANDB_TAGS", tags),
-    }
-    for name, (variable, value) in labels.items():
-        if getattr(logger, name) is None and not os.environ.get(variable):
-            setattr(logger, name, value)

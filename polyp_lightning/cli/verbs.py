@@ -11,6 +11,7 @@ from polyp_lightning.cli.shipped_configs import use_shipped
 from polyp_lightning.cli.short_help import ALL, read_page
 from polyp_lightning.common.errors import ConfigError, PolypError, hide_passwords, nearest
 from polyp_lightning.common.extras import explain_missing, find_extra
+from polyp_lightning.common.log_lines import announce
 from polyp_lightning.common.options import name_flags
 
 
@@ -110,5 +111,7 @@ def _find_runner(name: str) -> Callable[[Sequence[str]], int]:
     if name not in VERBS:
         msg = f"there is no verb {name!r}. {nearest(name, VERBS)} All verbs: {', '.join(VERBS)}"
         raise ConfigError(msg)
+    if VERBS[name].module == "fit":
+        announce(f"{name}: loading PyTorch and Lightning")
     runner: Callable[[Sequence[str]], int] = import_module(f"polyp_lightning.cli.{VERBS[name].module}").main
     return runner

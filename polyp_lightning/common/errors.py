@@ -56,7 +56,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
     >>> nearest("resnet81", ["resnet18", "vgg11"])
     'Did you mean resnet18?'
+    >>> nearest("unet++", ["FPN", "Unet", "UnetPlusPlus"])
+    'Did you mean UnetPlusPlus?'
     """
     names = {k.lower(): k for k in sorted(known)}
-    close = [names[k] for k in difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)]
+    wanted = name.lower().replace("+", "plus")
+    if wanted != name.lower() and wanted in names:
+        return f"Did you mean {names[wanted]}?"
+    close = [names[k] for k in difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)]
     return f"Did you mean {' or '.join(close)}?" if close else f"Known are {join_names(list(names.values()), 12)}."

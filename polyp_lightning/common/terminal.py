@@ -27,3 +27,5 @@ def show_text(text: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"
     # A terminal that cannot show a line of a table must not end a training run.
     tqdm.write(text.encode(encoding, errors="replace").decode(encoding), file=sys.stdout)
+    # In a file or a pipe it would stay in the buffer, for minutes.
+    sys.stdout.flush()

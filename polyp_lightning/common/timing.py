@@ -1,9 +1,24 @@
 """How long a call takes."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
+
+LEAST_SHARE = 0.9
+"""The share of the wall time that a measurement must have had a core for itself."""
+
+
+def measure_undisturbed(measure: Callable[[], float]) -> float:
+    """Makes a measurement of time; NaN where the processor had other work to do meanwhile.
+
+    A network alone on its core has as much processor time as the clock has run. One that waits for its turn has less.
+    """
+    wall, own = time.perf_counter(), time.process_time()
+    found = measure()
+    wall, own = time.perf_counter() - wall, time.process_time() - own
+    return found if own >= LEAST_SHARE * wall else math.nan
 
 
 def median_seconds(run: Callable[[], Any], seconds: float, least: int) -> float:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from polyp_lightning.common.errors import DataError
+from polyp_lightning.common.log_lines import Pace, announce
 from polyp_lightning.data.sources import Source
 
 _VERSION = 1  # of the folder's format and of the resizing: another number makes other caches
@@ -171,17 +172,19 @@ def _build(source: Source, size: int, folder: Path) -> None:
         masks[index] = resize_mask(mask, size)
         return (mask.shape[0], mask.shape[1]), np.packbits(mask)
 
+    what = f"caching {source.key} at {size}²"
+    lines = count > 1 and not sys.stderr.isatty()
+    if lines:
+        announce(f"{what}: {count} images, once; later runs find them")
+    pace = Pace(what, count)
+    stored = []
     with ThreadPoolExecutor() as pool:
-        bar = tqdm(
-            pool.map(store, range(count)),
-            total=count,
-            desc=f"caching {source.key} at {size}²",
-            unit="image",
-            disable=None if count > 1 else True,
-            file=sys.stderr,
-        )
+        bar = tqdm(pool.map(store, range(count)), what, count, unit="image", disable=lines or count < 2)
         try:
-            stored = list(bar)
+            for one in bar:
+                stored.append(one)
+                if lines:
+                    pace.reach(len(stored))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

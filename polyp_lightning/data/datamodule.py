@@ -16,6 +16,7 @@ from polyp_lightning.data.loading import Augmentation, ImageDataset, SeededSampl
 from polyp_lightning.data.masks import ANY_COLOUR, parse_colours
 from polyp_lightning.data.mixing import Mixture
 from polyp_lightning.data.sets import check_choice, load_dataset
+from polyp_lightning.data.test_folders import load_tests, parse_tests
 
 
 class PolypDataModule(LightningDataModule):
@@ -45,6 +46,8 @@ class PolypDataModule(LightningDataModule):
             ``{cpchild: 0.04}``; the others are shown whole. Not given, an epoch shows every image once.
         mask_colours: the colours of masks that are polyp, by name or as #ff0000, with commas between: red for the
             neoplastic ones of BKAI-IGH NeoPolyp, #010101 for the label 1. Any: all but black.
+        tests: folders to test on in place of the data set's own images: NAME=FOLDER,NAME=FOLDER with images/ and masks/
+            each, or a name in ROOT/TestDataset, or pranet for its five.
 
     Raises:
         ConfigError: a number is out of range, or the name or split is unknown.
@@ -64,6 +67,7 @@ class PolypDataModule(LightningDataModule):
         phantom_frames: int = 560,
         shares: dict[str, float] | None = None,
         mask_colours: str = ANY_COLOUR,
+        tests: str | None = None,
     ) -> None:
         super().__init__()
         # Where Lightning keeps it, for the processes that it starts, too.
@@ -81,6 +85,7 @@ class PolypDataModule(LightningDataModule):
         self.name = name
         self.root = Path(root or os.environ.get("POLYP_DATA") or "datasets").expanduser()
         self.split = split
+        self.tests = tests
         self.image_size = image_size
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -95,6 +100,8 @@ class PolypDataModule(LightningDataModule):
     @property
     def dataset(self) -> Dataset:
         """The images and their split; finds them on disk at first use."""
+        if self._dataset is None and self.tests is not None:
+            self._dataset = load_tests(parse_tests(self.tests, self.root), self.mask_colours)
         if self._dataset is None:
             self._dataset = load_dataset(str(self.name), self.root, self.split, self.phantom_frames, self.mask_colours)
         return self._dataset
@@ -148,7 +155,10 @@ class PolypDataModule(LightningDataModule):
         _ = self.stores
 
     def setup(self, stage: str) -> None:
-        """Opens the cache, and refuses to fit or score where there are no masks."""
+        """Opens the cache; refuses to fit or score without masks, and to fit on what is there to be tested on."""
+        if self.tests is not None and stage in ("fit", "validate"):
+            msg = f"--data.tests={self.tests} names images to test on alone: leave it out of {stage}."
+            raise ConfigError(msg)
         if stage != "predict" and not all(store.has_masks for store in self.stores.values()):
             msg = f"{self.root} has no folder masks/: add it to train or score; without it, only predict works."
             raise DataError(msg)

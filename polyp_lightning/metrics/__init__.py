@@ -6,9 +6,16 @@ from polyp_lightning.metrics.functional import per_image_dice as per_image_dice
 from polyp_lightning.metrics.functional import per_image_iou as per_image_iou
 from polyp_lightning.metrics.functional import pranet_dice as pranet_dice
 from polyp_lightning.metrics.metrics import HD95 as HD95
+from polyp_lightning.metrics.metrics import EMeasure as EMeasure
+from polyp_lightning.metrics.metrics import EMeasureMax as EMeasureMax
 from polyp_lightning.metrics.metrics import FalsePositiveFrameRate as FalsePositiveFrameRate
 from polyp_lightning.metrics.metrics import HD95LeftOut as HD95LeftOut
+from polyp_lightning.metrics.metrics import MeanAbsoluteError as MeanAbsoluteError
 from polyp_lightning.metrics.metrics import PerImageDice as PerImageDice
 from polyp_lightning.metrics.metrics import PerImageIoU as PerImageIoU
 from polyp_lightning.metrics.metrics import PraNetDice as PraNetDice
+from polyp_lightning.metrics.metrics import Precision as Precision
+from polyp_lightning.metrics.metrics import Recall as Recall
+from polyp_lightning.metrics.metrics import StructureMeasure as StructureMeasure
+from polyp_lightning.metrics.metrics import WeightedF as WeightedF
 from polyp_lightning.metrics.metrics import evaluation_metrics as evaluation_metrics

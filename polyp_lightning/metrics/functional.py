@@ -43,11 +43,8 @@ def pranet_dice(probability: Tensor, target: Tensor) -> Tensor:
     Takes (N, H, W) of any values, of which only order and relative distances matter, and masks (N, H, W), bool; returns
     (N,) float32 in [0, 1].
     """
-    levels, truth = _stretch(probability.flatten(1)), target.flatten(1)
-    slot = levels + LEVELS * torch.arange(len(levels), device=levels.device)[:, None]
-    predicted = _count_at_least(slot, torch.ones_like(truth), len(levels))
-    hit = _count_at_least(slot, truth, len(levels))
-    return (2 * hit / (predicted + truth.sum(1, keepdim=True)).clamp(min=1)).mean(1)
+    predicted, hit = count_levels(probability, target)
+    return (2 * hit / (predicted + target.flatten(1).sum(1, keepdim=True)).clamp(min=1)).mean(1)
 
 
 def hd95(prediction: Tensor, target: Tensor) -> float:
@@ -74,7 +71,18 @@ def _count_overlap(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return (prediction & target).sum((1, 2)).float(), (prediction | target).sum((1, 2)).float()
 
 
-def _stretch(values: Tensor) -> Tensor:
+def count_levels(probability: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Counts each image's pixels that are predicted at the thresholds 255 … 0, and those of them in the mask.
+
+    Takes (N, H, W) of any values and masks (N, H, W), bool; returns float32 (N, 256) twice.
+    """
+    levels, truth = stretch(probability.flatten(1)), target.flatten(1)
+    slot = levels + LEVELS * torch.arange(len(levels), device=levels.device)[:, None]
+    counts = [_count_at_least(slot, counted, len(levels)) for counted in (torch.ones_like(truth), truth)]
+    return counts[0], counts[1]
+
+
+def stretch(values: Tensor) -> Tensor:
     """Stretches rows to whole levels 0 … 255, a half rounded up; constant rows become 0."""
     values = values.double() if values.device.type != "mps" else values.float()
     low, high = values.amin(1, keepdim=True), values.amax(1, keepdim=True)

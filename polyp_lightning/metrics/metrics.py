@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from polyp_lightning.metrics import functional
+from polyp_lightning.metrics import functional, papers
 
 Images = Tensor | Sequence[Tensor]
 
@@ -22,12 +22,14 @@ class MeanOverImages(Metric):
 
     is_differentiable = False
     full_state_update = False
+    shape: tuple[int, ...] = ()
+    """Of an image's value."""
     total: Tensor
     count: Tensor
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros(self.shape), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, prediction: Images, target: Images) -> None:
@@ -38,8 +40,8 @@ class MeanOverImages(Metric):
         """
         for images, masks in _stack(prediction, target):
             values = self.values(images, masks)
-            self.total += values.sum()
-            self.count += values.numel()
+            self.total += values.sum(0)
+            self.count += len(values)
 
     def compute(self) -> Tensor:
         """The mean so far, a float scalar."""
@@ -130,6 +132,79 @@ class FalsePositiveFrameRate(MeanOverImages):
         return functional.binarise(prediction).flatten(1).any(1)[empty].float()
 
 
+class Precision(MeanOverImages):
+    """Each image's :func:`~polyp_lightning.metrics.papers.precision` at threshold 0.5."""
+
+    higher_is_better = True
+
+    def values(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Each image's precision."""
+        return papers.precision(functional.binarise(prediction), target)
+
+
+class Recall(MeanOverImages):
+    """Each image's :func:`~polyp_lightning.metrics.papers.recall` at threshold 0.5."""
+
+    higher_is_better = True
+
+    def values(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Each image's recall."""
+        return papers.recall(functional.binarise(prediction), target)
+
+
+class MeanAbsoluteError(MeanOverImages):
+    """Each image's :func:`~polyp_lightning.metrics.papers.mean_absolute_error`."""
+
+    higher_is_better = False
+
+    def values(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Each image's error."""
+        return papers.mean_absolute_error(prediction, target)
+
+
+class StructureMeasure(MeanOverImages):
+    """Each image's :func:`~polyp_lightning.metrics.papers.structure_measure`."""
+
+    higher_is_better = True
+
+    def values(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Each image's S-measure."""
+        return papers.structure_measure(prediction, target)
+
+
+class WeightedF(MeanOverImages):
+    """Each image's :func:`~polyp_lightning.metrics.papers.weighted_f`."""
+
+    higher_is_better = True
+
+    def values(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Each image's weighted F."""
+        return papers.weighted_f(prediction, target)
+
+
+class EMeasure(MeanOverImages):
+    """The images' :func:`~polyp_lightning.metrics.papers.e_measure`, averaged over thresholds."""
+
+    higher_is_better = True
+    shape = (functional.LEVELS,)
+
+    def values(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Each image's E-measure by threshold: (N, 256)."""
+        return papers.e_measure(prediction, target)
+
+    def compute(self) -> Tensor:
+        """The mean so far, a float scalar."""
+        return super().compute().mean()
+
+
+class EMeasureMax(EMeasure):
+    """The same at the best threshold of all images together, which the test images themselves choose."""
+
+    def compute(self) -> Tensor:
+        """The highest mean so far, a float scalar."""
+        return MeanOverImages.compute(self).max()
+
+
 def evaluation_metrics() -> MetricCollection:
     """Makes all metrics that are reported of a test set, by the names under which they are logged."""
     return MetricCollection(
@@ -140,6 +215,13 @@ def evaluation_metrics() -> MetricCollection:
             "hd95": HD95(),
             "hd95_left_out": HD95LeftOut(),
             "false_positive_rate": FalsePositiveFrameRate(),
+            "precision": Precision(),
+            "recall": Recall(),
+            "weighted_f": WeightedF(),
+            "structure": StructureMeasure(),
+            "e_measure": EMeasure(),
+            "e_measure_max": EMeasureMax(),
+            "mae": MeanAbsoluteError(),
         },
         # Groups are found by comparing states, which are alike by chance on a few images.
         compute_groups=False,

@@ -1,13 +1,12 @@
 """Drawings of what is gained and lost: Dice against MACs and time, by method or by run."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
-from polyp_lightning.callbacks.picture import draw_stages
+from polyp_lightning.callbacks.picture import draw_stages, label_shares
 from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.report.document import Picture
 from polyp_lightning.report.numbers import number, percent
@@ -86,26 +85,33 @@ def _words(groups: dict[str, list[Replicates]], cost: str, unit: str) -> str:
     return f"Test Dice against {unit}. " + "; ".join(lines) + "."
 
 
-# White around the letters where a steep line passes.
-_LABEL: Any = {"xytext": (0, 8), "path_effects": [withStroke(linewidth=3, foreground="white")], "zorder": 5}
-
-
-def draw_runs(runs: Mapping[str, Sequence[StageRecord]], name: str) -> Picture:
+def draw_runs(runs: Mapping[str, Sequence[StageRecord]], name: str, controls: Collection[str] = ()) -> Picture:
     """Draws validation Dice against GMACs, one line for each run, one point for the end of each stage.
 
-    Hollow points: right after a cut, before any training.
+    Hollow points: right after a cut, before any training. A dashed line goes all the way from the end of each dense run
+    in ``controls``, which was trained as long as a pruned one.
     """
     with open_figure(8.2, 4.4) as figure:
         axes = figure.add_subplot()
         for run, look in choose_looks(list(runs)).items():
             cut = {"color": look.colour, "marker": look.marker, "markersize": 5, "linestyle": ""}
             trained = {**cut, "linestyle": look.dash, "linewidth": 1.3, "label": make_literal(run)}
-            draw_stages(axes, runs[run], trained, cut, _LABEL if len(runs) == 1 else None)
+            draw_stages(axes, runs[run], trained, cut)
+            if run in controls and (end := runs[run][-1].score_end) is not None:
+                axes.axhline(end, color=look.colour, linewidth=1.0, linestyle="--")
         tidy(axes, "GMACs per image (training goes from right to left)", "validation Dice, network resolution")
         _frame(axes)
         if len(runs) > 1:
             add_legend(axes)
-        caption = "Filled: the end of a stage. Hollow: right after a cut, before any training."
+        else:
+            # White around the letters where a steep line passes.
+            white = [withStroke(linewidth=3, foreground="white")]
+            label_shares(axes, next(iter(runs.values())), path_effects=white, zorder=5)
+        caption = "Filled: the end of a stage. Hollow: right after a cut, before any training." + (
+            " Dashed: a dense network after equal training."
+            if controls
+            else " Stages follow one another in time: a rise from right to left is training, not pruning."
+        )
         return to_picture(figure, name, _stage_words(runs), caption)
 
 

@@ -2,8 +2,11 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from os.path import normpath
 from pathlib import Path
+from typing import Any
 
+from polyp_lightning.callbacks.score_table import CAPTION, MEASURES
 from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.checkpoints.test_scores import read_scores
 from polyp_lightning.common.tables import read_table
@@ -43,35 +46,84 @@ def name_runs(runs: Sequence[FitRun]) -> dict[str, FitRun]:
 
 def _question(labels: Mapping[str, FitRun]) -> Section:
     text = "What does the network lose when its least important filters are removed, and what becomes cheaper?"
-    lines = [_answer(label, run.stages) for label, run in labels.items()]
-    honest = (
-        "One run with one seed each: differences of a hundredth of Dice say nothing, and part of any rise along the "
-        "stages is training. A dense run of equal length is the fair comparison (--pruning.target 1); a study over "
-        "seeds tells whether it holds."
+    controls = {label: find_control(run, labels) for label, run in labels.items()}
+    lines = [_answer(label, run.stages, labels, controls[label]) for label, run in labels.items()]
+    blocks: list[Block] = [Paragraph(text), Points(lines)]
+    lacking = {label: run for label, run in labels.items() if controls[label] is None and _was_cut(run.stages)}
+    if lacking:
+        text = (
+            "What pruning costs can't be told without a dense network of equal training: along the stages, training "
+            "and pruning change Dice together. A dense run with the same options, and a report on both, tell:"
+        )
+        blocks += [Paragraph(text), *(_dense_commands(run) for run in lacking.values() if run.config)]
+    honest = "One run with one seed each: differences of a hundredth of Dice say nothing; a study over seeds does."
+    return Section("Question and answer", [*blocks, Paragraph(honest)])
+
+
+def find_control(run: FitRun, labels: Mapping[str, FitRun]) -> str | None:
+    """Finds the dense run that was trained like a pruned one: same data, network, start, options and epochs."""
+    if not run.config or not _was_cut(run.stages):
+        return None
+    same = (
+        label
+        for label, other in labels.items()
+        if len(other.stages) == 1 and other.stages[0].score_best is not None and _training(other) == _training(run)
     )
-    return Section("Question and answer", [Paragraph(text), Points(lines), Paragraph(honest)])
+    return next(same, None)
 
 
-def _answer(label: str, stages: Sequence[StageRecord]) -> str:
+def _training(run: FitRun) -> dict[str, Any]:
+    """What decides a training, but for pruning."""
+    facts = {key: run.facts.get(key) for key in ("data", "split", "image_size", "cache_key")}
+    trainer = {key: run.option("trainer", key) for key in ("max_epochs", "max_steps", "precision", "callbacks")}
+    data = {key: run.option("data", key) for key in ("batch_size", "augmentation")}
+    return {**facts, **trainer, **data, "model": run.config.get("model"), "seed": run.config.get("seed_everything")}
+
+
+def _was_cut(stages: Sequence[StageRecord]) -> bool:
+    return len(stages) > 1 and stages[-1].score_best is not None
+
+
+def _dense_commands(run: FitRun) -> Commands:
+    dense, config = _beside(run, "dense"), str(run.folder / "config.yaml")
+    fit = ["fit", "--config", config, "--pruning.target", "1", "--trainer.default_root_dir", dense]
+    report = ["report", str(run.folder), dense]
+    return Commands([f"python -m polyp_lightning {shlex.join(words)}" for words in (fit, report)])
+
+
+def _beside(run: FitRun, word: str) -> str:
+    """A folder for another run beside this one."""
+    return normpath(run.folder / ".." / f"{run.name}-{word}")
+
+
+def _answer(label: str, stages: Sequence[StageRecord], labels: Mapping[str, FitRun], control: str | None) -> str:
     if not stages:
         return f"{label}: nothing is known of its stages; it was trained without the pruning callback."
     first, last = stages[0], stages[-1]
+    if not _was_cut(stages):
+        return (
+            f"{label}: {number(last.gmacs)} GMACs, validation Dice {number(last.score_best)}; this run removed nothing."
+        )
     text = (
         f"{label}: {percent(last.share)} of the dense MACs remain ({number(first.gmacs)} → {number(last.gmacs)} "
         f"GMACs) and {thousands(last.params)} of {thousands(first.params)} parameters"
     )
-    if first is last or first.score_best is None or last.score_best is None:
-        return (
-            f"{label}: {number(last.gmacs)} GMACs, validation Dice {number(last.score_best)}; this run removed nothing."
-        )
-    change = signed(last.score_best - first.score_best)
-    return f"{text}; best validation Dice {number(first.score_best)} → {number(last.score_best)} ({change})."
+    if control is None:
+        return f"{text}; best validation Dice of its last stage {number(last.score_best)}."
+    dense = labels[control].stages[0]
+    change = signed((last.score_best or 0.0) - (dense.score_best or 0.0))
+    return (
+        f"{text}; best validation Dice {number(dense.score_best)} dense ({control}, trained equally) → "
+        f"{number(last.score_best)} ({change})."
+    )
 
 
 def _curves(labels: Mapping[str, FitRun]) -> Section:
     known = {label: run.stages for label, run in labels.items() if any(row.score_end is not None for row in run.stages)}
-    blocks: list[Block] = [curves.draw_runs(known, "stages")] if known else [Paragraph("No stage was validated.")]
-    return Section("Dice against GMACs", blocks)
+    if not known:
+        return Section("Dice against GMACs", [Paragraph("No stage was validated.")])
+    controls = [control for run in labels.values() if (control := find_control(run, labels))]
+    return Section("Dice against GMACs", [curves.draw_runs(known, "stages", controls)])
 
 
 def _stages(run: FitRun) -> Section:
@@ -100,9 +152,7 @@ def _tests(run: FitRun) -> list[Section]:
             "Not tested yet: `python -m polyp_lightning test --ckpt_path FILE` leaves its scores in the run's folder."
         )
         return [Section("Test", [Paragraph(text)])]
-    caption = (
-        "Means over images, original size. Dice and IoU at 0.5; PraNet's Dice over 256 thresholds; HD95 in pixels."
-    )
+    caption = f"{CAPTION} PraNet's Dice: over 256 thresholds; HD95 in pixels."
     table = Table(["checkpoint", "test set", "images", *_METRICS.values()], rows, caption)
     # Most data sets have no frame without a polyp.
     return [Section("Test", [table.without(table.silent)])]
@@ -112,6 +162,7 @@ _METRICS = {
     "dice": "Dice",
     "iou": "IoU",
     "dice_pranet": "PraNet's Dice",
+    **{key: screen for key, (screen, _) in MEASURES.items() if key not in ("dice", "iou")},
     "hd95": "HD95",
     "false_positive_rate": "false positives",
 }
@@ -184,6 +235,7 @@ def _protocol(labels: Mapping[str, FitRun]) -> Section:
         lines = [", ".join(facts), ", ".join(f"{key} {value}" for key, value in options.items() if value is not None)]
         blocks.append(Points([f"{label}: {text}" for text in (*lines, versions) if text]))
         if run.config:
-            config = shlex.quote(str(run.folder / "config.yaml"))
-            blocks.append(Commands([f"python -m polyp_lightning fit --config {config}"]))
+            config = str(run.folder / "config.yaml")
+            words = ["fit", "--config", config, "--trainer.default_root_dir", _beside(run, "again")]
+            blocks.append(Commands([f"python -m polyp_lightning {shlex.join(words)}"]))
     return Section("Protocol, seeds, commands, versions", blocks)

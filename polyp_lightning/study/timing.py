@@ -2,7 +2,6 @@
 
 import math
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import nn
 from polyp_lightning.checkpoints.trained import load_net
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.machine import processor
+from polyp_lightning.common.timing import measure_undisturbed
 from polyp_lightning.deploy.benchmark.timers import build_timer
 from polyp_lightning.pruning.budget import Timer
 from polyp_lightning.study.plan import Study
@@ -23,19 +23,10 @@ ROUNDS = 3
 _TRIES = 5
 """How often a disturbed measurement is repeated before it is given up."""
 
-_LEAST = 0.9
-"""The share of the wall time that a measurement must have had a core for itself."""
-
 
 def time_undisturbed(timer: Timer, net: nn.Module, shape: Sequence[int]) -> float:
-    """Measures the milliseconds of one forward pass; NaN where the processor had other work to do meanwhile.
-
-    A network alone on its core has as much processor time as the clock has run. One that waits for its turn has less.
-    """
-    wall, own = time.perf_counter(), time.process_time()
-    ms = timer(net, shape)
-    wall, own = time.perf_counter() - wall, time.process_time() - own
-    return ms if own >= _LEAST * wall else math.nan
+    """Measures the milliseconds of one forward pass; NaN where the processor had other work to do meanwhile."""
+    return measure_undisturbed(lambda: timer(net, shape))
 
 
 def retime(study: Study, out: Path) -> int:

@@ -84,6 +84,17 @@ def to_json(workspace: Any) -> str:
     return text
 
 
+def summarise(entity: str, project: str) -> str:
+    """Returns what the dashboard shows, on one screen: its panels by section, and what they are drawn from."""
+    lines = [f"Workspace {NAME!r} of {entity}/{project}, runs grouped by {METHOD}"]
+    for section, panels in SECTIONS.items():
+        lines.append(f"\n{section}")
+        for panel in panels:
+            against = f" against {panel.x}" if panel.x else ""
+            lines.append(f"  {panel.title} ({panel.kind}):\n    {', '.join(panel.y)}{against}")
+    return "\n".join([*lines, "\nTable of runs", *(f"  {column}" for column in COLUMNS)])
+
+
 def _panel(wr: Any, panel: Panel) -> Any:
     if panel.kind == "scatter":
         return wr.ScatterPlot(title=panel.title, x=wr.SummaryMetric(panel.x), y=wr.SummaryMetric(panel.y[0]))

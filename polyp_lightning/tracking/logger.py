@@ -3,6 +3,7 @@
 import logging
 import netrc
 import os
+import re
 import shutil
 import threading
 import time
@@ -97,7 +98,8 @@ class RunLogger(WandbLogger):
     is not waited for but at the run's end, for ``FINISH_TIMEOUT`` seconds. Where it dies or hangs in the middle of a
     run, training goes on without it, again with a warning, and what it had written by then (every 15 seconds) is kept.
     Nothing is opened before the first use: a logger can be built, copied and pickled freely. The run is closed when the
-    trainer is done; a second run of the same process gets a folder of its own.
+    trainer is done; a second run of the same process gets a folder of its own. A fit that goes on (``fit --ckpt_path``)
+    goes on in its own W&B run.
 
     Args:
         save_dir: the run's folder, in which ``wandb/`` is made; None for the working folder.
@@ -136,6 +138,31 @@ class RunLogger(WandbLogger):
         self._lost = False
         self._calls: Calls | None = None
         self._ends = False
+        self._begun = 0.0
+        self._goes_on = False
+
+    @property
+    def begun(self) -> float:
+        """When the run was opened for the first time, in seconds since 1970."""
+        return self._begun
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether this is another piece of a run that was begun before."""
+        return self._goes_on
+
+    def go_on(self, run_id: Any, begun: Any) -> None:
+        """Makes this another piece of a run, before it is opened; a value of no use is passed over.
+
+        Online W&B resumes the run. Pieces that were kept offline are files of their own with the same id, which
+        ``wandb sync`` uploads one after the other into one run.
+
+        Args:
+            run_id: of the run, as W&B has it.
+            begun: when its first piece was opened, in seconds since 1970.
+        """
+        if isinstance(run_id, str) and re.fullmatch(r"[\w-]{1,64}", run_id) and isinstance(begun, int | float):
+            self._id, self._begun, self._goes_on = run_id, float(begun), True
 
     def __getstate__(self) -> dict[str, Any]:
         """The state for pickling; Lightning would open a run here, so that merely copying a logger wrote to disk."""
@@ -254,6 +281,7 @@ class RunLogger(WandbLogger):
         # An id of our own lets a failed attempt be told from other runs, and a second `fit` or `test` continue the run.
         init["id"] = self._id = self._id or uuid.uuid4().hex[:8]
         init["mode"] = mode
+        self._begun = self._begun or time.time()
         # Lightning passes it always, and W&B warns of it always.
         init.pop("anonymous", None)
         init["settings"] = wandb.Settings(silent=True, console="off", init_timeout=INIT_TIMEOUT, **_DISCREET)
@@ -265,6 +293,10 @@ class RunLogger(WandbLogger):
         for handler in logging.getLogger("wandb").handlers:
             # A log on the run's disk, which may be full: each line that fails would be a traceback on the terminal.
             handler.handleError = lambda record: None  # type: ignore[method-assign]
+        if self._goes_on:
+            # A piece can't know how many rows the earlier ones have, and rows of a step that is there would be dropped.
+            # Milliseconds since the run's begin are more than rows.
+            run.log({}, step=int(1000 * (time.time() - self._begun)))
         run.define_metric("complexity/gmacs", step_metric="trainer/global_step")
         run.define_metric("pareto/*", step_metric="complexity/gmacs")
 

@@ -33,9 +33,18 @@ def main(args: Sequence[str] | None = None) -> int:
             "or set WANDB_API_KEY\n"
         )
         return 2
-    failed = [run for run in runs if _upload(run)]
+    failed: list[Path] = []
+    for run in runs:
+        # Pieces of one run, which share its id, go up in their order or not at all.
+        if any(_run_id(run) == _run_id(other) for other in failed) or _upload(run):
+            failed.append(run)
     print(f"{len(runs) - len(failed)} of {len(runs)} runs uploaded.")
     return 1 if failed else 0
+
+
+def _run_id(run: Path) -> str:
+    """The id at the end of ``offline-run-DATE_TIME-ID``."""
+    return run.name.split("-", 3)[-1]
 
 
 def _upload(run: Path) -> int:

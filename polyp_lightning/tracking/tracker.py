@@ -1,6 +1,7 @@
 """What a W&B run holds beyond the logged metrics: stages, layer widths, the chart, overlays, config."""
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 
 from polyp_lightning.checkpoints.run_folder import read_config
 from polyp_lightning.checkpoints.stages import StageRecord, dice_series
+from polyp_lightning.common.timing import measure_undisturbed
 from polyp_lightning.pruning.budget import TorchTimer
 from polyp_lightning.tracking.artefacts import log_model
 from polyp_lightning.tracking.logger import RunLogger
@@ -60,13 +62,16 @@ def summary_values(history: Sequence[StageRecord]) -> dict[str, float]:
 def measure_speed(module: LightningModule, side: int) -> dict[str, float | str]:
     """Measures the final network's milliseconds for one image, in PyTorch on one thread of this processor.
 
-    Measured on a copy, in half a second; empty where the network or its input size is not known.
+    Measured on a copy, in half a second. Where other work took the processor meanwhile, there are no milliseconds, and
+    the conditions say so. Empty where the network or its input size is not known.
     """
     net = getattr(module, "net", None)
     if not isinstance(net, nn.Module) or not side:
         return {}
-    timer = TorchTimer()
-    milliseconds = timer(copy.deepcopy(net).cpu().float().eval(), (1, 3, side, side))
+    timer, alone = TorchTimer(), copy.deepcopy(net).cpu().float().eval()
+    milliseconds = measure_undisturbed(lambda: timer(alone, (1, 3, side, side)))
+    if math.isnan(milliseconds):
+        return {"final/ms_conditions": "not measured: other work took the processor"}
     return {"final/ms": milliseconds, "final/ms_conditions": ", ".join(f"{k} {v}" for k, v in timer.conditions.items())}
 
 
@@ -88,20 +93,30 @@ class RunTracker(Callback):
     """Writes into the W&B run what a person wants to see of a pruning run; idle with any other logger, or with none.
 
     It belongs after the pruning callback in ``trainer.callbacks``, whose ``history`` it watches. A stage is over when
-    the next one has begun, or when training ends. In a resumed run, the earlier stages are logged again, since the
-    run of the new folder holds nothing of them.
+    the next one has begun, or when training ends. A fit that goes on in another folder logs the earlier stages again,
+    since its run holds nothing of them. Checkpoints hold the run's id, with which a fit goes on in its own run.
     """
 
     def __init__(self) -> None:
         self._begun = 0
         self._ended = 0
         self._overlays: list[Overlay] = []
+        self._run: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The W&B run's id, and when it was begun; empty without one."""
+        return dict(self._run)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the resolved config and the facts of the data."""
         self._begun = self._ended = 0
         self._overlays = []
         if logger := _wandb_logger(trainer):
+            if isinstance(logger, RunLogger) and logger.version:
+                self._run = {"run_id": logger.version, "begun": logger.begun}
+                if logger.goes_on:
+                    self._begun = len(stage_history(trainer))
+                    self._ended = max(self._begun - 1, 0)
             saved = read_config(run_folder(trainer))
             config = {
                 "run_config": saved,

@@ -38,11 +38,56 @@ def test_draw_stages__one_point_per_stage() -> None:
 
     axes = Figure().add_subplot()
     history = [record(0), record(1), record(2, score_end=None)]
-    module.draw_stages(axes, history, {"label": "end"}, {"label": "cut"}, {"xytext": (0, 7)})
+    module.draw_stages(axes, history, {"label": "end"}, {"label": "cut"})
     lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
     assert lines["end"] == [[4.0, 0.88], [3.0, 0.87]]
     assert lines["cut"] == [[3.0, pytest.approx(0.65)], [2.0, pytest.approx(0.60)]]
-    assert [text.get_text() for text in axes.texts] == ["100%", "75%"]
+    module.label_shares(axes, history)
+    assert [text.get_text() for text in axes.texts] == ["100%, 2 epochs", "75%"]
+
+
+def drawn(history: list[Any], caption: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The figure of a picture, laid out."""
+    kept = []
+    savefig = module.Figure.savefig
+    monkeypatch.setattr(module.Figure, "savefig", lambda self, *a, **k: (kept.append(self), savefig(self, *a, **k))[1])
+    pareto_png(history, folder / "pareto.png", caption)
+    return kept[0]
+
+
+@pytest.mark.parametrize("words", [0, 5, 90])
+def test_pareto_png__title_and_caption_are_apart(words: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The narrowest curve: all stages within a thousandth of Dice and of GMACs.
+    history = [record(i, gmacs=1.0 - i / 1e3, score_end=0.8, score_after=0.8005) for i in range(3)]
+    figure = drawn(history, "protocol: words " * words, tmp_path, monkeypatch)
+    title = figure._suptitle.get_window_extent()
+    caption = figure.axes[0].title.get_window_extent()
+    frame = figure.axes[0].get_window_extent()
+    assert title.y0 >= caption.y1
+    assert caption.y0 >= frame.y1
+    assert 0 <= caption.x0 < caption.x1 <= figure.bbox.x1
+    assert frame.height > 300
+
+
+def test_pareto_png__labels_keep_off_markers_and_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The quick start's curve, where labels above their points lay on the squares of the next stages.
+    points = [
+        (0.759, 1.0, None, 0.743), (0.481, 0.634, 0.839, 0.800), (0.313, 0.412, 0.797, 0.847),
+        (0.226, 0.298, 0.858, 0.850), (0.194, 0.256, 0.839, 0.865), (0.190, 0.250, 0.872, 0.905),
+    ]  # fmt: skip
+    history = [
+        record(i, gmacs=gmacs, share=share, score_after=after, score_end=end)
+        for i, (gmacs, share, after, end) in enumerate(points)
+    ]
+    figure = drawn(history, "", tmp_path, monkeypatch)
+    axes = figure.axes[0]
+    labels = [text.get_window_extent() for text in axes.texts]
+    assert [text.get_text() for text in axes.texts][1:] == ["63%", "41%", "30%", "26%", "25%"]
+    # A marker of 6 points has a radius of 6.25 pixels at 150 dots per inch.
+    places = [(gmacs, dice) for gmacs, _, *both in points for dice in both if dice is not None]
+    for x, y in axes.transData.transform(places):
+        assert not [box for box in labels if box.x0 - 6 < x < box.x1 + 6 and box.y0 - 6 < y < box.y1 + 6]
+    assert all(box.count_overlaps(labels) == 1 for box in labels)
 
 
 @pytest.mark.parametrize("history", [[], [record(0)], [record(0, score_end=None)]])

@@ -14,7 +14,20 @@ def test_progress_bar__one_plain_line_per_epoch_in_a_pipe(tmp_path: Path, capsys
     lines = [line for line in out.splitlines() if line.startswith("Epoch")]
     assert "\r" not in out
     assert len(lines) == 3
+    assert re.search(r", left=\d+ s$", lines[1])
+    assert "Training begins with epoch 0 of 3, 2 steps each" in out
     assert re.fullmatch(r"Epoch 2: loss=\d\.\d{3}, dice=0\.6000, GMACs=3\.000, stage=1", lines[2])
+
+
+def test_progress_bar__a_long_first_epoch_says_how_far_it_has_come(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polyp_lightning.callbacks.progress.EVERY", 0.0)
+    trainer(tmp_path, [ProgressBar()], epochs=2).fit(FakeSegmenter(), FakeData())
+    out = capsys.readouterr().out
+    # Once in the first of two steps; the second epoch is over before its first line is due.
+    assert re.findall(r"Epoch \d, step: .*", out) == ["Epoch 0, step: 1 of 2, 0 s left"]
+    assert out.index("step: 1 of 2") < out.index("Epoch 0: loss")
 
 
 def test_progress_bar__a_terminal_shows_the_bar(

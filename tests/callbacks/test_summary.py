@@ -42,18 +42,19 @@ def test_stage_summary__names_files_that_exist_and_the_next_command(
     (folder / "config.yaml").write_text("seed_everything: 1")
     _fit(folder, FakePruning(), logger=RunLogger(str(folder)))
     lines = capsys.readouterr().out.splitlines()
-    written = [line.strip().split("  ")[0] for line in lines[lines.index("Written:") + 1 : -4]]
+    written = [line.strip().split("  ")[0] for line in lines[lines.index("Written:") + 1 : -6]]
     for path in written:
         assert Path(path).exists(), path
     names = [Path(path).name for path in written]
     assert names[:3] == ["pareto.png", "pareto.csv", "stage0-epoch01-dice0.9000.ckpt"]
     assert names[5:8] == ["pick.ckpt", "last.ckpt", "config.yaml"]
     assert names[8].startswith("offline-run-")
-    page = shlex.split(lines[-1])
-    assert page == ["python", "-m", "polyp_lightning", "report", "a run", "-o", "a run/report.html"]
-    command = shlex.split(lines[-3])
-    assert command[:5] == ["python", "-m", "polyp_lightning", "test", "--ckpt_path"]
-    assert command[5] == "a run/checkpoints/stage2-epoch04-dice0.4000.ckpt"
+    page, dense, command = (shlex.split(lines[place]) for place in (-1, -3, -5))
+    # Whole paths: they are right in any folder.
+    assert page[-4:] == ["report", str(folder), "-o", f"{folder}/report.html"]
+    assert dense[-4:] == ["--pruning.target", "1", "--trainer.default_root_dir", str(tmp_path / "a run-dense")]
+    best = folder / "checkpoints" / "stage2-epoch04-dice0.4000.ckpt"
+    assert command[1:] == ["-m", "polyp_lightning", "test", "--ckpt_path", str(best)]
 
 
 def test_stage_summary__without_pruning_only_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,8 +89,8 @@ def test_picture_caption__always_names_the_resolution(facts: dict[str, Any], siz
     assert picture_caption(facts, size) == expected
 
 
-def test_next_command__is_quoted_and_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_next_command__is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert short_path(tmp_path / "a" / "b.ckpt") == "a/b.ckpt"
     assert short_path(tmp_path.parent / "b.ckpt") == str((tmp_path.parent / "b.ckpt").resolve())
-    assert next_command(tmp_path / "it's.ckpt").endswith("""--ckpt_path 'it'"'"'s.ckpt'""")
+    assert next_command(tmp_path / "it's.ckpt").endswith(f"""--ckpt_path '{tmp_path}/it'"'"'s.ckpt'""")

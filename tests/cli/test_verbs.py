@@ -2,7 +2,11 @@
 
 import csv
 import re
+import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ import yaml
 from PIL import Image
 from wandb_file import read_run
 
+from polyp_lightning.callbacks.summary import next_command
 from polyp_lightning.checkpoints.test_scores import read_images, read_scores
 from polyp_lightning.cli import main
 from polyp_lightning.common.files import sha256
@@ -53,6 +58,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, cache: list[str]) -> Iterator[
     """A finished run's folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", "offline")
+        # Milliseconds whatever else this machine does.
+        patch.setattr("polyp_lightning.common.timing.LEAST_SHARE", 0.0)
         folder = tmp_path_factory.mktemp("runs") / "run"
         patch.chdir(folder.parent)
         assert fit(folder, cache) == 0
@@ -113,13 +120,47 @@ def test_fit__wandb_run_holds_what_a_dashboard_needs(run: Path) -> None:
     assert stored["tags"] == ["phantom", "Unet", "resnet18", "taylor"]
 
 
+def test_fit__refuses_to_overwrite_a_run(run: Path, cache: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert fit(run, cache) == 2
+    (line,) = (text for text in capsys.readouterr().err.splitlines() if text.startswith("error: "))
+    assert "--trainer.default_root_dir" in line
+    assert f"--ckpt_path {run}/checkpoints/last.ckpt" in line
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_report__its_command_repeats_a_run_elsewhere(run: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    assert main(["report", str(run), "-o", str(page), "--no_frames"]) == 0
+    (command,) = re.findall(r"<code>python -m polyp_lightning (fit .*?)</code>", page.read_text(encoding="utf-8"))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert main([*shlex.split(command), "--trainer.max_epochs", "1", "--pruning.target", "1"]) == 0
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    again = run.with_name("run-again")
+    assert (again / "checkpoints" / "last.ckpt").is_file()
+    assert len(list((again / "wandb").glob("offline-run-*"))) == 1
+
+
+@pytest.mark.slow
+def test_fit__the_next_command_runs_as_printed_in_another_folder(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    copy = tmp_path / "a run"
+    shutil.copytree(run, copy)
+    printed = next_command(best(copy, 2))
+    done = subprocess.run(printed, shell=True, cwd=tmp_path, capture_output=True, text=True)  # noqa: S602
+    assert done.returncode == 0, done.stderr
+    assert (copy / "test_images.csv").is_file()
+
+
 def test_report__of_a_real_run_with_frames_where_pruning_hurt_most(run: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     assert main(["report", str(run), "-o", str(page)]) == 0
     text = page.read_text(encoding="utf-8")
     assert page.stat().st_size < 5_000_000
     stages = (run / "pareto.csv").read_text().count("\n") - 1
-    assert text.count("<tr><td>") >= stages
+    assert text.count("<tr><td ") >= stages
     assert "Widths, dense against pruned" in text
     assert "Validation frames where pruning hurt most" in text
     assert main(["report", str(run), "-o", str(page), "--no_frames"]) == 0
@@ -153,6 +194,8 @@ def test_test__reports_every_metric_at_the_original_size(
     printed = capsys.readouterr().out
     for metric in ("test/dice", "test/iou", "test/dice_pranet", "test/hd95", "test/false_positive_rate"):
         assert metric in printed
+    # The table comes below Lightning's list.
+    assert "max E" in printed.rpartition("test/weighted_f")[2]
     (scores,), images = read_scores(run), read_images(run)
     assert (scores.checkpoint, scores.sha256) == (best(run, 2).name, sha256(best(run, 2)))
     ((name, values),) = scores.test_sets.items()
@@ -200,6 +243,22 @@ def test_fit__one_seed_decides_the_order_of_the_frames_too(
     assert seeds == {5}
 
 
+def test_test__a_logger_by_its_name_alone_has_the_scores_in_the_runs_folder(run: Path, cache: list[str]) -> None:
+    flags = ["--data.phantom_frames", "56", "--data.num_workers", "0", "--trainer.logger", "CSVLogger"]
+    assert main(["test", "--ckpt_path", str(best(run, 2)), *cache, *flags]) == 0
+    (table,) = run.glob("lightning_logs/*/metrics.csv")
+    (row,) = csv.DictReader(table.open())
+    assert float(row["test/dice"]) == pytest.approx(read_scores(run)[-1].dice, abs=1e-6)
+
+
+@pytest.mark.skipif(find_spec("tensorboard") is not None, reason="TensorBoard is installed")
+def test_fit__a_logger_whose_package_is_missing(cache: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *cache, "--trainer.logger", "TensorBoardLogger"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "not installed" in line
+    assert "pip install" in line
+
+
 def test_predict__writes_masks_at_the_original_size(run: Path, cache: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "frames" / "images"
     folder.mkdir(parents=True)
@@ -226,7 +285,7 @@ def test_predict__writes_masks_at_the_original_size(run: Path, cache: list[str],
 
 def test_fit__goes_on_from_a_checkpoint_in_the_same_folder(cache: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
-    steady = ["--model.lr_scheduler", "torch.optim.lr_scheduler.ConstantLR", "--trainer.logger", "false"]
+    steady = ["--model.lr_scheduler", "torch.optim.lr_scheduler.ConstantLR"]
     assert fit(run, cache, *steady) == 0
     before = list(csv.DictReader((run / "pareto.csv").open()))
     # Every option is that of the run, but for the one that is given.
@@ -235,6 +294,12 @@ def test_fit__goes_on_from_a_checkpoint_in_the_same_folder(cache: list[str], tmp
     assert before[:2] == after[:2]
     assert [row["gmacs"] for row in before] == [row["gmacs"] for row in after]
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 4
+    # One W&B run in two pieces; the second does not tell again of the stages before it.
+    first, second = map(read_run, sorted((run / "wandb").glob("offline-run-*")))
+    assert first["folder"].name.split("-")[-1] == second["folder"].name.split("-")[-1]
+    assert [sum("pareto/val_dice" in row for row in piece["history"]) for piece in (first, second)] == [3, 1]
+    assert {row["trainer/global_step"] for row in second["history"] if "val/dice" in row} == {24}
+    assert first["name"] == "phantom Unet-resnet18 taylor 0.400 of the MACs seed 0"
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,15 @@ import torch
 from torchmetrics import Metric
 
 from polyp_lightning import metrics
-from polyp_lightning.metrics import HD95, FalsePositiveFrameRate, HD95LeftOut, PerImageDice, PerImageIoU, PraNetDice
+from polyp_lightning.metrics import (
+    HD95,
+    FalsePositiveFrameRate,
+    HD95LeftOut,
+    PerImageDice,
+    evaluation_metrics,
+)
 
-ALL = [PerImageDice, PerImageIoU, PraNetDice, HD95, HD95LeftOut, FalsePositiveFrameRate]
+ALL = list(dict.fromkeys(type(metric) for metric in evaluation_metrics().values()))
 
 
 def frames(count: int = 6, size: tuple[int, int] = (20, 17)) -> tuple[torch.Tensor, torch.Tensor]:
@@ -99,7 +105,18 @@ def test_false_positive_frame_rate__is_nan_without_empty_frames() -> None:
 def test_evaluation_metrics__reset_and_names() -> None:
     collection = metrics.evaluation_metrics()
     collection.update(*frames())
-    assert set(collection.compute()) == {"dice", "iou", "dice_pranet", "hd95", "hd95_left_out", "false_positive_rate"}
+    overlap = {"dice", "iou", "dice_pranet", "hd95", "hd95_left_out", "false_positive_rate", "precision", "recall"}
+    assert set(collection.compute()) == overlap | {"weighted_f", "structure", "e_measure", "e_measure_max", "mae"}
     collection.reset()
     collection.update(torch.ones(1, 8, 8), torch.ones(1, 8, 8))
     assert collection.compute()["dice"].item() == 1
+
+
+def test_e_measure__the_maximum_is_that_of_the_mean_curve() -> None:
+    probability, mask = frames()
+    mean, best = metrics.EMeasure(), metrics.EMeasureMax()
+    for metric in (mean, best):
+        metric.update(probability, mask)
+    curve = metrics.papers.e_measure(probability[:, 0], mask[:, 0] > 0).mean(0)
+    torch.testing.assert_close(mean.compute(), curve.mean())
+    torch.testing.assert_close(best.compute(), curve.max())

@@ -1,3 +1,4 @@
+import html
 import math
 import re
 import shutil
@@ -52,7 +53,12 @@ def test_report__a_single_run_without_data(tmp_path: Path) -> None:
     page = write(fit_run(tmp_path / "r<u>n"), out=tmp_path)
     text = read(page).text
     assert "r<u>n: 50 % of the dense MACs remain (4.000 → 2.000 GMACs)" in text
-    assert "best validation Dice 0.890 → 0.870 (−0.020)" in text
+    assert "best validation Dice of its last stage 0.870." in text
+    assert "can't be told without a dense network of equal training" in text
+    folder = tmp_path / "r<u>n"
+    dense = f"'{folder}-dense'"
+    assert f"fit --config '{folder}/config.yaml' --pruning.target 1 --trainer.default_root_dir {dense}\n" in text
+    assert f"report '{folder}' {dense}" in text
     assert "Widths, dense against pruned" in titles(page)
     assert "start file.pth" in text
     assert "/a/home" not in text
@@ -61,6 +67,19 @@ def test_report__a_single_run_without_data(tmp_path: Path) -> None:
     )
     # 32 + 8 of 64 + 32.
     assert "41.7 % of all filters stay; least of encoder.conv2, 8 of 32" in str(alt)
+
+
+def test_report__what_pruning_costs_is_told_beside_a_dense_run_of_equal_training(tmp_path: Path) -> None:
+    run, dense, short = (tmp_path / name for name in ("run", "dense", "short"))
+    fit_run(run), fit_run(dense, dense=0.95), fit_run(short, epochs=3, dense=0.97)
+    text = read(write(run, short, dense, out=tmp_path)).text
+    assert "best validation Dice 0.950 dense (dense, trained equally) → 0.870 (−0.080)" in text
+    assert "Dashed: a dense network after equal training." in text
+    assert "can't be told" not in text
+    text = read(write(run, short, out=tmp_path)).text
+    assert "can't be told without a dense network of equal training" in text
+    assert "Dashed" not in text
+    assert text.count("--pruning.target 1") == 1
 
 
 def test_report__runs_and_a_study_in_one_page_each_once(tmp_path: Path) -> None:
@@ -191,11 +210,7 @@ def test_best_checkpoints__the_highest_dice_of_each_stage(tmp_path: Path) -> Non
 def test_report__renders_in_a_real_browser_without_console_errors(tmp_path: Path) -> None:
     page = tmp_path / "a page.html"
     write(study(tmp_path / "s"), fit_run(tmp_path / "run"), out=tmp_path)
-    command = [
-        str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr",
-        f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1000,3000", "--virtual-time-budget=5000",
-    ]  # fmt: skip
+    command = _browser(tmp_path)
     shot = tmp_path / "shot.png"
     done = subprocess.run(
         [*command, f"--screenshot={shot}", page.as_uri()], capture_output=True, text=True, timeout=120, check=True
@@ -206,3 +221,32 @@ def test_report__renders_in_a_real_browser_without_console_errors(tmp_path: Path
     # Blue of the drawings, black of the text, on white.
     colours = {colour for _, colour in Image.open(shot).convert("RGB").getcolors(2**24) or []}
     assert {(0, 0x72, 0xB2), (0x1A, 0x1A, 0x1A), (255, 255, 255)} <= colours
+
+
+def _browser(folder: Path) -> list[str]:
+    return [
+        str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr",
+        f"--user-data-dir={folder / 'profile'}", "--window-size=1000,3000", "--virtual-time-budget=5000",
+    ]  # fmt: skip
+
+
+_NARROW = """<iframe style="width:390px;height:3000px" srcdoc="{}"></iframe><script>
+addEventListener("load", () => {{
+  const page = document.querySelector("iframe").contentDocument;
+  const beyond = one => one.getBoundingClientRect().right > 390 || one.scrollWidth > 390;
+  const wide = [...page.querySelectorAll("body, body *")].filter(beyond).map(one => one.tagName);
+  document.title = page.querySelectorAll("td").length + " cells, too wide: " + wide;
+}});
+</script>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
+def test_report__hides_no_column_at_390_pixels(tmp_path: Path) -> None:
+    text = write(study(tmp_path / "s"), fit_run(tmp_path / "run"), out=tmp_path)
+    frame = tmp_path / "frame.html"
+    frame.write_text(_NARROW.format(html.escape(text)), encoding="utf-8")
+    command = [*_browser(tmp_path), "--dump-dom", frame.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    (found,) = re.findall(r"<title>(.*?)</title>", done.stdout)
+    assert re.fullmatch(r"\d{2,} cells, too wide: ", found)

@@ -59,16 +59,6 @@ def test_undisturbed__a_process_that_had_to_wait_has_no_time() -> None:
     assert math.isnan(time_undisturbed(Played(waits=True), net(3.0), (1,)))
 
 
-@pytest.mark.parametrize(("own", "believed"), [(1.0, True), (0.91, True), (0.89, False), (3.5, True)])
-def test_undisturbed__by_the_share_of_the_wall_time(
-    monkeypatch: pytest.MonkeyPatch, own: float, believed: bool
-) -> None:
-    """Of one second by the clock; several threads have more than one between them."""
-    monkeypatch.setattr(timing.time, "perf_counter", iter([10.0, 11.0]).__next__)
-    monkeypatch.setattr(timing.time, "process_time", iter([4.0, 4.0 + own]).__next__)
-    assert (time_undisturbed(lambda *_: 3.0, net(0), (1,)) == 3.0) is believed  # type: ignore[arg-type]
-
-
 def test_retime__in_turns_and_for_all_test_sets_of_a_run(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     played = Played()
     monkeypatch.setattr(timing, "build_timer", lambda backend, threads: played)

@@ -68,20 +68,24 @@ def stages() -> list[StageRecord]:
     return [dense, cut]
 
 
-def fit_run(folder: Path) -> Path:
-    """What `fit` leaves, without the weights, which most of a report does without."""
+def fit_run(folder: Path, epochs: int = 4, dense: float | None = None) -> Path:
+    """What `fit` leaves, without the weights, which most of a report does without; ``dense`` is an uncut run's Dice."""
     (folder / "checkpoints").mkdir(parents=True)
     record = {
         "schema": 1, "plan": {}, "versions": {"torch": "2.15.0"},
         "data": {"data": "phantom", "split": "by-number", "train": 5, "val": 1, "test": 1, "image_size": 64},
     }  # fmt: skip
-    callbacks = {"TaylorFOPruning": {"history": [row.as_dict() for row in stages()]}}
+    history = stages()
+    if dense is not None:
+        history = history[:1]
+        history[0].score_end = history[0].score_best = dense
+    callbacks = {"TaylorFOPruning": {"history": [row.as_dict() for row in history]}}
     settings = {"arch": "Unet", "encoder": "resnet18", "image_size": 64}
     stored = {"polyp_lightning": record, "hyper_parameters": settings, "callbacks": callbacks}
     torch.save(stored, folder / "checkpoints" / "last.ckpt")
     (folder / "config.yaml").write_text(
         "seed_everything: 7\nmodel: {arch: Unet, encoder: resnet18, encoder_weights: /a/home/file.pth}\n"
-        "pruning: {criterion: taylor, target: 0.5}\n",
+        f"pruning: {{criterion: taylor, target: 0.5}}\ntrainer: {{max_epochs: {epochs}}}\n",
         encoding="utf-8",
     )
     return folder

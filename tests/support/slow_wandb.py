@@ -23,12 +23,21 @@ _ANSWERS: dict[str, Any] = {
 }
 
 
+def _resumable(lines: int) -> dict[str, Any]:
+    """What the service is told of a run whose history has so many lines."""
+    texts = {"summaryMetrics": "{}", "config": "{}", "historyTail": "[]", "eventsTail": "[]", "wandbConfig": '{"t": 1}'}
+    counts = {"historyLineCount": lines, "eventsLineCount": 0, "logLineCount": 0}
+    bucket = {"id": "x", "name": "x", "displayName": "x", "tags": [], "notes": "", **texts, **counts}
+    return {"model": {"id": "m", "name": "p", "entity": {"id": "e", "name": "e"}, "bucket": bucket}}
+
+
 class SlowServer(ThreadingHTTPServer):
     """Attributes.
 
     - ``asked``: the requests' GraphQL fields or paths;
     - ``answered``: when the last of each was;
-    - ``rows``: of history that were uploaded.
+    - ``rows``: of history that were uploaded;
+    - ``offsets``: the line of the run's history at which each upload of rows began.
     """
 
     daemon_threads = True
@@ -39,6 +48,7 @@ class SlowServer(ThreadingHTTPServer):
         self.asked: list[str] = []
         self.answered: dict[str, float] = {}
         self.rows: list[dict[str, Any]] = []
+        self.offsets: list[int] = []
         self.closing = threading.Event()
 
 
@@ -54,9 +64,14 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.closing.wait(self.server.seconds if limit is None or len(self.server.asked) <= limit else 1e6):
             return
         if "file_stream" in self.path and body:
-            lines = json.loads(body).get("files", {}).get("wandb-history.jsonl", {}).get("content", [])
-            self.server.rows += [json.loads(line) for line in lines]
-        content = json.dumps({"data": _ANSWERS[found]} if found else {"errors": [{"message": "not here"}]}).encode()
+            history = json.loads(body).get("files", {}).get("wandb-history.jsonl", {})
+            self.server.rows += [json.loads(line) for line in history.get("content", [])]
+            self.server.offsets += [history["offset"]] if history else []
+        if found == "bucket(" and self.server.rows:
+            answer = _resumable(len(self.server.rows))
+        else:
+            answer = _ANSWERS.get(found or "")
+        content = json.dumps({"data": answer} if found else {"errors": [{"message": "not here"}]}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))

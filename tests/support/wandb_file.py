@@ -60,7 +60,7 @@ def read_run(folder: str | Path, patience: float = 20.0) -> dict[str, Any]:
 
     Returns:
         `history`: list of rows (dict); `metrics`: {name or glob: its step metric}; `config`: dict; `summary`: dict;
-        `group`, `job_type`: str; `tags`: list;
+        `name`, `group`, `job_type`: str; `tags`: list;
         `files`: paths below the run's `files/`; `project`: str; `folder`: Path; `exit_code`: int.
     """
     run = find_run(folder)
@@ -78,6 +78,7 @@ def _collect(result: dict[str, Any], record: Any) -> None:
     kind = record.WhichOneof("record_type")
     if kind == "run":
         result["project"] = record.run.project
+        result["name"] = record.run.display_name
         result |= {"group": record.run.run_group, "job_type": record.run.job_type, "tags": list(record.run.tags)}
         _update(result["config"], record.run.config.update)
     elif kind == "config":

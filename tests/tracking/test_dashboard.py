@@ -9,6 +9,7 @@ from wandb_file import read_run
 from polyp_lightning.cli import main
 from polyp_lightning.tracking import RunLogger, RunTracker
 from polyp_lightning.tracking.dashboard import COLUMNS, SECTIONS
+from polyp_lightning.tracking.tracker import measure_speed
 
 
 @pytest.fixture(scope="module")
@@ -16,13 +17,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", "offline")
+        # Whatever else this machine does.
+        patch.setattr("polyp_lightning.common.timing.LEAST_SHARE", 0.0)
         trainer(folder, [FakePruning(), RunTracker()], RunLogger(str(folder))).fit(FakeSegmenter(), FakeData())
     return read_run(folder)
 
 
 def test_dashboard__dry_run_prints_what_would_be_sent(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("wandb_workspaces", reason="the package wandb-workspaces is not installed")
-    assert main(["dashboard", "--entity", "me", "--project", "p", "--dry_run"]) == 0
+    assert main(["dashboard", "--entity", "me", "--project", "p", "--dry_run", "--json"]) == 0
     sent = json.loads(capsys.readouterr().out)
     sections = sent["section"]["panelBankConfig"]["sections"]
     assert [section["name"] for section in sections] == list(SECTIONS)
@@ -33,6 +36,19 @@ def test_dashboard__dry_run_prints_what_would_be_sent(capsys: pytest.CaptureFixt
     (runs,) = sent["section"]["runSets"]
     assert runs["grouping"][0]["name"] == "method.value"
     assert set(COLUMNS) < set(runs["runFeed"]["columnPinned"])
+
+
+def test_dashboard__dry_run_is_a_summary_of_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("wandb_workspaces", reason="the package wandb-workspaces is not installed")
+    assert main(["dashboard", "--entity", "me", "--project", "p", "--dry_run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 45
+    assert max(map(len, lines)) <= 80
+    assert "me/p" in lines[0]
+    text = "\n".join(lines)
+    assert all(panel.title in text for panels in SECTIONS.values() for panel in panels)
+    assert all(column in text for column in COLUMNS)
+    assert main(["dashboard", "--entity", "me", "--json"]) == 2
 
 
 def test_dashboard__without_a_login_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,3 +102,9 @@ def test_run_tracker__method_and_milliseconds(run: dict[str, Any]) -> None:
     assert run["config"]["method"] == "taylor"
     assert 0 < run["summary"]["final/ms"] < 1000
     assert "threads 1" in run["summary"]["final/ms_conditions"]
+
+
+def test_measure_speed__under_load_there_is_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polyp_lightning.common.timing.LEAST_SHARE", 100.0)
+    found = measure_speed(FakeSegmenter(), 16)
+    assert found == {"final/ms_conditions": "not measured: other work took the processor"}

@@ -3,6 +3,10 @@
 from polyp_lightning.data.dataset import Split, describe_published
 from polyp_lightning.data.sets import clinicdb, kvasir
 
+TEST_FOLDER = "TestDataset"
+TESTS = ("Kvasir", "CVC-ClinicDB", "CVC-ColonDB", "CVC-300", "ETIS-LaribPolypDB")
+"""The five test sets that this literature reports on, by their folders' names in its archive."""
+
 SPEC = describe_published(
     "pranet",
     {
