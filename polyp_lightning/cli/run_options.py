@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from polyp_lightning.cli.ckpt_path import flatten, list_disagreements
 from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.networks.names import is_own
 from polyp_lightning.pruning.budget import choose_target
 from polyp_lightning.tracking.logger import RunLogger
 
@@ -67,15 +68,16 @@ def return_nothing(options: Any) -> None:
 
 def _label_run(logger: Any, options: Any, verb: str) -> None:
     """Sets group, job type and tags, by which a dashboard sorts runs, unless user or environment have."""
-    net = f"{options.model.arch}-{options.model.encoder}"
+    model = options.model
+    net = [model.arch] if is_own(model.arch) else [model.arch, model.encoder]
     flags = options.pruning
     target = choose_target(
         flags.target, **{name: value for name, value in vars(flags).items() if name.startswith("target_")}
     )
     method = "dense" if target.is_everything else flags.criterion
-    tags = [str(options.data.name), options.model.arch, options.model.encoder, *([method] if verb == "fit" else [])]
+    tags = [str(options.data.name), *net, *([method] if verb == "fit" else [])]
     labels = {
-        "group": ("WANDB_RUN_GROUP", f"{options.data.name}-{options.data.image_size}-{net}"),
+        "group": ("WANDB_RUN_GROUP", f"{options.data.name}-{options.data.image_size}-{'-'.join(net)}"),
         "job_type": ("WANDB_JOB_TYPE", verb),
         "tags": ("WANDB_TAGS", tags),
     }

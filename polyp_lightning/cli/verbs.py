@@ -1,5 +1,6 @@
 """The command line: ``python -m polyp_lightning VERB``."""
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from errno import EACCES, EDQUOT, EEXIST, EFBIG, ENOSPC, ENOTDIR, EPERM, EROFS
@@ -9,7 +10,7 @@ from typing import NamedTuple
 from polyp_lightning import __version__
 from polyp_lightning.cli.shipped_configs import use_shipped
 from polyp_lightning.cli.short_help import ALL, read_page
-from polyp_lightning.common.errors import ConfigError, PolypError, nearest
+from polyp_lightning.common.errors import ConfigError, PolypError, UnnamedClassError, nearest
 from polyp_lightning.common.extras import explain_missing, find_extra
 from polyp_lightning.common.options import name_flags
 
@@ -70,6 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if find_extra(name := error.name or "") is None:
             raise
         sys.stderr.write(f"error: {explain_missing(error, name)}\n")
+        return 2
+    except UnnamedClassError as error:
+        flag = "--model.arch" if VERBS[verb].module in ("fit", "predict") else "--arch"
+        command = shlex.join(["python", "-m", "polyp_lightning", *arguments, flag, error.path])
+        sys.stderr.write(f"error: {error}:\n  {command}\n")
         return 2
     except PolypError as error:
         sys.stderr.write(f"error: {error}\n")
