@@ -23,7 +23,7 @@ from polyp_lightning.callbacks.monitored import Mode, Monitor, find_monitor
 from polyp_lightning.callbacks.net_finder import NetFinder
 from polyp_lightning.callbacks.observation import Observation
 from polyp_lightning.callbacks.passes import beside_training, check_steps, step_loss
-from polyp_lightning.callbacks.records import describe_stage, explain_cut
+from polyp_lightning.callbacks.records import describe_stage, explain_cut, warn_of_frozen
 from polyp_lightning.callbacks.replay import renew_norms
 from polyp_lightning.callbacks.run_length import check_run, is_fitting, is_last_batch
 from polyp_lightning.callbacks.schedule import Interval, Schedule, Shape
@@ -223,6 +223,8 @@ class TaylorFOPruning(Callback):
         self._dense = self.recipe.dense(net, graph)
         self.history.append(self._record(trainer, pl_module))
         self._tell_reference(pl_module)
+        if not self.target.is_everything:
+            warn_of_frozen(self.history[0])
         if not self.target.is_everything and not self.target.is_measured:
             check_reachable(graph, self.target, limits=self.recipe.limits)
 

@@ -1,12 +1,18 @@
 """What is written down of a stage when it begins."""
 
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
-from polyp_lightning.checkpoints.stages import StageRecord
+from polyp_lightning.checkpoints.stages import StageRecord, join_layers
 from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.common.files import hide_home
 from polyp_lightning.pruning import ChannelGraph, Dense, Example
 from polyp_lightning.pruning.budget.recipe import Recipe
+from polyp_lightning.pruning.graph import group_by_cause
 from polyp_lightning.pruning.widths import filters, per_block
+
+_MUCH = 0.2
+_REASONS = 3
 
 
 def describe_stage(
@@ -35,7 +41,27 @@ def describe_stage(
     gmacs, params = _cost(net, graph, example)
     layers = filters(net, graph.executed)
     share = graph.total_macs() / dense.cost("macs")
-    return StageRecord(stage, epoch, gmacs, share, params, per_block(layers), layers, metric=metric, step=step)
+    record = StageRecord(stage, epoch, gmacs, share, params, per_block(layers), layers, metric=metric, step=step)
+    if stage == 0:
+        record.frozen = {
+            hide_home(str(cause)): {layer.layer: layer.frozen for layer in found}
+            for cause, found in group_by_cause(graph.frozen_layers).items()
+        }
+    return record
+
+
+def warn_of_frozen(record: StageRecord) -> None:
+    """Warns where much of the dense network can't be cut, with the reasons that weigh most."""
+    if record.frozen_share <= _MUCH:
+        return
+    reasons = "; ".join(
+        f"{sum(layers.values())} of {join_layers(layers)}, because of {cause}"
+        for cause, layers in list(record.frozen.items())[:_REASONS]
+    )
+    rank_zero_warn(
+        f"{record.frozen_share:.0%} of the convolutions' filters can't be cut: {reasons}. A change of these lines may "
+        "free them; python -m polyp_lightning prune --dry_run true lists all that stay"
+    )
 
 
 def explain_cut(

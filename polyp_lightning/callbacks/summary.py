@@ -12,6 +12,7 @@ from polyp_lightning.callbacks.stage_checkpoints import PICK, StageCheckpoint
 from polyp_lightning.callbacks.table import facts_text, stage_table
 from polyp_lightning.common.invocation import command
 from polyp_lightning.common.terminal import show, show_text
+from polyp_lightning.networks.names import is_own
 from polyp_lightning.training.trainer_facts import current_stage, data_facts, image_size, run_folder, stage_history
 
 
@@ -22,9 +23,10 @@ def short_path(path: str | Path) -> str:
     return str(full.relative_to(here)) if full.is_relative_to(here) else str(full)
 
 
-def next_command(checkpoint: str | Path) -> str:
-    """The command that tests a checkpoint, ready to be pasted into a shell in any folder."""
-    return command("test", "--ckpt_path", Path(checkpoint).resolve())
+def next_command(checkpoint: str | Path, arch: str = "") -> str:
+    """The command that tests a checkpoint, ready to be pasted in any folder; names a network of the user's own."""
+    named = ["--model.arch", arch] if is_own(arch) else []
+    return command("test", "--ckpt_path", Path(checkpoint).resolve(), *named)
 
 
 def report_command(folder: Path) -> str:
@@ -128,8 +130,9 @@ def _show_ending(trainer: Trainer) -> None:
     if files:
         width = max(len(path) for path, _ in files)
         show_text("Written:\n" + "\n".join(f"  {path:<{width}}  {text}" for path, text in files))
+    arch = str(getattr(trainer.lightning_module, "arch", ""))
     if checkpoint := best_of_final_stage(trainer):
-        show_text(f"Next, the test images at their original size:\n  {next_command(checkpoint)}")
+        show_text(f"Next, the test images at their original size:\n  {next_command(checkpoint, arch)}")
     if files:
         folder = run_folder(trainer)
         if len(stage_history(trainer)) > 1 and (folder / "config.yaml").is_file():

@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ import polyp_lightning
 from polyp_lightning.checkpoints.file import read
 from polyp_lightning.checkpoints.key import KEY, SCHEMA
 from polyp_lightning.common.errors import ANOTHER_CHECKPOINT, ConfigError, join_names
+from polyp_lightning.common.plain import is_plain
 from polyp_lightning.networks.build import ArchOptions, build_net
+from polyp_lightning.networks.names import check_named, check_path, is_own
 from polyp_lightning.pruning import describe, rebuild
 from polyp_lightning.pruning.from_scratch import narrow
 
@@ -27,11 +29,16 @@ __all__ = ["KEY", "SCHEMA"]
 _SETTINGS = "hyper_parameters"
 _Kind = type | tuple[type, ...]
 # The settings by flag. Folders belong to the machine and are not stored. Nothing else is taken from the file: a flag of
-# its choosing could name a class to be imported and called.
+# its choosing could name a class to be imported and called; the one that does, arch, is checked: see check_named.
+_NONE = type(None)
 _MODEL_FLAGS: dict[str, tuple[str, _Kind]] = {
     "arch": ("--model.arch", str),
     "encoder": ("--model.encoder", str),
-    "arch_options": ("--model.arch_options", (dict, type(None))),
+    "arch_options": ("--model.arch_options", (dict, _NONE)),
+    "prediction": ("--model.prediction", (str, int, _NONE)),
+    "map_weights": ("--model.map_weights", (list, _NONE)),
+    "mean": ("--model.mean", (list, _NONE)),
+    "std": ("--model.std", (list, _NONE)),
     "loss": ("--model.loss", str),
     "lr": ("--model.lr", (int, float)),
 }
@@ -48,7 +55,9 @@ class Record:
     """What a checkpoint says of its network and its run. The settings have been checked, the rest is as in the file.
 
     Attributes:
-        arch_options: the architecture's widths and depth where they are not smp's defaults.
+        encoder: empty for a network of the user's own.
+        arch_options: the architecture's widths and depth where they are not smp's defaults, or the arguments of a
+            network of the user's own.
         image_size: side in pixels of the square images that the network was trained on.
         settings: these and others, by the names of ``PolypSegmenter``'s arguments.
         data: what it was trained on, as ``PolypDataModule.describe()`` says; empty where that is not known.
@@ -86,10 +95,10 @@ class Record:
     def flags(self) -> list[str]:
         """The flags with which the run was made: the network's and the data's, as far as they are stored."""
         return [
-            f"{flag}={json.dumps(values[key]) if isinstance(values[key], dict) else values[key]}"
+            f"{flag}={json.dumps(values[key]) if isinstance(values[key], (dict, list)) else values[key]}"
             for values, known in ((self.settings, _MODEL_FLAGS), (self.data, _DATA_FLAGS))
             for key, (flag, _) in known.items()
-            if values.get(key) is not None
+            if values.get(key) not in (None, "")
         ]
 
 
@@ -131,6 +140,8 @@ def parse_record(checkpoint: Mapping[str, Any]) -> Record:
     settings, versions = checkpoint.get(_SETTINGS, {}), own.get("versions", {})
     _check_settings(settings, _MODEL_FLAGS)
     _check_settings(data, _DATA_FLAGS)
+    if is_own(settings.get("arch", "")):
+        check_path(settings["arch"], "the checkpoint's arch")
     missing = [key for key in ("arch", "encoder", "image_size") if key not in settings]
     if missing:
         msg = f"the checkpoint does not say its {', '.join(missing)}; give one that `fit` has written"
@@ -157,14 +168,19 @@ def parse_record(checkpoint: Mapping[str, Any]) -> Record:
     )
 
 
-def restore_net(record: Record) -> nn.Module:
+def restore_net(record: Record, named: Collection[str] = ()) -> nn.Module:
     """Builds a checkpoint's network with its shapes and weights.
 
+    Args:
+        record: what the checkpoint says.
+        named: classes and functions of the user's own that may be imported, since the user has named them.
+
     Raises:
+        UnnamedClassError: it is none of these.
         ConfigError: it can't be built, the plan and the weights do not fit each other, or one of them is missing.
         PruningError: the plan belongs to another architecture.
     """
-    net = rebuild(_build_dense(record), record.plan)
+    net = rebuild(build_dense(record, named), record.plan)
     if not isinstance(record.weights, dict):
         msg = "the checkpoint holds no weights (state_dict); take one that `fit` has written"
         raise ConfigError(msg)
@@ -178,9 +194,15 @@ def restore_net(record: Record) -> nn.Module:
     return net
 
 
-def restore_widths(record: Record) -> nn.Module:
-    """Builds a network of a checkpoint's shapes with random weights."""
-    return narrow(_build_dense(record), record.plan)
+def restore_widths(record: Record, named: Collection[str] = ()) -> nn.Module:
+    """Builds a network of a checkpoint's shapes with random weights; ``named`` as for :func:`restore_net`."""
+    return narrow(build_dense(record, named), record.plan)
+
+
+def build_dense(record: Record, named: Collection[str] = ()) -> nn.Module:
+    """Builds a checkpoint's network as it was before any cut, with random weights; ``named`` likewise."""
+    check_named(record.arch, named)
+    return build_net(record.arch, record.encoder, None, record.arch_options, record.settings.get("prediction"))
 
 
 def restore_rng(states: Any) -> None:
@@ -225,19 +247,20 @@ def _check_settings(values: Any, known: Mapping[str, tuple[str, _Kind]]) -> None
         if key in values and not isinstance(values[key], kind):
             msg = f"the checkpoint's value for {flag} is a {type(values[key]).__name__}; take another one"
             raise ConfigError(msg)
-        if isinstance(values.get(key), dict) and not _is_plain(values[key]):
+        value = values.get(key)
+        plain = _are_harmless(value) if isinstance(value, dict) else _are_numbers(value)
+        if isinstance(value, (dict, list)) and not plain:
             msg = f"the checkpoint's value for {flag} is damaged; take another one"
             raise ConfigError(msg)
 
 
-def _is_plain(values: dict[Any, Any]) -> bool:
-    """Whether all keys are strings and all values numbers or lists of them."""
-    lists = (value if isinstance(value, list) else [value] for value in values.values())
-    return all(isinstance(key, str) for key in values) and all(type(one) is int for several in lists for one in several)
+def _are_harmless(values: dict[Any, Any]) -> bool:
+    """Whether arguments are plain, and none would have the parser import a class."""
+    return is_plain(values) and "class_path" not in json.dumps(values)
 
 
-def _build_dense(record: Record) -> nn.Module:
-    return build_net(record.arch, record.encoder, None, record.arch_options)
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(type(one) in (int, float) for one in values)
 
 
 def _fits(value: Any, wanted: Tensor) -> bool:

@@ -3,7 +3,7 @@
 A stage is the time between two cuts: stage 0 is the dense network, stage k follows the k-th cut.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -40,6 +40,7 @@ class StageRecord:
         asked: the most that the cut was to leave, in this unit; None for stage 0.
         left: what it did leave, in this unit; None for stage 0.
         gone: filters removed by the cut, by module name; only layers that lost some.
+        frozen: filters that no cut takes, by reason and module name; of the dense network alone.
     """
 
     stage: int
@@ -61,6 +62,13 @@ class StageRecord:
     asked: float | None = None
     left: float | None = None
     gone: dict[str, int] = field(default_factory=dict)
+    frozen: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def frozen_share(self) -> float:
+        """Share of the convolutions' filters that no cut takes."""
+        stay = {name: count for layers in self.frozen.values() for name, count in layers.items()}
+        return sum(stay.get(name, 0) for name in self.layers) / max(sum(self.layers.values()), 1)
 
     def as_dict(self) -> dict[str, Any]:
         """This row as plain Python values."""
@@ -76,6 +84,16 @@ class StageRecord:
         known = {f.name for f in fields(cls)}
         named = {_OLD_NAMES.get(key, key): value for key, value in values.items()}
         return check_fields(cls(**{key: value for key, value in named.items() if key in known}))
+
+
+def join_layers(layers: Collection[str]) -> str:
+    """Names the first of several layers, and how many others there are.
+
+    >>> join_layers(["a"]), join_layers(["a", "b", "c"])
+    ('a', 'a and 2 more')
+    """
+    first, *others = layers
+    return first + (f" and {len(others)} more" if others else "")
 
 
 BEST, END, CUT = "best of the stage", "end of the stage", "right after the cut"

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from polyp_lightning.cli.parsing import make_parser
+from polyp_lightning.cli.parsing import add_arch, make_parser
 from polyp_lightning.cli.termination import raise_on_termination
 from polyp_lightning.common.tables import write_table
 from polyp_lightning.deploy.extras import need
@@ -23,7 +23,7 @@ def main(args: Sequence[str]) -> int:
 
     wanted = BenchmarkOptions(
         options.model, options.image_size, options.threads, options.backend, options.source,
-        options.rounds, options.frames, not options.no_memory,
+        options.rounds, options.frames, not options.no_memory, options.arch or (),
     )  # fmt: skip
     with raise_on_termination():
         timings = benchmark(wanted)
@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", type=Path, action="append", required=True, help="an exported model or a checkpoint; may be repeated"
     )
+    add_arch(parser, action="append")
     parser.add_argument("--image_size", type=int, help="side in pixels (default: the model's)")
     parser.add_argument("--threads", type=int, default=1, help="threads (default: %(default)s)")
     parser.add_argument("--backend", action="append", help="may be repeated (default: all that run the model here)")

@@ -16,11 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
+
 from polyp_lightning.checkpoints.record import read_record
 from polyp_lightning.cli.moved_classes import use_new_names
 from polyp_lightning.cli.parsing import find_option
 from polyp_lightning.cli.trusted_config import read_trusted
 from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.networks.names import check_named
 
 CONFIG_FILE = "config.yaml"
 LAST = "last"
@@ -70,7 +73,8 @@ def complete_command(arguments: Sequence[str]) -> Start:
     given = ((flag, find_option(arguments, flag)) for flag in _NEW_FROM)
     origins = {flag: path for flag, path in given if path not in (None, "null")}
     if checkpoint in (None, "null"):
-        network = [text for flag, path in origins.items() for text in _network_flags(str(path), flag)]
+        named = find_named(arguments)
+        network = [text for flag, path in origins.items() for text in _network_flags(str(path), flag, named)]
         return Start([arguments[0], *network, *arguments[1:]])
     if origins:
         new = next(iter(origins))
@@ -98,18 +102,34 @@ def _choose_start(folder: str | None) -> list[str]:
 
 def _complete_from(checkpoint: Path, arguments: list[str]) -> Start:
     """Puts a checkpoint's settings, or those of the configuration beside it, ahead of the user's own."""
-    flags = read_record(checkpoint).flags()
+    record, named = read_record(checkpoint), find_named(arguments)
+    check_named(record.arch, named)
+    flags = record.flags()
     config = checkpoint.parent.parent / CONFIG_FILE
     if arguments[0] == "fit" and config.is_file() and find_option(arguments, "--config") is None:
-        settings = flatten(read_trusted(config))
+        settings = flatten(read_trusted(config, named))
         # Going on needs all of them, schedule and optimizer too; the weights come from the checkpoint.
         inherited = ["--config", str(config), *(f"{flag}=null" for flag in ("--model.encoder_weights", *_NEW_FROM))]
         return Start([arguments[0], *inherited, *arguments[1:]], settings)
     if find_option(arguments, "--data.name") is not None:
         # Other data have other splits and masks.
         flags = [flag for flag in flags if not flag.startswith(("--data.split", "--data.mask_colours"))]
-    named = (flag.removeprefix("--").partition("=") for flag in flags)
-    return Start([arguments[0], *flags, *arguments[1:]], {name: value for name, _, value in named})
+    pairs = (flag.removeprefix("--").partition("=") for flag in flags)
+    return Start([arguments[0], *flags, *arguments[1:]], {name: value for name, _, value in pairs})
+
+
+def find_named(arguments: Sequence[str]) -> list[str]:
+    """Returns the networks that the user names, on the command line or in a configuration of the user's."""
+    named = [find_option(arguments, "--model.arch")]
+    given = find_option(arguments, "--config")
+    if given is not None and Path(given).is_file():
+        try:
+            model = yaml.safe_load(Path(given).read_text(encoding="utf-8"))["model"]
+            named.append(model["arch"])
+        except (ValueError, KeyError, TypeError, yaml.YAMLError):
+            # The parser will say what is wrong with it.
+            pass
+    return [name for name in named if isinstance(name, str)]
 
 
 def find_last_checkpoint(folder: str | None) -> Path:
@@ -167,6 +187,8 @@ def list_disagreements(settings: Mapping[str, Any], config: Mapping[str, Any], *
     return lines
 
 
-def _network_flags(path: str, flag: str) -> list[str]:
-    flags = read_record(Path(path).expanduser(), flag).flags()
-    return [flag for flag in flags if flag.startswith(("--model.arch=", "--model.encoder=", "--model.arch_options="))]
+def _network_flags(path: str, flag: str, named: Sequence[str]) -> list[str]:
+    record = read_record(Path(path).expanduser(), flag)
+    check_named(record.arch, named)
+    of_the_net = ("arch", "encoder", "arch_options", "prediction", "map_weights", "mean", "std")
+    return [flag for flag in record.flags() if flag.startswith(tuple(f"--model.{name}=" for name in of_the_net))]

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from polyp_lightning.cli.parsing import add_data_root, make_parser
+from polyp_lightning.cli.parsing import add_arch, add_data_root, make_parser
 from polyp_lightning.cli.termination import raise_on_termination
 from polyp_lightning.deploy.bundle import list_files
 from polyp_lightning.deploy.extras import need
@@ -34,6 +34,7 @@ def main(args: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("export", "Writes a model that runs without this project.")
     parser.add_argument("--ckpt_path", type=Path, required=True, help="a checkpoint of `fit` or `prune`")
+    add_arch(parser)
     parser.add_argument(
         "--format",
         choices=list(FORMATS),

@@ -10,6 +10,7 @@ from lightning.pytorch import loggers
 
 from polyp_lightning.checkpoints.record import read_record
 from polyp_lightning.cli.parsing import find_option
+from polyp_lightning.networks.names import is_own
 from polyp_lightning.pruning.budget import choose_target
 from polyp_lightning.tracking import RunTracker
 from polyp_lightning.tracking.logger import RunLogger
@@ -83,7 +84,9 @@ def _is_ours(logger: Any) -> bool:
 
 def _own_values(options: Any, verb: str) -> dict[str, Any]:
     """The run's folder, name, and group, job type and tags, by which a dashboard sorts runs."""
-    net, data = f"{options.model.arch}-{options.model.encoder}", str(options.data.name)
+    model, data = options.model, str(options.data.name)
+    parts = [model.arch] if is_own(model.arch) else [model.arch, model.encoder]
+    net = "-".join(parts)
     flags = options.pruning
     target = choose_target(
         flags.target, **{name: value for name, value in vars(flags).items() if name.startswith("target_")}
@@ -96,5 +99,5 @@ def _own_values(options: Any, verb: str) -> dict[str, Any]:
         "name": " ".join(words if verb == "fit" else [verb, data, Path(str(options.ckpt_path or "")).stem]),
         "group": f"{data}-{options.data.image_size}-{net}",
         "job_type": verb,
-        "tags": [data, options.model.arch, options.model.encoder, *([method] if verb == "fit" else [])],
+        "tags": [data, *parts, *([method] if verb == "fit" else [])],
     }

@@ -110,6 +110,12 @@ def find_option(arguments: Sequence[str], flag: str) -> str | None:
     return found
 
 
+def add_arch(parser: argparse.ArgumentParser, **more: Any) -> None:
+    """Adds the option by which the user names a network of their own, which a checkpoint never imports by itself."""
+    text = "package.module.Class, where a checkpoint's network is your own"
+    parser.add_argument("--arch", metavar="PATH", help=text, **more)
+
+
 def _list_options(parser: argparse.ArgumentParser) -> Iterator[str]:
     """Yields the names of a parser's options, and of those below it, without dashes."""
     for action in _list_actions(parser):

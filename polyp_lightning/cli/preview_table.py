@@ -6,9 +6,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from polyp_lightning.checkpoints.stages import join_layers
 from polyp_lightning.pruning.budget import Preview
-from polyp_lightning.pruning.graph import FrozenLayer
-from polyp_lightning.pruning.labels import Cause
+from polyp_lightning.pruning.graph import FrozenLayer, group_by_cause
 
 # Lengths of the bar, the first that leaves room for the names.
 _BARS = (12, 6, 0)
@@ -49,16 +49,13 @@ def _build_preview_table(preview: Preview, bar: int) -> Table:
 
 def build_frozen_table(layers: Sequence[FrozenLayer]) -> Table:
     """Builds the table of filters that no cut takes, by their cause, those of most filters first."""
-    found: dict[Cause, list[FrozenLayer]] = {}
-    for layer in layers:
-        found.setdefault(layer.cause, []).append(layer)
     table = Table(title="What can't be cut, and why")
     table.add_column("filters", justify="right", no_wrap=True)
     table.add_column("layers", no_wrap=True)
     table.add_column("because of", overflow="fold")
-    for cause, one in sorted(found.items(), key=lambda pair: -sum(layer.frozen for layer in pair[1])):
-        names = one[0].layer + (f" and {len(one) - 1} more" if len(one) > 1 else "")
-        table.add_row(str(sum(layer.frozen for layer in one)), names, str(cause))
+    for cause, found in group_by_cause(layers).items():
+        names = join_layers([layer.layer for layer in found])
+        table.add_row(str(sum(layer.frozen for layer in found)), names, str(cause))
     return table
 
 

@@ -20,6 +20,7 @@ from polyp_lightning.common.invocation import command
 from polyp_lightning.common.terminal import show_text
 from polyp_lightning.deploy.benchmark.timers import build_timer
 from polyp_lightning.networks.complexity import measure
+from polyp_lightning.networks.names import is_own
 from polyp_lightning.pruning import ChannelGraph, assert_exact, drop_dead, remove, trace
 from polyp_lightning.pruning.budget import Allocation, Cost, Limits, build_recipe, preview
 from polyp_lightning.pruning.criteria import CRITERIA, Importance, build_criterion
@@ -49,6 +50,7 @@ def prune(
     output: str | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
+    arch: str | None = None,
 ) -> None:
     """Cuts a trained network in one step, without training it.
 
@@ -76,6 +78,7 @@ def prune(
         output: the new checkpoint; by default beside the old one.
         overwrite: replace an older file.
         dry_run: show what would be cut, and write nothing.
+        arch: package.module.Class, where the checkpoint's network is your own.
     """
     _check_counts(batches=(batches, 1), batch_size=(batch_size, 1), recalibration_batches=(recalibration_batches, 0))
     recipe = build_recipe(
@@ -95,7 +98,7 @@ def prune(
     if goal.exists() and not (overwrite or dry_run):
         msg = f"{goal} exists; name another file with --output, or replace it with --overwrite true"
         raise ConfigError(msg)
-    run = load_run(Path(ckpt_path), data_root, batch_size)
+    run = load_run(Path(ckpt_path), data_root, batch_size, [arch or ""])
     net = run.net
     graph = trace(net, (2, 3, run.image_size, run.image_size))
     chosen.gather(net, graph, run.inputs_and_masks(batches), run.loss)
@@ -167,12 +170,13 @@ class _Cut:
             net.eval()
         now, after, size = measure(net, run.image_size), run.val_dice(), f"{run.image_size}²"
         write(run.checkpoint(facts), goal)
+        named = ["--model.arch", run.trained.arch] if is_own(run.trained.arch) else []
         for line in (
             f"GMACs at {size}: {dense.gmacs:.3f} → {now.gmacs:.3f} ({now.gmacs / dense.gmacs:.1%})",
             f"parameters: {dense.params_total:,} → {now.params_total:,} ({len(dropped)} unused tensors dropped)",
             f"val Dice at {size}, without fine-tuning: {before:.4f} → {after:.4f}",
             f"Checkpoint: {goal}",
-            f"Fine-tune it: {command('fit', '--model.init_from', goal.resolve(), '--pruning.target', '1')}",
+            f"Fine-tune it: {command('fit', '--model.init_from', goal.resolve(), '--pruning.target', '1', *named)}",
         ):
             show_text(line)
 

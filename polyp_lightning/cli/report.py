@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from polyp_lightning.cli.parsing import add_data_root, make_parser
+from polyp_lightning.cli.parsing import add_arch, add_data_root, make_parser
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.report.inputs import FitRun, read_source
 from polyp_lightning.report.page import build, write_html, write_markdown
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     folders = list({folder.resolve(): folder for folder in options.runs}.values())
     for path in options.scores:
         check_suffix(path)
-    document = build(folders, options.data_root, frames=not options.no_frames)
+    document = build(folders, options.data_root, frames=not options.no_frames, named=options.arch or ())
     write_html(document, options.output)
     if options.markdown:
         write_markdown(document, options.markdown)
@@ -49,5 +49,6 @@ def _make_parser() -> argparse.ArgumentParser:
         help="write the test scores of the runs too, mean ± deviation over seeds (may be given twice)",
     )
     parser.add_argument("--no_frames", action="store_true", help="show no frames of the data sets (mind their terms)")
+    add_arch(parser, action="append")
     add_data_root(parser, "--data_root", ", for the frames")
     return parser

@@ -1,7 +1,7 @@
 """Reading a configuration that lies beside a checkpoint, which may be a stranger's."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import yaml  # type: ignore[import-untyped]
 
 from polyp_lightning.cli.moved_classes import use_new_names
 from polyp_lightning.common.errors import ConfigError, join_names
+from polyp_lightning.networks.names import check_named
 
 # Options that name a class to be imported and called, and whose classes a configuration may name on its own.
 _IMPORTING = {
@@ -22,6 +23,8 @@ _IMPORTING = {
     "profiler",
     "plugins",
 }
+# Options that are tables; a text in place of one would be the name of another file, which nobody has looked into.
+_TABLES = {"config", "model", "data", "trainer", "pruning", "masks", "options", "limits", "arch_options", "init_args"}
 _KNOWN = re.compile(
     r"(polyp_lightning(\.[a-z_]+){0,2}|torch\.optim(\.[a-z_]+)?|lightning\.pytorch\.(callbacks|loggers)(\.[a-z_]+)?)\.[A-Z]\w*"
 )
@@ -29,12 +32,13 @@ _KNOWN = re.compile(
 _CALLERS = ("Lambda", "Multiplicative", "ModelPruning", "Finetuning", "WeightAveraging", "StochasticWeight")
 
 
-def read_trusted(config: Path) -> dict[str, Any]:
-    """Reads a configuration, if using it can't run a stranger's code.
+def read_trusted(config: Path, named: Collection[str] = ()) -> dict[str, Any]:
+    """Reads a configuration, if using it can't run a stranger's code; what the user has ``named`` is no stranger's.
 
     Raises:
         ConfigError: it is no configuration, or it names a class other than this project's, torch's optimizers or
-            Lightning's callbacks and loggers.
+            Lightning's callbacks and loggers; or it names further files.
+        UnnamedClassError: it names a network of the user's own, and the user has not.
     """
     try:
         content = yaml.safe_load(use_new_names(config.read_text(encoding="utf-8")))
@@ -43,6 +47,16 @@ def read_trusted(config: Path) -> dict[str, Any]:
         raise ConfigError(msg) from error
     if not isinstance(content, dict):
         msg = f"{config} is not a configuration; give the run's options yourself with --config"
+        raise ConfigError(msg)
+    arch = content.get("model", {}).get("arch") if isinstance(content.get("model"), dict) else None
+    if isinstance(arch, str):
+        check_named(arch, named)
+    others = sorted(set(_find_files(content)))
+    if others:
+        msg = (
+            f"{config} lies beside the checkpoint and would read further files ({join_names(others)}); if you trust "
+            f"it, say so with --config {config}"
+        )
         raise ConfigError(msg)
     strange = sorted({name for name in _find_classes(content) if not is_known(name)})
     if strange:
@@ -61,6 +75,20 @@ def is_known(class_path: str) -> bool:
     (True, False)
     """
     return _KNOWN.fullmatch(class_path) is not None and not any(caller in class_path for caller in _CALLERS)
+
+
+def _find_files(content: Any) -> Iterator[str]:
+    """Yields every text that the parser would take for the name of a file of options."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            if name in _TABLES and isinstance(value, (str, list)):
+                yield f"{name}: {value}"
+            elif name != "arch_options":
+                # These have names of their own.
+                yield from _find_files(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _find_files(value)
 
 
 def _find_classes(content: Any, key: str = "") -> Iterator[str]:

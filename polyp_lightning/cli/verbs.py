@@ -9,8 +9,9 @@ from typing import NamedTuple
 from polyp_lightning import __version__
 from polyp_lightning.cli.shipped_configs import use_shipped
 from polyp_lightning.cli.short_help import ALL, read_page
-from polyp_lightning.common.errors import ConfigError, PolypError, hide_passwords, nearest
+from polyp_lightning.common.errors import ConfigError, PolypError, UnnamedClassError, hide_passwords, nearest
 from polyp_lightning.common.extras import explain_missing, find_extra
+from polyp_lightning.common.invocation import command
 from polyp_lightning.common.log_lines import announce
 from polyp_lightning.common.options import name_flags
 
@@ -79,6 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if find_extra(name := error.name or "") is None:
             raise
         sys.stderr.write(f"error: {explain_missing(error, name)}\n")
+        return 2
+    except UnnamedClassError as error:
+        flag = "--model.arch" if VERBS[verb].module in ("fit", "predict") else "--arch"
+        sys.stderr.write(f"error: {error}:\n  {command(*arguments, flag, error.path)}\n")
         return 2
     except PolypError as error:
         sys.stderr.write(f"error: {_name_own_flags(verb, hide_passwords(str(error)))}\n")

@@ -20,6 +20,21 @@ class ConfigError(PolypError):
     """An option has a value that cannot work."""
 
 
+class UnnamedClassError(ConfigError):
+    """A file asks for code that only the user may ask for.
+
+    Attributes:
+        path: import path of the class or function.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"the network of this checkpoint is made by {path}, and a checkpoint imports no code by itself: nothing "
+            f"was run. If you trust {path}, name it yourself"
+        )
+        self.path = path
+
+
 class TrainingError(PolypError):
     """Training cannot go on, because a loss or a weight is not a finite number."""
 

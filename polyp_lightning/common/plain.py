@@ -1,4 +1,4 @@
-"""Checks plain values that come out of a file against the types of a dataclass."""
+"""Plain values, which come out of files, and the types of a dataclass."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -18,6 +18,19 @@ def check_fields(record: T) -> T:
             msg = f"{name} can't be {type(value).__name__} {value!r:.40}"
             raise TypeError(msg)
     return record
+
+
+def is_plain(value: Any) -> bool:
+    """Tells whether a value consists of numbers, texts, truth values and None, in lists and tables.
+
+    >>> is_plain({"widths": [8, 16], "name": None}), is_plain({"kind": int})
+    (True, False)
+    """
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and is_plain(one) for key, one in value.items())
+    if isinstance(value, list):
+        return all(map(is_plain, value))
+    return value is None or type(value) in (bool, int, float, str)
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -25,6 +25,7 @@ from polyp_lightning.deploy.runners.torch_runner import TorchRunner
 from polyp_lightning.deploy.samples import Sample, parity_samples, read_samples
 from polyp_lightning.deploy.signature import describe_signature
 from polyp_lightning.networks.complexity import measure
+from polyp_lightning.networks.names import name_net
 
 PARITY_FRAMES = 8
 CALIBRATION_FRAMES = 128
@@ -45,6 +46,7 @@ class ExportOptions:
     overwrite: bool = False
     data_root: Path = Path("datasets")
     score: bool = False
+    arch: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def export(options: ExportOptions, say: Callable[[str], None] = print) -> Bundle
         DataError: frames that are needed are not there.
     """
     _check(options)
-    trained = load_net(options.ckpt_path)
+    trained = load_net(options.ckpt_path, named=[options.arch or ""])
     size = options.image_size or trained.image_size
     check_size(size)
     job = _Job(options, FORMATS[options.format], trained, size, say)
@@ -79,7 +81,7 @@ def export(options: ExportOptions, say: Callable[[str], None] = print) -> Bundle
     _check_free(target, options.overwrite)
     module = Deployable(trained.net, trained.mean, trained.std)
     with _stage(target) as staged:
-        say(f"{trained.arch} with {trained.encoder} at {size}²: exporting {'int8 ' * options.int8}{options.format}")
+        say(f"{name_net(trained.arch, trained.encoder)} at {size}²: exporting {'int8 ' * options.int8}{options.format}")
         extra = _write(job, module, staged)
         facts = _describe(job) | extra
         facts |= _evaluate(job, module, Bundle(staged, facts))

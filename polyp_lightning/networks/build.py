@@ -1,9 +1,12 @@
-"""Networks by name: any architecture and encoder of segmentation_models_pytorch (smp), and its input normalisation."""
+"""Networks by name, and their input normalisation.
+
+Any architecture and encoder of segmentation_models_pytorch (smp), and networks of the user's own.
+"""
 
 import inspect
 import pickle
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,12 @@ from torch import Tensor, nn
 
 from polyp_lightning.common.errors import ConfigError, join_names, nearest
 from polyp_lightning.common.torch_archive import find_damage, is_archive
+from polyp_lightning.networks.names import check_path, is_own
+from polyp_lightning.networks.own import build_own
 
 Triple = tuple[float, float, float]
-ArchOptions = dict[str, int | list[int]]
-"""What an smp architecture takes besides its encoder, as far as it is whole numbers: widths, depth, upsampling."""
+ArchOptions = dict[str, Any]
+"""What an architecture takes besides its encoder: smp's whole numbers, such as widths; others any plain values."""
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -33,20 +38,27 @@ _OTHERS = {
 
 
 def build_net(
-    arch: str, encoder: str, encoder_weights: str | None, arch_options: Mapping[str, int | list[int]] | None = None
+    arch: str,
+    encoder: str,
+    encoder_weights: str | None,
+    arch_options: Mapping[str, Any] | None = None,
+    prediction: str | int | None = None,
 ) -> nn.Module:
     """Builds a segmentation network for RGB frames with one output channel.
 
     Args:
-        arch: an smp architecture, such as ``Unet`` or ``DeepLabV3Plus``; case does not matter.
-        encoder: an smp encoder, such as ``resnet34``, or ``tu-<name>`` for one of timm's.
+        arch: an smp architecture, such as ``Unet`` or ``DeepLabV3Plus``; case does not matter. Or the import path of a
+            class or function of the user's own, which is imported: it has to come from the user, see
+            :mod:`polyp_lightning.networks.own`.
+        encoder: an smp encoder, such as ``resnet34``, or ``tu-<name>`` for one of timm's; not used by others.
         encoder_weights: ``imagenet`` (smp downloads them), the path of a file that holds the encoder's state dict, or
             None for random weights.
-        arch_options: further arguments of the smp architecture, such as ``decoder_channels``; None for smp's defaults.
+        arch_options: further arguments of the architecture, such as ``decoder_channels``; None for its defaults.
+        prediction: which map of a network of the user's own is the prediction.
 
     Returns:
         A network that takes normalised floats (N, 3, H, W) and returns logits (N, 1, H, W); for H and W
-        that are multiples of 32.
+        that are multiples of 32. One of the user's own is an :class:`~polyp_lightning.networks.own.OwnNet`.
 
     Raises:
         ConfigError: a name or option is unknown, they don't go together, or the weights can't be had or don't fit.
@@ -56,6 +68,12 @@ def build_net(
     torch.Size([2, 1, 64, 64])
     """
     check_names(arch, encoder)
+    if is_own(arch):
+        _check_no_weights(arch, encoder_weights)
+        return build_own(arch, arch_options or {}, prediction)
+    if prediction is not None:
+        msg = f"prediction={prediction!r}: {arch} returns one map; leave it out (--model.prediction)"
+        raise ConfigError(msg)
     options = _check_options(arch, arch_options or {})
     if encoder_weights == "imagenet":
         _check_published(encoder)
@@ -68,20 +86,42 @@ def build_net(
 
 
 def check_names(arch: str, encoder: str) -> None:
-    """Checks the names of an architecture and an encoder without building anything; an error has the nearest one."""
+    """Checks the names of an architecture and an encoder without building anything; an error has the nearest one.
+
+    Of a network of the user's own only whether it looks like an import path.
+    """
+    if is_own(arch):
+        check_path(arch)
+        return
     _check_arch(arch)
     _check_encoder(encoder)
 
 
-def normalisation(encoder: str) -> tuple[Triple, Triple]:
-    """Returns mean and standard deviation per RGB channel that the encoder's ImageNet weights expect, for [0, 1].
+def normalisation(
+    encoder: str, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> tuple[Triple, Triple]:
+    """Returns mean and standard deviation per RGB channel of a network's input, for values in [0, 1].
 
-    Needs no download; smp would fetch them from its hub. They don't depend on ``encoder_weights``: a network sees
-    the same input whether it starts from published weights, from a file or from a checkpoint.
+    What is not given is what the encoder's ImageNet weights expect; without an encoder, ImageNet's own. Needs no
+    download; smp would fetch them from its hub. They don't depend on ``encoder_weights``: a network sees the same
+    input whether it starts from published weights, from a file or from a checkpoint.
 
     >>> normalisation("timm-tf_efficientnet_lite0")
     ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+    Raises:
+        ConfigError: what is given is not three numbers, or a deviation is not positive.
     """
+    usual = _usual_normalisation(encoder)
+    for name, values in (("mean", mean), ("std", std)):
+        if values is not None and (len(values) != 3 or (name == "std" and min(values) <= 0)):
+            wanted = "three numbers, for red, green and blue" + (", above 0" if name == "std" else "")
+            msg = f"{name}={list(values)} must be {wanted} (--model.{name})"
+            raise ConfigError(msg)
+    return usual[0] if mean is None else _triple(mean), usual[1] if std is None else _triple(std)
+
+
+def _usual_normalisation(encoder: str) -> tuple[Triple, Triple]:
     settings = timm.models.get_pretrained_cfg(_timm_name(encoder)) if _is_timm(encoder) else None
     if settings is not None:
         return _triple(settings.mean), _triple(settings.std)
@@ -110,7 +150,19 @@ def _triple(values: Iterable[float]) -> Triple:
 def _check_arch(arch: str) -> None:
     if arch.lower() not in smp.MODEL_ARCHITECTURES_MAPPING:
         hint = nearest(arch, [cls.__name__ for cls in smp.MODEL_ARCHITECTURES_MAPPING.values()])
-        msg = f"arch={arch!r} is not an architecture of segmentation_models_pytorch. {hint} (--model.arch)"
+        msg = (
+            f"arch={arch!r} is not an architecture of segmentation_models_pytorch. {hint} A network of your own is "
+            "named by its import path, package.module.Class (--model.arch)"
+        )
+        raise ConfigError(msg)
+
+
+def _check_no_weights(arch: str, encoder_weights: str | None) -> None:
+    if encoder_weights is not None:
+        msg = (
+            f"encoder_weights={encoder_weights!r} are for encoders of segmentation_models_pytorch, and {arch} loads "
+            "its own: set --model.encoder_weights null, and name a file of weights in --model.arch_options"
+        )
         raise ConfigError(msg)
 
 
@@ -123,7 +175,7 @@ def _check_encoder(encoder: str) -> None:
     raise ConfigError(msg)
 
 
-def _check_options(arch: str, options: Mapping[str, int | list[int]]) -> ArchOptions:
+def _check_options(arch: str, options: Mapping[str, Any]) -> ArchOptions:
     """Checks that the architecture has these options and that they are whole numbers; returns a copy."""
     builder = smp.MODEL_ARCHITECTURES_MAPPING[arch.lower()]
     fixed = ("self", "encoder_name", "encoder_weights", "in_channels", "classes", "kwargs")

@@ -5,15 +5,21 @@ So a small polyp weighs as much as a large one, and an image without a polyp has
 probabilities down. (smp's own overlap losses sum over the batch and are exactly zero on a batch without a polyp.)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import segmentation_models_pytorch as smp
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from polyp_lightning.common.errors import ConfigError, nearest
+from polyp_lightning.common.options import option
+from polyp_lightning.networks.own import Maps, resize_logits
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Any, Tensor], Tensor]
+"""Loss of logits (N, 1, H, W), or of several maps by name, and masks."""
 
 
 def dice_bce(logits: Tensor, target: Tensor) -> Tensor:
@@ -71,8 +77,8 @@ LOSSES: dict[str, Loss] = {loss.__name__: loss for loss in (dice_bce, tversky, f
 """Name → loss; help texts, messages and tests read it. A new loss is a function above and an entry here."""
 
 
-def build_loss(name: str) -> Loss:
-    """Returns the loss of that name; refuses any other.
+def build_loss(name: str, weights: Sequence[float] | None = None) -> Loss:
+    """Returns the loss of that name, which also takes several maps, with their weights; refuses any other.
 
     >>> import torch
     >>> value = build_loss("dice_bce")(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2))
@@ -82,7 +88,36 @@ def build_loss(name: str) -> Loss:
     if name not in LOSSES:
         msg = f"loss={name!r} is not one of {', '.join(LOSSES)}. {nearest(name, LOSSES)} (--model.loss)"
         raise ConfigError(msg)
-    return LOSSES[name]
+    return partial(add_losses, LOSSES[name], weights)
+
+
+def add_losses(loss: Loss, weights: Sequence[float] | None, output: Tensor | Maps, target: Tensor) -> Tensor:
+    """Adds the losses of all maps that a network returns (deep supervision); of one map it is that map's loss.
+
+    ``Σ_k w_k·loss(map_k, target)``; Lee et al., 2015 (arXiv:1409.5185). A map that is smaller than the target is
+    resized to it, bilinearly.
+
+    Args:
+        loss: of one map.
+        weights: w, in the order of the maps; None for 1 each. A tensor, the prediction alone, has none.
+        output: logits (N, 1, H, W), or several maps by name.
+        target: (N, 1, H, W), 0 or 1.
+
+    Raises:
+        ConfigError: there are not as many weights as maps.
+    """
+    if not isinstance(output, Mapping):
+        return loss(output, target)
+    weights = [1.0] * len(output) if weights is None else weights
+    if len(weights) != len(output):
+        msg = (
+            f"{len(weights)} weights for the {len(output)} maps {', '.join(output)} of the network; give one for each "
+            f"({option('model.map_weights')})"
+        )
+        raise ConfigError(msg)
+    size = target.shape[-2:]
+    each = [w * loss(resize_logits(one, size), target) for w, one in zip(weights, output.values(), strict=True)]
+    return torch.stack(each).sum()
 
 
 def _overlap(logits: Tensor, target: Tensor, false_positive: float, false_negative: float) -> Tensor:

@@ -1,5 +1,6 @@
 """The result of a trace: which filters of a network go together, who reads them, and what they cost."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -73,6 +74,14 @@ class FrozenLayer:
     frozen: int
     filters: int
     cause: Cause
+
+
+def group_by_cause(layers: Iterable[FrozenLayer]) -> dict[Cause, list[FrozenLayer]]:
+    """Groups layers by what keeps their filters, the cause of most filters first."""
+    found: dict[Cause, list[FrozenLayer]] = {}
+    for layer in layers:
+        found.setdefault(layer.cause, []).append(layer)
+    return dict(sorted(found.items(), key=lambda pair: -sum(layer.frozen for layer in pair[1])))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The frames on which pruning hurt most: truth, dense and pruned side by side."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from polyp_lightning.checkpoints.trained import TrainedNet, load_net
-from polyp_lightning.common.errors import PolypError
+from polyp_lightning.common.errors import PolypError, UnnamedClassError
 from polyp_lightning.data.cache import resize
 from polyp_lightning.data.dataset import Dataset, ImageId
 from polyp_lightning.data.sets import dataset_of
@@ -61,15 +61,19 @@ def show_worst(
     root: Path,
     name: str,
     find: Callable[[Nets, Dataset], Sequence[tuple[Drop, ImageId]]],
+    named: Collection[str] = (),
 ) -> list[Section]:
     """Shows the images on which pruning hurt most, if any; says why where the data or networks are not there.
 
     The paths are the checkpoints of the dense and of the pruned network. ``find`` chooses among the images of the data
-    set that the dense one was trained on; the pictures' names begin with ``name``.
+    set that the dense one was trained on; the pictures' names begin with ``name``. ``named`` are the networks of the
+    user's own that may be imported.
     """
     try:
-        nets = load_net(paths[0], "RUNS"), load_net(paths[1], "RUNS")
+        nets = load_net(paths[0], "RUNS", named), load_net(paths[1], "RUNS", named)
         dataset = dataset_of(nets[0].data, root)
+    except UnnamedClassError as error:
+        return [Section(title, [Paragraph(f"Not shown: {error}, with `--arch {error.path}`.")])]
     except PolypError as error:
         return [Section(title, [Paragraph(f"Not shown: {error}")])]
     drops = enumerate(find(nets, dataset))

@@ -1,7 +1,7 @@
 """The page of a report, and its files."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -23,8 +23,10 @@ _SEED_PAPER = Link(
 )
 
 
-def build(folders: Sequence[Path], root: Path, *, frames: bool = True) -> Document:
+def build(folders: Sequence[Path], root: Path, *, frames: bool = True, named: Collection[str] = ()) -> Document:
     """Builds the report on some folders of `fit` or of studies, each given once.
+
+    ``named`` are the networks of the user's own whose frames may be drawn; nothing else of a report needs them.
 
     Raises:
         PolypError: a folder holds no run or study, or something in it is damaged.
@@ -32,9 +34,9 @@ def build(folders: Sequence[Path], root: Path, *, frames: bool = True) -> Docume
     sources = [read_source(folder) for folder in folders]
     studies = [source for source in sources if isinstance(source, Study)]
     runs = [source for source in sources if isinstance(source, FitRun)]
-    sections = study_sections(studies, root, frames=frames) if studies else []
+    sections = study_sections(studies, root, frames=frames, named=named) if studies else []
     if runs:
-        found = run_sections(runs, root, frames=frames)
+        found = run_sections(runs, root, frames=frames, named=named)
         sections += [Section(f"Runs: {one.title}", one.blocks) for one in found] if studies else found
     names = ", ".join(source.folder.resolve().name for source in sources)
     about = Section("About", [_SEED_PAPER, Paragraph("MACs are multiply-accumulates; GMACs are 10⁹ of them.")])

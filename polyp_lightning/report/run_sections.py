@@ -1,15 +1,16 @@
 """The sections on single runs."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from os.path import normpath
 from pathlib import Path
 from typing import Any
 
 from polyp_lightning.callbacks.score_table import CAPTION, MEASURES
-from polyp_lightning.checkpoints.stages import StageRecord
+from polyp_lightning.checkpoints.stages import StageRecord, join_layers
 from polyp_lightning.checkpoints.test_scores import read_scores
 from polyp_lightning.common.tables import read_table
+from polyp_lightning.networks.names import name_net
 from polyp_lightning.report import curves
 from polyp_lightning.report.document import Block, Commands, Paragraph, Points, Section, Table
 from polyp_lightning.report.inputs import FitRun
@@ -20,14 +21,17 @@ _BENCHMARK = ("network_p50_ms", "gmacs", "processor", "threads", "backend", "mod
 TERMS = "Frames are of data sets for research and education: mind their terms before passing this page on."
 
 
-def run_sections(runs: Sequence[FitRun], root: Path, *, frames: bool) -> list[Section]:
-    """Builds all sections on runs, at least one; ``frames`` says whether images of the data sets are shown."""
+def run_sections(runs: Sequence[FitRun], root: Path, *, frames: bool, named: Collection[str] = ()) -> list[Section]:
+    """Builds all sections on runs, at least one; ``frames`` says whether images of the data sets are shown.
+
+    ``named`` are the networks of the user's own that may be imported for it.
+    """
     labels = name_runs(runs)
     sections = [_question(labels), _curves(labels)]
     for number_, (label, run) in enumerate(labels.items()):
         check = _check(run, number_, advise=len(labels) == 1)
-        found = [_stages(run), *_tests(run), *_widths(run, number_), *_speed(run), *check]
-        found += _frames(run, root, number_) if frames else []
+        found = [_stages(run), *_tests(run), *_widths(run, number_), *_frozen(run), *_speed(run), *check]
+        found += _frames(run, root, number_, named) if frames else []
         prefix = f"{label}: " if len(labels) > 1 else ""
         sections += [Section(prefix + part.title, part.blocks) for part in found]
     return [*sections, _protocol(labels)]
@@ -178,6 +182,16 @@ def _widths(run: FitRun, number_: int) -> list[Section]:
     ]
 
 
+def _frozen(run: FitRun) -> list[Section]:
+    """Shows what no cut of the dense network can take, and why."""
+    if not run.stages or not run.stages[0].frozen:
+        return []
+    dense = run.stages[0]
+    rows = [[str(sum(layers.values())), join_layers(layers), cause] for cause, layers in dense.frozen.items()]
+    caption = f"{percent(dense.frozen_share)} of the convolutions' filters, and of linear layers' where there are any."
+    return [Section("What can't be cut, and why", [Table(["filters", "layers", "because of"], rows, caption)])]
+
+
 def _speed(run: FitRun) -> list[Section]:
     rows = [row for path in sorted(run.folder.glob("*.csv")) for row in _benchmark(path)]
     if not rows:
@@ -205,7 +219,7 @@ def _check(run: FitRun, number_: int, *, advise: bool) -> list[Section]:
     return [Section(CHECK, explain_check(run.best[0], run.folder))] if advise and 0 in run.best else []
 
 
-def _frames(run: FitRun, root: Path, number_: int) -> list[Section]:
+def _frames(run: FitRun, root: Path, number_: int, named: Collection[str]) -> list[Section]:
     title = "Validation frames where pruning hurt most"
     last = max(run.best, default=0)
     if not last or 0 not in run.best:
@@ -215,7 +229,7 @@ def _frames(run: FitRun, root: Path, number_: int) -> list[Section]:
 
     text = f"Best checkpoint of the dense stage against that of stage {last}, at the original size. {TERMS}"
     paths = run.best[0], run.best[last]
-    shown = show_worst(title, text, paths, root, f"frame-{number_}", find_validation_drops)
+    shown = show_worst(title, text, paths, root, f"frame-{number_}", find_validation_drops, named)
     return shown or [Section(title, [Paragraph(text)])]
 
 
@@ -224,7 +238,7 @@ def _protocol(labels: Mapping[str, FitRun]) -> Section:
     for label, run in labels.items():
         facts = [f"{key.replace('_', ' ')}: {value}" for key, value in run.facts.items() if "cache" not in key]
         options = {
-            "network": f"{run.option('model', 'arch')} with {run.option('model', 'encoder')}",
+            "network": name_net(str(run.option("model", "arch")), str(run.option("model", "encoder"))),
             "start": Path(run.option("model", "init_from") or run.option("model", "encoder_weights") or "random").name,
             "criterion": run.option("pruning", "criterion"),
             "target": run.option("pruning", "target"),

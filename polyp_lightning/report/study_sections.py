@@ -1,6 +1,6 @@
 """The sections on studies."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -28,7 +28,7 @@ _COMMANDS = 12
 """Commands shown: a study has hundreds, and its table holds them all."""
 
 
-def study_sections(studies: Sequence[Study], root: Path, *, frames: bool) -> list[Section]:
+def study_sections(studies: Sequence[Study], root: Path, *, frames: bool, named: Collection[str] = ()) -> list[Section]:
     """Builds all sections on studies, at least one, whose rows are taken together; see :func:`run_sections`."""
     rows = [row for study in studies for row in study.rows]
     if not rows:
@@ -43,7 +43,7 @@ def study_sections(studies: Sequence[Study], root: Path, *, frames: bool) -> lis
         *_times(found),
         *_widths(studies, question),
         *_checks(studies, question),
-        *(_frames(studies, question, root) if frames and question else []),
+        *(_frames(studies, question, root, named) if frames and question else []),
         Section("All results", [_table(setting, own) for setting, own in group_by_setting(found).items()]),
         *([Section("Paired comparisons", comparisons.blocks())] if comparisons else []),
         _protocol(rows),
@@ -118,7 +118,7 @@ def _checkpoint(studies: Sequence[Study], rows: Sequence[Result]) -> Path | None
     return next((path for path in paths if path.is_file()), None)
 
 
-def _frames(studies: Sequence[Study], question: Question, root: Path) -> list[Section]:
+def _frames(studies: Sequence[Study], question: Question, root: Path, named: Collection[str]) -> list[Section]:
     """Those of the first common seed alone: a mean over seeds would not be what the contours show."""
     title = "Frames where pruning hurt most"
     common = keep_common_seeds(question.dense, question.pruned)
@@ -139,7 +139,7 @@ def _frames(studies: Sequence[Study], question: Question, root: Path) -> list[Se
         f"{setting}. {question.pruned.method} at {percent(question.pruned.target)} against dense, both "
         f"of seed {sides[0].seeds[0]}. {TERMS}"
     )
-    return show_worst(title, text, (paths[0], paths[1]), root, "frame", find)
+    return show_worst(title, text, (paths[0], paths[1]), root, "frame", find, named)
 
 
 def _image_dice(studies: Sequence[Study], cell: Replicates) -> dict[str, list[float]]:

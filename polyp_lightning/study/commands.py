@@ -8,6 +8,7 @@ from typing import Any
 
 from polyp_lightning.checkpoints.run_folder import best_checkpoints
 from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.networks.names import is_own
 from polyp_lightning.pruning.criteria import CRITERIA
 from polyp_lightning.study.plan import Cell, Study
 
@@ -66,7 +67,7 @@ def test_steps(cell: Cell, folder: Path) -> list[tuple[Step, Path]]:
     """Returns the steps that test a run and their scores' folders: on its own data set, then on others."""
     checkpoint = best_checkpoint(folder)
     workers = {key: cell.data.options[key] for key in ("num_workers", "batch_size") if key in cell.data.options}
-    common = {"ckpt_path": checkpoint, "trainer.logger": False, **_QUIET}
+    common = {"ckpt_path": checkpoint, **_naming(cell, "model.arch"), "trainer.logger": False, **_QUIET}
     cross = [({"name": name, **workers}, folder / "cross" / name) for name in cell.data.cross]
     return [
         (
@@ -98,7 +99,9 @@ def resume_step(step: Step) -> Step:
     last = step.folder / "checkpoints" / "last.ckpt" if step.folder else None
     if last is None or not last.is_file():
         return step
-    return Step(step.name, ["fit", *_flags({"ckpt_path": last, "trainer.default_root_dir": step.folder})], step.folder)
+    named = [flag for flag in step.arguments if flag.startswith("--model.arch=") and is_own(flag.partition("=")[2])]
+    flags = _flags({"ckpt_path": last, "trainer.default_root_dir": step.folder})
+    return Step(step.name, ["fit", *flags, *named], step.folder)
 
 
 def _options(study: Study, cell: Cell) -> dict[str, Any]:
@@ -107,7 +110,9 @@ def _options(study: Study, cell: Cell) -> dict[str, Any]:
     return {
         "seed_everything": cell.seed,
         **_prefixed("data.", {"seed": cell.seed, **cell.data.options}),
-        **{"model.arch": net.arch, "model.encoder": net.encoder, "model.encoder_weights": net.encoder_weights},
+        **{"model.arch": net.arch, **({"model.encoder": net.encoder} if net.encoder else {})},
+        "model.encoder_weights": net.encoder_weights,
+        **_prefixed("model.", net.options),
         "trainer.max_epochs": study.times.epochs,
         **_QUIET,
         **study.fit,
@@ -127,9 +132,15 @@ def _criterion(cell: Cell, prefix: str) -> dict[str, Any]:
 def _prune_options(cell: Cell, before: Path, output: Path) -> dict[str, Any]:
     data = cell.data.options
     found = {"ckpt_path": best_checkpoint_or_pattern(before), "target": cell.target, **_criterion(cell, "")}
-    root = {"data_root": data["root"]} if "root" in data else {}
+    found |= {"data_root": data["root"]} if "root" in data else {}
+    found |= _naming(cell, "arch")
     # Written again where a run was cut off after it.
-    return {**found, **root, "batch_size": data.get("batch_size", 8), "output": output, "overwrite": True}
+    return {**found, "batch_size": data.get("batch_size", 8), "output": output, "overwrite": True}
+
+
+def _naming(cell: Cell, option: str) -> dict[str, str]:
+    """Names a network of the user's own, which a checkpoint does not import by itself."""
+    return {option: cell.net.arch} if is_own(cell.net.arch) else {}
 
 
 def best_checkpoint_or_pattern(folder: Path) -> Path:

@@ -10,6 +10,7 @@ import yaml  # type: ignore[import-untyped]
 from polyp_lightning.common.errors import ConfigError, nearest
 from polyp_lightning.data.sets import DATASETS, check_choice
 from polyp_lightning.networks.build import check_names
+from polyp_lightning.networks.names import is_own
 from polyp_lightning.pruning.criteria import build_criterion
 
 Values = Mapping[str, Any]
@@ -17,12 +18,16 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Net:
-    """A network by the name that it has in the study."""
+    """A network by the name that it has in the study; ``options`` are further ones of the model.
+
+    A network of the user's own, ``arch: package.module.Class``, has no encoder.
+    """
 
     key: str
     arch: str
     encoder: str
     encoder_weights: str | None = None
+    options: Values = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,8 @@ def _read_values(path: Path) -> dict[str, Any]:
 
 
 def _net(key: str, values: Values, weights: Mapping[str, str]) -> Net:
-    net = Net(**{"arch": "Unet", "encoder": "resnet18", **values, "key": _key("nets", key)})
+    encoder = "" if is_own(str(values.get("arch", ""))) else "resnet18"
+    net = Net(**{"arch": "Unet", "encoder": encoder, **values, "key": _key("nets", key)})
     check_names(net.arch, net.encoder)
     if net.encoder_weights != "imagenet" or net.encoder not in weights:
         return net

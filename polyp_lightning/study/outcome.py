@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from polyp_lightning.checkpoints.record import build_dense
 from polyp_lightning.checkpoints.test_scores import CheckpointScores, ImageScore, read_images, read_scores
 from polyp_lightning.checkpoints.trained import load_net
 from polyp_lightning.common.errors import DataError
 from polyp_lightning.common.files import hide_home, sha256
 from polyp_lightning.common.machine import processor
 from polyp_lightning.deploy.benchmark.timers import build_timer
-from polyp_lightning.networks.build import build_net
 from polyp_lightning.networks.complexity import measure
 from polyp_lightning.study.plan import Cell, Study
 from polyp_lightning.study.results import Result
@@ -35,9 +35,10 @@ def collect_outcome(
     The tests are folders in which `test` has left its scores; the command is what trained the run, without the program,
     and ``minutes`` its wall time.
     """
-    trained = load_net(checkpoint)
+    named = [cell.net.arch]
+    trained = load_net(checkpoint, named=named)
     size, digest = trained.image_size, sha256(checkpoint)
-    whole = build_net(trained.arch, trained.encoder, None, trained.arch_options)
+    whole = build_dense(trained, named)
     cost, dense = measure(trained.net, size), measure(whole, size)
     timer = build_timer(study.backend, study.threads)
     ms = time_undisturbed(timer, trained.net, (1, 3, size, size))

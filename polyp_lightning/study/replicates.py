@@ -24,7 +24,7 @@ class Setting:
     @property
     def net(self) -> str:
         """The network, as people write it."""
-        return f"{self.arch} {self.encoder}"
+        return f"{self.arch} {self.encoder}".rstrip()
 
     def __str__(self) -> str:
         """One line."""

@@ -22,7 +22,7 @@ from polyp_lightning.common.tables import write_table
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.pruning import ChannelGraph, trace
 from polyp_lightning.pruning.criteria import CRITERIA, Criterion, Importance, build_criterion
-from polyp_lightning.pruning.criteria.oracle import image_losses
+from polyp_lightning.pruning.criteria.oracle import image_losses, split_loss
 from polyp_lightning.study.loss_changes import (
     Correlation,
     SetPoint,
@@ -63,12 +63,14 @@ class Batch(NamedTuple):
     masks: Tensor
 
 
-def check(ckpt_path: Path | None, root: str | None, images: int, components: int, out: Path) -> None:
+def check(
+    ckpt_path: Path | None, root: str | None, images: int, components: int, out: Path, arch: str | None = None
+) -> None:
     """Runs the check; prints the correlations and the paths of what was written. The help explains the options."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     console = Console()
     seed_everything(0, verbose=False)
-    run = load_run(ckpt_path or _train(out), root, _BATCH)
+    run = load_run(ckpt_path or _train(out), root, _BATCH, [arch or ""])
     batch = collect_batch(run, images)
     graph = trace(run.net, (2, *batch.images.shape[1:]))
     importances = compute_importances(run, graph, batch)
@@ -112,8 +114,8 @@ def collect_batch(run: LoadedRun, most: int) -> Batch:
 def compute_importances(run: LoadedRun, graph: ChannelGraph, batch: Batch) -> dict[str, Importance]:
     """Computes the importances by every criterion, each image's loss counted by itself."""
 
-    def loss(output: Tensor, masks: Tensor) -> Tensor:
-        return torch.stack([run.loss(output[n : n + 1], masks[n : n + 1]) for n in range(len(masks))]).sum()
+    def loss(output: Any, masks: Tensor) -> Tensor:
+        return split_loss(output, masks, run.loss).sum()
 
     result = {}
     for label, (name, given) in VARIANTS.items():
@@ -147,8 +149,9 @@ def table(correlations: Mapping[str, Correlation], caption: str) -> Table:
 def _caption(run: LoadedRun, batch: Batch, measured: int, graph: ChannelGraph) -> str:
     with torch.no_grad():
         loss = float(image_losses(run.net(batch.images), batch.masks, run.loss).mean())
+    net = f"{run.trained.encoder}-{run.trained.arch}".removeprefix("-")
     return (
-        f"{run.trained.encoder}-{run.trained.arch}, {run.data.name}, the first {len(batch.images)} validation images "
+        f"{net}, {run.data.name}, the first {len(batch.images)} validation images "
         f"at {run.image_size}², loss {loss:.3f} before; {measured} of {graph.size - 1} components, each removed alone; "
         "ρ: Spearman"
     )

@@ -10,6 +10,7 @@ from torch import Tensor
 from polyp_lightning.checkpoints.record import Record
 from polyp_lightning.common.errors import ConfigError, TrainingError, join_names
 from polyp_lightning.networks.build import ArchOptions
+from polyp_lightning.networks.names import check_named, is_own, name_net
 
 
 def check_options(lr: float, image_size: int, starts: Mapping[str, str | None]) -> None:
@@ -52,6 +53,7 @@ def explain_shapes(arch: str, image: Tensor) -> Iterator[None]:
 
 def check_same_net(record: Record, arch: str, encoder: str, options: ArchOptions | None) -> None:
     """Refuses a checkpoint whose network is not of the module's architecture."""
+    check_named(record.arch, [arch])
     found, wanted = (record.arch, record.encoder, record.arch_options), (arch, encoder, dict(options or {}))
     if (found[0].lower(), *found[1:]) != (wanted[0].lower(), *wanted[1:]):
         msg = (
@@ -59,6 +61,17 @@ def check_same_net(record: Record, arch: str, encoder: str, options: ArchOptions
             "--model.encoder and --model.arch_options to the checkpoint's, or use load_from_checkpoint"
         )
         raise ConfigError(msg)
+
+
+def check_weights(arch: str, weights: list[float] | None) -> list[float] | None:
+    """Refuses weights of maps that are negative or all 0, or of a network that returns one map."""
+    if weights is None or (is_own(arch) and min(weights, default=0) >= 0 and sum(weights) > 0):
+        return weights
+    msg = (
+        f"map_weights={weights} with arch={arch}: they are for the maps of a network of your own, at least 0 and not "
+        "all of them 0 (--model.map_weights)"
+    )
+    raise ConfigError(msg)
 
 
 class LossCheck:
@@ -102,4 +115,4 @@ class LossCheck:
 
 
 def _name_net(arch: str, encoder: str, options: ArchOptions) -> str:
-    return f"{arch} with {encoder}{f' and {options}' if options else ''}"
+    return f"{name_net(arch, encoder)}{f' and {options}' if options else ''}"

@@ -4,6 +4,7 @@ Hinton, Vinyals and Dean, 2015 (arXiv:1503.02531), for one class a pixel: the te
 Without a temperature: it would bring out small probabilities of other classes, and there are none.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -38,19 +39,20 @@ class Teacher:
     """A trained network, frozen and in evaluation mode. Not a module: it stays out of checkpoints and traces.
 
     Args:
-        path: a checkpoint, of any architecture.
+        path: a checkpoint, of any architecture of smp's, or of one of the user's own that is ``named``.
         weight: w in ``(1 - w)·task loss + w·divergence``, between 0 and 1.
         image_size: side of the images that it will see.
+        named: what may be imported.
 
     Raises:
         ConfigError: the weight is out of range, or the file is no checkpoint or of another image size.
     """
 
-    def __init__(self, path: str, weight: float, image_size: int) -> None:
+    def __init__(self, path: str, weight: float, image_size: int, named: Collection[str] = ()) -> None:
         if not 0 < weight <= 1:
             msg = f"distill_weight={weight} must be above 0 and at most 1 (--model.distill_weight)"
             raise ConfigError(msg)
-        trained = load_net(Path(path).expanduser(), "--model.distill_from")
+        trained = load_net(Path(path).expanduser(), "--model.distill_from", named)
         if trained.image_size != image_size:
             msg = (
                 f"the teacher was trained at {trained.image_size}², this run is at {image_size}²; set "

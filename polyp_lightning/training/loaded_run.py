@@ -1,7 +1,7 @@
 """A trained network together with the data that it was trained on, from a checkpoint."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -79,8 +79,8 @@ class LoadedRun:
         yield from tqdm(islice(loader, batches), what, min(batches, len(loader)), disable=not sys.stderr.isatty())
 
 
-def load_run(path: Path, root: str | None, batch_size: int) -> LoadedRun:
-    """Loads a checkpoint's network and its data.
+def load_run(path: Path, root: str | None, batch_size: int, named: Collection[str] = ()) -> LoadedRun:
+    """Loads a checkpoint's network and its data; ``named`` are the networks of the user's own that may be imported.
 
     Raises:
         ConfigError: the file is no checkpoint, or does not say what it was trained on.
@@ -93,7 +93,7 @@ def load_run(path: Path, root: str | None, batch_size: int) -> LoadedRun:
     if lacking:
         msg = f"--ckpt_path {path} does not say its {', '.join(lacking)}; give a checkpoint that `fit` has written"
         raise ConfigError(msg)
-    trained = TrainedNet.from_record(record)
+    trained = TrainedNet.from_record(record, named)
     trained.net.to(memory_format=torch.channels_last)
     name = record.data["data"]
     data = PolypDataModule(name, root, record.data.get("split"), record.data["image_size"], batch_size)

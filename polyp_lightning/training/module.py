@@ -26,11 +26,14 @@ from polyp_lightning.common.modes import evaluation_mode
 from polyp_lightning.metrics import PerImageDice, PerImageIoU, binarise, evaluation_metrics
 from polyp_lightning.networks.build import ArchOptions, build_net, normalisation, normalise, per_channel
 from polyp_lightning.networks.losses import build_loss
+from polyp_lightning.networks.names import check_named, is_own
+from polyp_lightning.networks.own import Maps, OwnNet, resize_logits
 from polyp_lightning.pruning import rebuild
 from polyp_lightning.training.checks import (
     LossCheck,
     check_options,
     check_same_net,
+    check_weights,
     explain_shapes,
 )
 from polyp_lightning.training.distillation import Teacher
@@ -41,6 +44,11 @@ from polyp_lightning.training.trainer_facts import cuts_to_come, folders_of_sets
 from polyp_lightning.training.validation_dice import validation_dice
 
 Batch = dict[str, Any]
+STORED = (
+    *("arch", "encoder", "encoder_weights", "arch_options", "prediction", "map_weights", "mean", "std"),
+    *("loss", "lr", "image_size"),
+)
+"""The arguments that a checkpoint holds."""
 
 
 class PolypSegmenter(LightningModule):
@@ -51,8 +59,11 @@ class PolypSegmenter(LightningModule):
     test sets. A checkpoint holds the network's shapes, so that a pruned one loads like any other.
 
     Args:
-        arch: an architecture of segmentation_models_pytorch, such as Unet, FPN or DeepLabV3Plus.
-        encoder: an encoder of segmentation_models_pytorch, such as resnet18 or timm-tf_efficientnet_lite0.
+        arch: an architecture of smp, such as Unet or FPN, or your own network, package.module.Class. The latter (or a
+            function that makes one) takes normalised images and returns logits of one channel, or a list, tuple or
+            dict of them: then it is trained by the sum of their losses.
+        encoder: an encoder of segmentation_models_pytorch, such as resnet18 or timm-tf_efficientnet_lite0; a network of
+            your own has none.
         encoder_weights: imagenet (downloaded), the path of a file with the encoder's state dict, or null (random).
         init_from: a checkpoint to start from: its weights and widths, pruned or not, and nothing else of it.
         architecture_from: a checkpoint whose widths to take, with random weights: a pruned architecture from scratch.
@@ -71,10 +82,18 @@ class PolypSegmenter(LightningModule):
             back. A run without cuts is all tail.
         distill_weight: w in the loss of the tail, (1 - w)·loss + w·divergence from the teacher.
         arch_options: widths and depth of the architecture by smp's names, such as
-            ``{decoder_pyramid_channels: 64, decoder_segmentation_channels: 32}`` for FPN; null for smp's defaults.
+            ``{decoder_pyramid_channels: 64, decoder_segmentation_channels: 32}`` for FPN; null for smp's defaults. Of
+            a network of your own its arguments, plain values.
+        prediction: where your network returns several maps, the key or place (from 0) of the one that is the
+            prediction; null for the largest, of equally large ones the last of a list and the first of a dict.
+        map_weights: of the losses of its maps, in their order; null for 1 each.
+        mean: per RGB channel what the input is normalised with, for values in [0, 1]; null for the encoder's,
+            ImageNet's without one.
+        std: likewise.
 
     Attributes:
-        net: the network: normalised float images (N, 3, S, S) to logits (N, 1, S, S). A cut changes it in place.
+        net: the network: normalised float images (N, 3, S, S) to logits (N, 1, S, S); in training one of the user's own
+            returns its maps by name. A cut changes it in place.
 
     Raises:
         ConfigError: an option has a value that can't work.
@@ -100,28 +119,43 @@ class PolypSegmenter(LightningModule):
         distill_from: str | None = None,
         distill_weight: float = 0.5,
         arch_options: ArchOptions | None = None,
+        prediction: str | int | None = None,
+        map_weights: list[float] | None = None,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
     ) -> None:
         super().__init__()
         # Callables don't load with weights_only=True, and where a run started from matters to that run alone.
-        self.save_hyperparameters("arch", "encoder", "encoder_weights", "loss", "lr", "image_size", "arch_options")
+        self.save_hyperparameters(*STORED)
+        if is_own(arch):
+            self.hparams["encoder"] = encoder = ""
         self.init_from, self.architecture_from = init_from, architecture_from
         check_options(lr, image_size, {**self._origins(), "encoder_weights": encoder_weights})
         self.resume_optimizer, self.compile_net = resume_optimizer, compile_net
         self._progress: Progress | None = None
         self._loss_check: LossCheck | None = None
         self.arch, self.encoder, self.lr, self.image_size = arch, encoder, lr, image_size
-        self.arch_options = arch_options
-        self.loss = build_loss(loss)
+        self.arch_options, self.prediction = arch_options, prediction
+        self.loss = build_loss(loss, check_weights(arch, map_weights))
         self.make_optimizer, self.make_lr_scheduler = optimizer, lr_scheduler
         self.net = self._start_net(encoder_weights).to(memory_format=torch.channels_last)
-        self.teacher = Teacher(distill_from, distill_weight, image_size) if distill_from is not None else None
-        mean, std = normalisation(encoder)
-        self.register_buffer("mean", per_channel(mean), persistent=False)
-        self.register_buffer("std", per_channel(std), persistent=False)
+        self.teacher = Teacher(distill_from, distill_weight, image_size, [arch]) if distill_from is not None else None
+        for name, values in zip(("mean", "std"), normalisation(encoder, mean, std), strict=True):
+            self.register_buffer(name, per_channel(values), persistent=False)
         self.val_dice, self.val_iou = PerImageDice(), PerImageIoU()
         self.test_scores, self.test_names = nn.ModuleList(), [""]
         # What the pruning callback traces the network with, before anything is trained.
         self.example_input_array = torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8)
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> Any:
+        """See ``LightningModule.load_from_checkpoint``; a network of the user's own needs ``arch=`` repeated.
+
+        Raises:
+            UnnamedClassError: it is not; nothing was imported.
+        """
+        check_named(read_record(Path(checkpoint_path)).arch, [options.get("arch", "")])
+        return super().load_from_checkpoint(checkpoint_path, *args, **options)
 
     def _start_net(self, encoder_weights: str | None) -> nn.Module:
         """Makes the network with its first weights: random, the encoder's, a checkpoint's, or of its widths only."""
@@ -129,18 +163,27 @@ class PolypSegmenter(LightningModule):
             if path is not None:
                 record = read_record(Path(path).expanduser(), f"--model.{flag}")
                 check_same_net(record, self.arch, self.encoder, self.arch_options)
-                return restore_net(record) if flag == "init_from" else restore_widths(record)
-        return build_net(self.arch, self.encoder, encoder_weights, self.arch_options)
+                restore = restore_net if flag == "init_from" else restore_widths
+                return self._with_prediction(restore(record, [self.arch]))
+        return build_net(self.arch, self.encoder, encoder_weights, self.arch_options, self.prediction)
+
+    def _with_prediction(self, net: nn.Module) -> nn.Module:
+        """Lets this module's option win over that of the checkpoint which the network is from."""
+        if isinstance(net, OwnNet):
+            net.prediction = None if self.prediction is None else str(self.prediction)
+        return net
 
     def _origins(self) -> dict[str, str | None]:
         """The checkpoints that a new run may begin from, by option."""
         return {"init_from": self.init_from, "architecture_from": self.architecture_from}
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Returns logits (N, 1, H, W) of RGB images (N, 3, H, W) with values in 0 … 255, uint8 or float."""
+    def forward(self, image: Tensor) -> Any:
+        """Returns logits (N, 1, H, W) of RGB images (N, 3, H, W) with values in 0 … 255, uint8 or float.
+
+        In training a network of the user's own returns all its maps by name, for the loss.
+        """
         with explain_shapes(self.arch, image):
-            logits: Tensor = self.net(self.network_input(image))
-        return logits
+            return self.net(self.network_input(image))
 
     def network_input(self, image: Tensor) -> Tensor:
         """Normalises RGB images (N, 3, H, W) with values in 0 … 255: what :attr:`net` takes."""
@@ -183,15 +226,22 @@ class PolypSegmenter(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the loss of one batch, logged as ``train/loss`` (epoch's mean) and ``train/loss_step``."""
-        logits = self(batch["image"])
-        loss = self.loss(logits, batch["mask"])
+        output = self(batch["image"])
+        loss = self.loss(output, batch["mask"])
         if self.teacher is not None and not cuts_to_come(self.trainer):
-            loss = self.teacher.mix(loss, logits, batch["image"])
+            loss = self.teacher.mix(loss, self._choose_prediction(output), batch["image"])
         self._loss_check = LossCheck(loss, batch)
         size = len(batch["image"])
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=size)
         self.log("train/loss_step", loss, on_step=True, on_epoch=False, batch_size=size)
         return loss
+
+    def _choose_prediction(self, output: Tensor | Maps) -> Tensor:
+        """The logits of the prediction among what the network returns in training."""
+        if isinstance(output, Tensor):
+            return output
+        net: Any = self.net
+        return resize_logits(net.predict(output), (self.image_size, self.image_size))
 
     def on_after_backward(self) -> None:
         """Checks the loss.
@@ -318,7 +368,7 @@ class PolypSegmenter(LightningModule):
         """Replaces the network by the checkpoint's; a dense one loads into a module that was pruned meanwhile."""
         record = parse_record(checkpoint)
         check_same_net(record, self.arch, self.encoder, self.arch_options)
-        self._take_net(restore_net(record), record.plan)
+        self._take_net(self._with_prediction(restore_net(record, [self.arch])), record.plan)
         if self._trainer is None:
             return
         if self._trainer.state.fn == TrainerFn.FITTING:

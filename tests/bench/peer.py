@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from measuring import Effort, Row
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from polyp_lightning import pruning
 from polyp_lightning.networks.build import build_net
@@ -170,7 +171,7 @@ def _patience() -> Iterator[None]:
         signal.alarm(0)
 
 
-def inexactness(net: nn.Module) -> float:
+def inexactness(net: nn.Module, make_pruner: Callable[[nn.Module], Any] = _pruner, size: int = _SIZE) -> float:
     """Relative difference in float64 between the outputs of the other side's pruned net and of one masked likewise."""
     generator = torch.Generator().manual_seed(0)
     net = copy.deepcopy(net).double()
@@ -182,15 +183,15 @@ def inexactness(net: nn.Module) -> float:
     twins = dict(zip(pruned.modules(), masked.modules(), strict=True))
     alive: dict[nn.Module, Tensor] = {}
     # The other side traces by autograd, so that gradients must stay on.
-    for group in _pruner(pruned).step(interactive=True):
+    for group in make_pruner(pruned).step(interactive=True):
         for dependency, indices in group:
             if "out_channels" in dependency.handler.__name__:
                 _mask(dependency.target.module, torch.as_tensor(indices), twins, alive)
         group.prune()
-    images = torch.randn(2, 3, _SIZE, _SIZE, dtype=torch.float64, generator=generator)
+    images = torch.randn(2, 3, size, size, dtype=torch.float64, generator=generator)
     with torch.no_grad():
-        expected, got = masked(images), pruned(images)
-    return float((expected - got).abs().max() / expected.abs().max().clamp_min(1e-3))
+        pairs = list(zip(*(tree_leaves(side(images)) for side in (masked, pruned)), strict=True))
+    return max(float((a - b).abs().max() / a.abs().max().clamp_min(1e-3)) for a, b in pairs)
 
 
 def _mask(

@@ -368,6 +368,7 @@ def test_callback__a_schedule_beyond_the_end_is_refused(tmp_path: Path) -> None:
         fit(tmp_path, TaylorFOPruning(0.5, 2, 6), TinySegmenter(), 5)
 
 
+@pytest.mark.filterwarnings("ignore:.*filters can't be cut")
 def test_callback__a_net_with_nothing_to_prune_is_explained(tmp_path: Path) -> None:
     with pytest.raises(PruningError, match="nothing in this network can be removed"):
         fit(tmp_path, TaylorFOPruning(0.5, 1, 1), TinySegmenter(SigmoidFeature()), 3)

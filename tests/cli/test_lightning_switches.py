@@ -65,7 +65,7 @@ def test_fit__own_checkpoint_beside_ours(small: Path, capsys: pytest.CaptureFixt
     assert {"checkpoints/last.ckpt", "checkpoints/pick.ckpt"} <= found
     assert len([name for name in found if re.match(r"checkpoints/stage[01]-epoch0[01]-dice", name)]) == 2
     # What the terminal proposes is ours.
-    assert re.search(r"test --ckpt_path run/checkpoints/stage1-\S+ckpt", capsys.readouterr().out)
+    assert re.search(r"test --ckpt_path \S+/run/checkpoints/stage1-\S+ckpt", capsys.readouterr().out)
     capsys.readouterr()
     assert main(["validate", "--ckpt_path", "run/mine/lowest.ckpt", *OFFLINE, "--data.cache_dir", "cache"]) == 0
 

@@ -128,3 +128,25 @@ def test_loss__weighs_images_alike(name: str) -> None:
 def test_build_loss__unknown_name() -> None:
     with pytest.raises(ConfigError, match=r"loss='tverski' is not one of dice_bce, .*Did you mean tversky\?"):
         build_loss("tverski")
+
+
+def test_build_loss__maps_are_added_with_their_weights() -> None:
+    logits, target = batch()
+    other = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1))
+    maps = {"main": logits, "side": other}
+    one, two = (dice_bce(each, target) for each in maps.values())
+    assert build_loss("dice_bce")(maps, target).item() == pytest.approx(one + two, rel=1e-5)
+    assert build_loss("dice_bce", [1, 0.25])(maps, target).item() == pytest.approx(one + 0.25 * two, rel=1e-5)
+
+
+def test_build_loss__a_smaller_map_is_resized_to_the_mask() -> None:
+    # Constant: whatever the size, it is the same map.
+    target = torch.zeros(1, 1, 8, 8)
+    target[..., :4] = 1
+    small, whole = torch.full((1, 1, 2, 2), 0.7), torch.full((1, 1, 8, 8), 0.7)
+    assert build_loss("dice_bce")({"0": small}, target).item() == pytest.approx(dice_bce(whole, target), rel=1e-5)
+
+
+def test_build_loss__as_many_weights_as_maps() -> None:
+    with pytest.raises(ConfigError, match="1 weights for the 2 maps a, b"):
+        build_loss("dice_bce", [1.0])({"a": batch()[0], "b": batch()[0]}, batch()[1])

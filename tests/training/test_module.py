@@ -241,7 +241,10 @@ def test_init__refuses_what_cannot_work(options: dict[str, Any], message: str) -
         PolypSegmenter(**options)
 
 
-OPTIONS = {"arch", "encoder", "encoder_weights", "loss", "lr", "image_size", "arch_options"}
+OPTIONS = {
+    *("arch", "encoder", "encoder_weights", "loss", "lr", "image_size", "arch_options"),
+    *("prediction", "map_weights", "mean", "std"),
+}
 
 
 def test_checkpoint__round_trip_without_pickle(fitted: Any) -> None:
@@ -317,9 +320,11 @@ def test_checkpoint__asks_for_no_pretrained_weights(tmp_path: Path, monkeypatch:
     asked: list[str | None] = []
     build = build_net
 
-    def noted(arch: str, encoder: str, encoder_weights: str | None, options: ArchOptions | None) -> nn.Module:
+    def noted(
+        arch: str, encoder: str, encoder_weights: str | None, options: ArchOptions | None, *more: Any
+    ) -> nn.Module:
         asked.append(encoder_weights)
-        return build(arch, encoder, encoder_weights, options)
+        return build(arch, encoder, encoder_weights, options, *more)
 
     for module_of_it in (segmenter, checkpoint):
         monkeypatch.setattr(module_of_it, "build_net", noted)

@@ -1,6 +1,6 @@
 """What a benchmark measures: models, each with a backend."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ class Candidate:
     """A model, exported or a checkpoint, with a backend.
 
     The cost is that of one frame of ``image_size``; the precision is float32 or int8; the Dice is that of its test, if
-    known.
+    known. A network of the user's own has the name of its class, if the user has named it.
     """
 
     model: Path
@@ -28,16 +28,26 @@ class Candidate:
     params: int
     precision: str
     dice: float | None
+    arch: str = ""
 
 
-def list_candidates(models: Sequence[Path], image_size: int | None, backends: Sequence[str] | None) -> list[Candidate]:
-    """Lists every model with every backend to run it in; by default all that it has here, at its own size."""
-    return [one for model in models for one in _candidates_of(model, image_size, backends)]
+def list_candidates(
+    models: Sequence[Path], image_size: int | None, backends: Sequence[str] | None, named: Collection[str] = ()
+) -> list[Candidate]:
+    """Lists every model with every backend to run it in; by default all that it has here, at its own size.
+
+    ``named`` are the networks of the user's own that a checkpoint may be of.
+    """
+    return [one for model in models for one in _candidates_of(model, image_size, backends, named)]
 
 
-def _candidates_of(model: Path, image_size: int | None, backends: Sequence[str] | None) -> Iterator[Candidate]:
-    exported = model.suffix != ".ckpt"
-    kind, own = _read_exported(model, image_size) if exported else ("checkpoint", _read_checkpoint(model, image_size))
+def _candidates_of(
+    model: Path, image_size: int | None, backends: Sequence[str] | None, named: Collection[str]
+) -> Iterator[Candidate]:
+    if model.suffix == ".ckpt":
+        kind, own = "checkpoint", _read_checkpoint(model, image_size, named)
+    else:
+        kind, own = _read_exported(model, image_size)
     for one in own:
         if backends is None and (not one.backend.startswith("cuda") or _has_cuda()):
             yield one
@@ -61,17 +71,18 @@ def _read_exported(model: Path, image_size: int | None) -> tuple[str, list[Candi
     ]
 
 
-def _read_checkpoint(model: Path, image_size: int | None) -> list[Candidate]:
+def _read_checkpoint(model: Path, image_size: int | None, named: Collection[str]) -> list[Candidate]:
     from polyp_lightning.checkpoints.trained import load_net
     from polyp_lightning.deploy.rewriting.capture import check_size
     from polyp_lightning.networks.complexity import measure
 
-    trained = load_net(model)
+    trained = load_net(model, "--model", named)
     size = image_size or trained.image_size
     check_size(size)
     cost = measure(trained.net, size)
     return [
-        Candidate(model, backend, size, cost.gmacs, cost.params_used, "float32", None) for backend in TORCH_BACKENDS
+        Candidate(model, backend, size, cost.gmacs, cost.params_used, "float32", None, trained.arch)
+        for backend in TORCH_BACKENDS
     ]
 
 
@@ -100,5 +111,5 @@ def _load_checkpoint(candidate: Candidate, threads: int) -> Runner:
     from polyp_lightning.deploy.rewriting.capture import Deployable
     from polyp_lightning.deploy.runners.torch_runner import TorchRunner
 
-    trained = load_net(candidate.model)
+    trained = load_net(candidate.model, "--model", [candidate.arch])
     return TorchRunner(Deployable(trained.net, trained.mean, trained.std), candidate.backend, threads)

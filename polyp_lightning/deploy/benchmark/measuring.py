@@ -70,6 +70,7 @@ class BenchmarkOptions:
     rounds: int = 10
     frames: int = 20
     memory: bool = True
+    named: Sequence[str] = ()
 
 
 def benchmark(options: BenchmarkOptions, say: Callable[[str], None] = print) -> list[Timing]:
@@ -86,7 +87,7 @@ def benchmark(options: BenchmarkOptions, say: Callable[[str], None] = print) -> 
         say(warning)
     cv2.setNumThreads(options.threads)
     timings, runners = [], []
-    for candidate in list_candidates(options.models, options.image_size, options.backends):
+    for candidate in list_candidates(options.models, options.image_size, options.backends, options.named):
         say(f"loading {candidate.model.name} in {candidate.backend}")
         runners.append(load_candidate(candidate, options.threads))
         timings.append(Timing(candidate))

@@ -25,7 +25,7 @@ Inputs = Tensor | Callable[[nn.Module], Any]
 Batches = Iterable[tuple[Inputs, Tensor]]
 """Network inputs, with their masks."""
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Any, Tensor], Tensor]
 """Loss of the network's output and the masks, a scalar."""
 
 

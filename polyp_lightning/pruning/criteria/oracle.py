@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from polyp_lightning.common.errors import ConfigError, PruningError
 from polyp_lightning.common.modes import evaluation_mode
@@ -69,10 +70,18 @@ class Oracle(MeanCriterion):
         self._add(changes, sum(len(masks) for _, masks in batches))
 
 
-def image_losses(output: Tensor, masks: Tensor, loss: Loss) -> Tensor:
+def image_losses(output: Any, masks: Tensor, loss: Loss) -> Tensor:
     """Returns the loss of each image by itself: (N,) float64."""
-    each = [loss(output[n : n + 1], masks[n : n + 1]) for n in range(len(masks))]
-    return torch.stack(each).to("cpu", torch.float64)
+    return split_loss(output, masks, loss).to("cpu", torch.float64)
+
+
+def split_loss(output: Any, masks: Tensor, loss: Loss) -> Tensor:
+    """Returns the loss of each image by itself, (N,), of a network's output: a tensor, or any tree of them."""
+
+    def item(n: int) -> Any:
+        return tree_map(lambda leaf: leaf[n : n + 1] if isinstance(leaf, Tensor) and leaf.ndim else leaf, output)
+
+    return torch.stack([loss(item(n), masks[n : n + 1]) for n in range(len(masks))])
 
 
 @contextmanager

@@ -76,3 +76,24 @@ def test_oracle__refuses_a_large_network() -> None:
 def test_oracle__unknown_change_is_refused() -> None:
     with pytest.raises(ConfigError, match="choose one of signed, abs"):
         Oracle("square")  # type: ignore[arg-type]
+
+
+class Several(Line):
+    """The same number twice, in a tree."""
+
+    def forward(self, x: torch.Tensor) -> dict[str, list[torch.Tensor]]:
+        y = super().forward(x)
+        return {"maps": [y, 2 * y]}
+
+
+def test_oracle__of_several_outputs_each_image_is_counted_by_itself() -> None:
+    def loss(output: dict[str, list[torch.Tensor]], target: torch.Tensor) -> torch.Tensor:
+        first, second = output["maps"]
+        assert len(first) == len(second) == len(target) == 1
+        return squares(first, target) + squares(second, 2 * target)
+
+    net, oracle = Several(), Oracle("signed")
+    graph = traced(net)
+    oracle.gather(net, graph, [(X, T)], loss)
+    # Twice as large, four times the squares: five times what one output has.
+    assert of(graph, oracle.importance(net, graph)) == pytest.approx([5 * (12 + 36) / 2, 5 * (2 - 4) / 2])
