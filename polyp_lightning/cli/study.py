@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import yaml  # type: ignore[import-untyped]
 from polyp_lightning.cli.parsing import make_parser
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.terminal import show_text
-from polyp_lightning.study.cell_runner import CellRunner
+from polyp_lightning.study.cell_runner import CellRunner, OutOfTime, launch_until
 from polyp_lightning.study.engines import Submitit
 from polyp_lightning.study.plan import read_study
 from polyp_lightning.study.results import RESULTS, read_results
@@ -27,7 +28,8 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _make_parser().parse_args(arguments[1:])
     study = read_study(options.config, dict(options.weights))
-    runner = CellRunner(study, options.out)
+    end = math.inf if options.time_limit is None else time.monotonic() + 60 * options.time_limit
+    runner = CellRunner(study, options.out, launch_until(end))
     if options.cell:
         # What a job runs; the study that has submitted it collects the rows.
         return 0 if runner.run(study.only(options.cell)[0]) else 1
@@ -42,7 +44,12 @@ def main(arguments: Sequence[str]) -> int:
         if options.retime:
             show_text(f"measured {retime(study, options.out)} networks in turns; wrote {options.out / RESULTS}")
             return 0
-        done = Runner(runner, engine).run(cells)
+        try:
+            done = Runner(runner, engine).run(cells)
+        except OutOfTime:
+            left = sum(not runner.progress(cell).done for cell in cells)
+            show_text(f"{options.time_limit:g} minutes are over, {left} of {len(cells)} runs are left; call it again")
+            return 0
         _ask_for_times(options.out)
     return 0 if done else 1
 
@@ -54,6 +61,9 @@ def _choose_engine(options: argparse.Namespace) -> Submitit | None:
             msg = "--jobs and --slurm_options are for cells that run as jobs; add --executor slurm or local"
             raise ConfigError(msg)
         return None
+    if options.time_limit is not None:
+        msg = "--time_limit is for runs that this process makes; of jobs, --slurm_options time=MINUTES is the limit"
+        raise ConfigError(msg)
     weights = [text for encoder, path in options.weights for text in ("-w", f"{encoder}={path}")]
     arguments = ["study", "--config", str(options.config.absolute()), "--out", str(options.out), *weights]
     return Submitit(options.executor, options.out, arguments, options.jobs, dict(options.slurm_options))
@@ -82,6 +92,9 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dry_run", action="store_true", help="show the runs and their commands")
     parser.add_argument(
         "--retime", action="store_true", help="run nothing; measure all networks' milliseconds anew, in turns"
+    )
+    parser.add_argument(
+        "--time_limit", type=float, metavar="MINUTES", help="stop after so long; the same command goes on later"
     )
     parser.add_argument(
         "--executor", choices=["local", "slurm"], help="runs as jobs of submitit, here or on machines that share --out"

@@ -1,12 +1,13 @@
 """Makes one cell of a study: trains and tests it, and leaves its rows in its folder."""
 
+import math
 import os
 import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from polyp_lightning.common.errors import ConfigError, PolypError
@@ -19,22 +20,57 @@ from polyp_lightning.study.results import IMAGES, RESULTS, RUNS, append_result, 
 
 LOG = "log.txt"
 
+_GRACE = 60.0
+"""Seconds that a verb has to end in once it was asked to."""
+
 Launch = Callable[[Sequence[str], Path, Mapping[str, str]], int]
 """Runs a verb: arguments, log file, more environment; its exit status."""
 
 
-def launch(arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
-    """Runs a verb in a process of its own."""
-    with log.open("a", encoding="utf-8") as file:
-        done = subprocess.run(  # noqa: S603 (an argument list, no shell)
-            [sys.executable, "-m", "polyp_lightning", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
-            check=False,
-        )
-    return done.returncode
+class OutOfTime(Exception):
+    """The study's time is over; a later call goes on."""
+
+
+def launch_until(end: float) -> Launch:
+    """Returns what runs a verb in a process of its own, until a moment of :func:`time.monotonic`.
+
+    A verb that runs then is asked to end (SIGTERM), which `fit` does before its next step.
+
+    Raises:
+        OutOfTime: by what it returns, at that moment.
+    """
+
+    def launch(arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
+        if time.monotonic() >= end:
+            raise OutOfTime
+        with log.open("a", encoding="utf-8") as file:
+            process = subprocess.Popen(  # noqa: S603 (an argument list, no shell)
+                [sys.executable, "-m", "polyp_lightning", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment},
+            )
+            try:
+                return process.wait(None if end == math.inf else end - time.monotonic())
+            except subprocess.TimeoutExpired:
+                raise OutOfTime from None
+            finally:
+                _end(process)
+
+    return launch
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process that has not ended: it is asked to, and killed where it does not within a minute."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @dataclass
@@ -49,7 +85,7 @@ class CellRunner:
 
     study: Study
     out: Path
-    launch: Launch = launch
+    launch: Launch = field(default_factory=lambda: launch_until(math.inf))
 
     def folder(self, cell: Cell) -> Path:
         """Returns a cell's folder."""
@@ -127,8 +163,11 @@ class CellRunner:
             "WANDB_JOB_TYPE": cell.kind,
             "WANDB_TAGS": ",".join([cell.net.key, cell.data.key, cell.criterion.key if cell.criterion else "dense"]),
         }
-        status = self.launch(resume_step(step).arguments, folder / LOG, environment)
-        progress.minutes += (time.monotonic() - started) / 60
+        try:
+            status = self.launch(resume_step(step).arguments, folder / LOG, environment)
+        finally:
+            progress.minutes += (time.monotonic() - started) / 60
+            progress.save(folder)
         if status:
             msg = f"`{step.arguments[0]}` ended with status {status}: {tell_last_line(folder)}"
             raise ConfigError(msg)

@@ -1,7 +1,7 @@
 """The commands that make a run of a study: existing verbs with their options, nothing of its own."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from polyp_lightning.checkpoints.run_folder import best_checkpoints
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.networks.names import is_own
 from polyp_lightning.pruning.criteria import CRITERIA
+from polyp_lightning.study.config import Outside
 from polyp_lightning.study.plan import Cell, Study
 
 _QUIET = {"trainer.enable_progress_bar": False}
@@ -39,28 +40,62 @@ def training_steps(study: Study, cell: Cell, folder: Path, sources: Mapping[str,
         folder: of the run.
         sources: the checkpoints of the cells that it needs, by id.
     """
-    options = _options(study, cell)
+    options = _options(study, cell) | _start(study, cell, sources)
     times, dense = study.times, {"pruning.target": 1.0}
-    if cell.kind == "dense":
+    if cell.kind in ("parent", "dense"):
         return [_fit("fit", folder, options | dense)]
     if cell.kind == "scratch":
         origin = {"model.architecture_from": sources[cell.needs[0]]}
         return [_fit("fit", folder, options | dense | origin)]
+    own = dict(cell.criterion.fit) if cell.criterion else {}
     if cell.schedule == "during":
         taught = {"model.distill_from": sources[cell.needs[0]]} if cell.distill else {}
         cuts = {"pruning.target": cell.target, "pruning.start": times.start, "pruning.end": times.end}
-        return [_fit("fit", folder, options | cuts | _criterion(cell, "pruning.") | taught)]
-    before, pruned = folder / "before", folder / "pruned.ckpt"
-    tail = {
-        "trainer.max_epochs": times.epochs - times.oneshot,
-        "model.init_from": pruned,
-        "model.encoder_weights": None,
-    }
+        return [_fit("fit", folder, options | cuts | _criterion(cell, "pruning.") | taught | own)]
+    options |= dense | own
+    if cell.criterion and cell.criterion.outside:
+        return _outside(cell.criterion.outside, cell.target, folder, options)
+    if study.parent:
+        return _oneshot(cell, folder, options, sources[cell.needs[0]])
+    before = folder / "before"
+    first = _fit("before", before, options | {"trainer.max_epochs": times.oneshot})
+    tail = {"trainer.max_epochs": times.epochs - times.oneshot}
+    return [first, *_oneshot(cell, folder, options | tail, best_checkpoint_or_pattern(before))]
+
+
+def _oneshot(cell: Cell, folder: Path, options: Mapping[str, Any], start: Path) -> list[Step]:
+    """Cuts a checkpoint in one step, and trains it on."""
+    pruned = folder / "pruned.ckpt"
     return [
-        _fit("before", before, options | dense | {"trainer.max_epochs": times.oneshot}),
-        Step("prune", ["prune", *_flags(_prune_options(cell, before, pruned))]),
-        _fit("fit", folder, options | dense | tail),
+        Step("prune", ["prune", *_flags(_prune_options(cell, start, pruned))]),
+        _fit("fit", folder, {**options, **_from(pruned)}),
     ]
+
+
+def _outside(other: Outside, target: float, folder: Path, options: Mapping[str, Any]) -> list[Step]:
+    """Lets other software cut in the first epochs, and trains on what it leaves.
+
+    The first step has no folder to go on in: a checkpoint's configuration may not name a stranger's class.
+    """
+    cut = folder / "before"
+    told = {k: v.replace("{target}", f"{target:g}") if isinstance(v, str) else v for k, v in other.fit.items()}
+    first = _fit("before", cut, {**options, "trainer.max_epochs": other.epochs, **told})
+    tail = {"trainer.max_epochs": int(options["trainer.max_epochs"]) - other.epochs}
+    last = cut / "checkpoints" / "last.ckpt"
+    return [replace(first, folder=None), _fit("fit", folder, {**options, **tail, **_from(last)})]
+
+
+def _start(study: Study, cell: Cell, sources: Mapping[str, Path]) -> dict[str, Any]:
+    """Returns what makes a parent, and what starts from it; a training from scratch gets the epochs of both."""
+    if study.parent is None:
+        return {}
+    if cell.kind in ("parent", "scratch"):
+        return {"trainer.max_epochs": study.epochs_of(cell), **study.parent.fit}
+    return _from(sources[cell.needs[0]])
+
+
+def _from(checkpoint: Path) -> dict[str, Any]:
+    return {"model.init_from": checkpoint, "model.encoder_weights": None}
 
 
 def test_steps(cell: Cell, folder: Path) -> list[tuple[Step, Path]]:
@@ -129,9 +164,9 @@ def _criterion(cell: Cell, prefix: str) -> dict[str, Any]:
     return {f"{prefix}criterion": cell.criterion.name, **({f"{prefix}options": options} if options else {})}
 
 
-def _prune_options(cell: Cell, before: Path, output: Path) -> dict[str, Any]:
+def _prune_options(cell: Cell, start: Path, output: Path) -> dict[str, Any]:
     data = cell.data.options
-    found = {"ckpt_path": best_checkpoint_or_pattern(before), "target": cell.target, **_criterion(cell, "")}
+    found = {"ckpt_path": start, "target": cell.target, **_criterion(cell, "")}
     found |= {"data_root": data["root"]} if "root" in data else {}
     found |= _naming(cell, "arch")
     # Written again where a run was cut off after it.

@@ -40,12 +40,40 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Outside:
+    """A cut that other software makes in the first ``epochs`` of a run's epochs, told by further options of ``fit``.
+
+    Such as a callback's; ``{target}`` in a value stands for the share of the MACs to keep.
+    """
+
+    epochs: int
+    fit: Values
+
+
+@dataclass(frozen=True)
 class StudyCriterion:
-    """A criterion with its options: by its name in the study, and in ``--pruning.criterion``."""
+    """A criterion with its options: by its name in the study, and in ``--pruning.criterion``.
+
+    Attributes:
+        fit: further options of its runs' ``fit``, such as ``pruning.allocation``.
+        targets: its own; None for those of the study.
+        outside: other software that cuts in place of this project's callback; None for a criterion of its own.
+    """
 
     key: str
     name: str
     options: Values = field(default_factory=dict)
+    fit: Values = field(default_factory=dict)
+    targets: tuple[float, ...] | None = None
+    outside: Outside | None = None
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The dense network of a seed from which its other runs start: its epochs, and further options of its ``fit``."""
+
+    epochs: int
+    fit: Values = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,7 +94,8 @@ class StudyConfig:
     """What a configuration lists; the plan makes a run of each combination.
 
     ``targets`` are shares of the dense MACs, ``controls`` the names of criteria that get further runs, by the kind of
-    control. ``fit`` holds further options of every ``fit``. The backend with its threads measures milliseconds.
+    control. ``fit`` holds further options of every ``fit``. With a ``parent``, a run is what happens to that network in
+    ``times``; without one, each trains from the start. The backend with its threads measures milliseconds.
     """
 
     nets: list[Net]
@@ -79,9 +108,10 @@ class StudyConfig:
     fit: Values
     backend: str
     threads: int
+    parent: Parent | None = None
 
 
-_KEYS = ("nets", "data", "criteria", "targets", "seeds", "controls", "epochs", "fit", "time")
+_KEYS = ("nets", "data", "criteria", "targets", "seeds", "controls", "parent", "epochs", "fit", "time")
 _CONTROLS = ("scratch", "oneshot", "distill")
 
 
@@ -93,7 +123,7 @@ def read_config(path: Path, weights: Mapping[str, str] | None = None) -> StudyCo
     """
     values = _read_values(path)
     criteria = {
-        key: _criterion(key, _table(f"criteria.{key}", one, ("criterion", "options")))
+        key: _criterion(key, _table(f"criteria.{key}", one, ("criterion", "options", "fit", "targets", "outside")))
         for key, one in values["criteria"].items()
     }
     controls = _table("controls", values.get("controls"), _CONTROLS)
@@ -101,21 +131,22 @@ def read_config(path: Path, weights: Mapping[str, str] | None = None) -> StudyCo
         for key in keys or ():
             _known(f"controls.{control}", str(key), criteria)
     time = _table("time", values.get("time"), ("backend", "threads"))
+    times = _times(_table("epochs", values["epochs"], _fields(Times)))
+    _check_outside(criteria, times, controls)
     return StudyConfig(
         nets=[
             _net(key, _table(f"nets.{key}", one, _fields(Net)), weights or {}) for key, one in values["nets"].items()
         ],
         data=[_data(key, one) for key, one in values["data"].items()],
         criteria=criteria,
-        targets=[
-            _number("targets", target, lambda t: 0 < t < 1, "above 0 and below 1") for target in values["targets"]
-        ],
+        targets=_targets("targets", values["targets"]),
         seeds=[int(_number("seeds", seed, lambda s: s >= 0 and s == int(s), "0, 1, 2 …")) for seed in values["seeds"]],
         controls=controls,
-        times=_times(_table("epochs", values["epochs"], _fields(Times))),
+        times=times,
         fit=dict(values.get("fit") or {}),
         backend=time.get("backend", "torch"),
         threads=time.get("threads", 1),
+        parent=_parent(values["parent"]) if values.get("parent") else None,
     )
 
 
@@ -154,9 +185,41 @@ def _data(key: str, values: Any) -> Data:
 
 
 def _criterion(key: str, values: Values) -> StudyCriterion:
-    criterion = StudyCriterion(_key("criteria", key), values.get("criterion", key), dict(values.get("options") or {}))
+    where, fit = f"criteria.{key}", dict(values.get("fit") or {})
+    own = tuple(_targets(f"{where}.targets", values["targets"])) if values.get("targets") else None
+    if values.get("outside"):
+        given = _table(f"{where}.outside", values["outside"], _fields(Outside))
+        outside = Outside(_epochs(f"{where}.outside", given), dict(given.get("fit") or {}))
+        return StudyCriterion(_key("criteria", key), key, {}, fit, own, outside)
+    options = dict(values.get("options") or {})
+    criterion = StudyCriterion(_key("criteria", key), values.get("criterion", key), options, fit, own)
     build_criterion(criterion.name, **criterion.options)
     return criterion
+
+
+def _check_outside(criteria: Mapping[str, StudyCriterion], times: Times, controls: Values) -> None:
+    """Other software needs epochs in which to cut, and has no other way to cut than its own."""
+    for key, criterion in criteria.items():
+        if criterion.outside and not criterion.outside.epochs < times.epochs:
+            msg = f"criteria.{key}.outside: of {times.epochs} epochs, {criterion.outside.epochs} leave none to train on"
+            raise ConfigError(msg)
+        odd = [control for control, keys in controls.items() if criterion.outside and key in (keys or ())]
+        if odd:
+            msg = f"controls.{odd[0]}: {key} is cut by other software, for which there are no controls; leave it out"
+            raise ConfigError(msg)
+
+
+def _parent(values: Any) -> Parent:
+    given = _table("parent", values, _fields(Parent))
+    return Parent(_epochs("parent", given), dict(given.get("fit") or {}))
+
+
+def _epochs(where: str, values: Values) -> int:
+    return int(_number(f"{where}.epochs", values.get("epochs"), lambda n: n >= 1 and n == int(n), "1, 2, 3 …"))
+
+
+def _targets(where: str, values: Any) -> list[float]:
+    return [_number(where, target, lambda t: 0 < t < 1, "above 0 and below 1") for target in values]
 
 
 def _times(values: Values) -> Times:

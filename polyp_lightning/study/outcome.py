@@ -62,7 +62,7 @@ def collect_outcome(
                 distill=int(cell.distill),
                 target=cell.target,
                 seed=cell.seed,
-                epochs=study.times.epochs,
+                epochs=study.epochs_of(cell),
                 val_dice=float("nan") if trained.val_dice is None else trained.val_dice,
                 dice=values["dice"],
                 iou=values["iou"],

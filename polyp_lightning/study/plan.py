@@ -1,7 +1,7 @@
 """The plan of a study: its list of cells, one training run each, with a name that never changes."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ class Cell:
     Attributes:
         id: its name, also that of its folder.
         criterion: None for dense.
-        schedule: during, oneshot, or empty.
+        schedule: during, oneshot, outside (cut by other software), or empty.
         distill: whether the dense network of the same seed teaches.
         target: share of the dense MACs; 1 for dense.
         seed: of weights, order and augmentation.
-        needs: the ids of cells whose checkpoints it starts from or is taught by.
+        needs: the ids of cells whose checkpoints it starts from or is taught by; with a parent of its seed, that one
+            but for the control ``scratch``.
     """
 
     id: str
@@ -41,7 +42,12 @@ class Cell:
 class Study(StudyConfig):
     """A configuration with its cells in the order in which they run, after what they need."""
 
-    cells: list[Cell]
+    cells: list[Cell] = field(default_factory=list)
+
+    def epochs_of(self, cell: Cell) -> int:
+        """Returns the epochs of a run in all, those of the parent that it starts from included."""
+        before = self.parent.epochs if self.parent else 0
+        return before if cell.kind == "parent" else before + self.times.epochs
 
     def only(self, pattern: str | None) -> list[Cell]:
         """Returns the cells whose id matches a shell pattern, such as ``*taylor*``.
@@ -80,27 +86,36 @@ class _Block:
 
     def cell(self, what: str, kind: Kind, criterion: StudyCriterion | None, target: float, **more: Any) -> Cell:
         schedule, distill = more.pop("schedule", ""), more.pop("distill", False)
-        share = "" if kind == "dense" else f"_{target:g}"
+        share = "" if criterion is None else f"_{target:g}"
         name = f"{self.net.key}_{self.data.key}_{what}{share}_s{self.seed}"
         return Cell(name, kind, self.net, self.data, criterion, schedule, distill, target, self.seed, **more)
 
 
 def _cells(block: _Block, config: StudyConfig) -> Iterator[Cell]:
     """Yields the runs of one network, data set and seed."""
-    dense = block.cell("dense", "dense", None, 1.0)
-    yield dense
-    for target in config.targets:
+    parent = block.cell("parent", "parent", None, 1.0) if config.parent else None
+    start: dict[str, Any] = {"needs": (parent.id,)} if parent else {}
+    dense = block.cell("dense", "dense", None, 1.0, **start)
+    yield from [parent, dense] if parent else [dense]
+    own = [target for criterion in config.criteria.values() for target in criterion.targets or ()]
+    for target in dict.fromkeys([*config.targets, *own]):
+        judges = {
+            key: one
+            for key, one in config.criteria.items()
+            if target in (config.targets if one.targets is None else one.targets)
+        }
         during = {
-            key: block.cell(key, "pruned", criterion, target, schedule="during")
-            for key, criterion in config.criteria.items()
+            key: block.cell(key, "pruned", one, target, schedule="outside" if one.outside else "during", **start)
+            for key, one in judges.items()
         }
         yield from during.values()
-        for key in config.controls.get("scratch") or ():
+        controls = {name: [key for key in keys or () if key in judges] for name, keys in config.controls.items()}
+        for key in controls.get("scratch", ()):
             # A narrow network does not fit its encoder's published weights.
             bare = replace(block, net=replace(block.net, encoder_weights=None))
             yield bare.cell(f"scratch-{key}", "scratch", config.criteria[key], target, needs=(during[key].id,))
-        for key in config.controls.get("oneshot") or ():
-            yield block.cell(f"oneshot-{key}", "pruned", config.criteria[key], target, schedule="oneshot")
-        for key in config.controls.get("distill") or ():
-            taught: dict[str, Any] = {"schedule": "during", "distill": True, "needs": (dense.id,)}
+        for key in controls.get("oneshot", ()):
+            yield block.cell(f"oneshot-{key}", "pruned", config.criteria[key], target, schedule="oneshot", **start)
+        for key in controls.get("distill", ()):
+            taught: dict[str, Any] = {"schedule": "during", "distill": True, "needs": ((parent or dense).id,)}
             yield block.cell(f"distill-{key}", "pruned", config.criteria[key], target, **taught)

@@ -88,8 +88,8 @@ def name_method(result: Result) -> str:
 
     ``dense``, ``taylor``, ``scratch of taylor``, ``taylor, oneshot``, ``taylor, distilled``.
     """
-    if result.kind == "dense":
-        return DENSE
+    if result.kind in (DENSE, "parent"):
+        return result.kind
     name = f"scratch of {result.criterion}" if result.kind == "scratch" else result.criterion
     more = ["oneshot"] * (result.schedule == "oneshot") + ["distilled"] * bool(result.distill)
     return ", ".join([name, *more])

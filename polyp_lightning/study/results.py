@@ -17,7 +17,7 @@ RESULTS = "results.csv"
 RUNS = "runs"
 """Where each run has a folder of its own, named by its id."""
 
-Kind = Literal["dense", "pruned", "scratch"]
+Kind = Literal["parent", "dense", "pruned", "scratch"]
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,18 @@ class Result:
 
     Attributes:
         run: the run's id, also the name of its folder.
-        kind: dense, pruned, or scratch (the architecture of a pruned run, trained from random weights).
+        kind: parent (the dense network that others start from), dense, pruned, or scratch (the architecture of a pruned
+            run, trained from random weights).
         encoder_weights: what the encoder started from: imagenet, the name of a file, or empty (random).
         data: the data set that was trained on.
         test_set: the test set's name with its size, of the same data set or of another.
         criterion: by which filters were removed; empty for dense.
-        schedule: during (while training) or oneshot (in one step, then fine-tuned); empty for dense and scratch.
+        schedule: during (while training), oneshot (in one step, then fine-tuned) or outside (by other software); empty
+            for dense and scratch.
         distill: 1 where a dense teacher took part.
         target: share of the dense MACs that was asked for; 1 for dense.
         seed: of weights, order and augmentation.
-        epochs: in all, those of a dense network that was pruned afterwards included.
+        epochs: in all, those of a dense network that was pruned afterwards, or of the parent, included.
         val_dice: of the chosen checkpoint, on the validation images at network resolution.
         dice: mean over test images of the Dice at 0.5, at their original sizes, as for ``iou``.
         pranet_dice: averaged over 256 thresholds.
