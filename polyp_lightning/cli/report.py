@@ -6,9 +6,11 @@ from pathlib import Path
 
 from polyp_lightning.cli.parsing import add_arch, add_data_root, make_parser
 from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.report.curve_files import write_curve_files
 from polyp_lightning.report.inputs import FitRun, read_source
 from polyp_lightning.report.page import build, write_html, write_markdown
 from polyp_lightning.report.scores import check_suffix, collect_scores, show_scores, write_scores
+from polyp_lightning.tracking.curve_chart import log_curve
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -30,12 +32,18 @@ def main(arguments: Sequence[str]) -> int:
         for path in options.scores:
             write_scores(rows, path)
             print(f"wrote {path}")
+    if options.curve:
+        write_curve_files(folders, options.curve)
+    if options.curve and options.wandb_project:
+        log_curve(options.curve.with_suffix(".csv"), options.wandb_project)
     return 0
 
 
 def _make_parser() -> argparse.ArgumentParser:
     parser = make_parser("report", "Writes one page that needs nothing else, about runs of `fit` and studies.")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="folders of `fit`, or of studies")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUNS", help="folders of `fit`, or of studies, or the CSV of a curve"
+    )
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("report.html"), help="the page (default: %(default)s)"
     )
@@ -48,6 +56,8 @@ def _make_parser() -> argparse.ArgumentParser:
         metavar="FILE.csv|FILE.tex",
         help="write the test scores of the runs too, mean ± deviation over seeds (may be given twice)",
     )
+    parser.add_argument("--curve", type=Path, metavar="STEM", help="write Dice against MACs as STEM.csv and STEM.png")
+    parser.add_argument("--wandb_project", metavar="P", help="log --curve as charts of a W&B run of this project")
     parser.add_argument("--no_frames", action="store_true", help="show no frames of the data sets (mind their terms)")
     add_arch(parser, action="append")
     add_data_root(parser, "--data_root", ", for the frames")

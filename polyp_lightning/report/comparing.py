@@ -59,6 +59,14 @@ def compare_studies(studies: Sequence[Study]) -> Comparisons | None:
     Raises:
         DataError: two runs were not tested on the same images, or a file is damaged.
     """
+    cells, images = read_scored_cells(studies)
+    rows = compare_methods(cells, images, SEED_METHOD)
+    left_out = sum(len(study.rows) for study in studies) - sum(len(cell.rows) for cell in cells)
+    return Comparisons(rows, left_out) if rows else None
+
+
+def read_scored_cells(studies: Sequence[Study]) -> tuple[list[Replicates], dict[str, list[ImageScore]]]:
+    """Reads the results of which values of single images are known, and these by run."""
     results: list[Result] = []
     images: dict[str, list[ImageScore]] = {}
     for study in studies:
@@ -68,8 +76,7 @@ def compare_studies(studies: Sequence[Study]) -> Comparisons | None:
                 results.append(row)
                 if row.run not in images:
                     images[row.run] = read_images(folder)
-    rows = compare_methods(collect_cells(results), images, SEED_METHOD)
-    return Comparisons(rows, sum(len(study.rows) for study in studies) - len(results)) if rows else None
+    return collect_cells(results), images
 
 
 def describe(row: Comparison) -> str:

@@ -9,6 +9,7 @@ from polyp_lightning.checkpoints.run_folder import best_checkpoints, read_config
 from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.tables import read_table
+from polyp_lightning.study.curve import CurvePoint, read_curve
 from polyp_lightning.study.results import RESULTS, Result, read_results
 
 
@@ -50,13 +51,23 @@ class Study:
     rows: list[Result]
 
 
-def read_source(folder: Path) -> FitRun | Study:
-    """Reads what a folder holds.
+@dataclass(frozen=True)
+class Curve:
+    """The points of a study's curve alone, as the report has written them."""
+
+    folder: Path
+    points: list[CurvePoint]
+
+
+def read_source(folder: Path) -> FitRun | Study | Curve:
+    """Reads what a folder holds, or the file of a curve.
 
     Raises:
         ConfigError: neither `fit` nor a study has written it, or a checkpoint in it is damaged.
-        DataError: its table is damaged.
+        DataError: its table, or the file, is damaged.
     """
+    if folder.suffix == ".csv":
+        return Curve(folder, read_curve(folder))
     if (folder / RESULTS).is_file():
         return Study(folder, read_results(folder))
     if not any((folder / name).exists() for name in ("checkpoints", "pareto.csv")):

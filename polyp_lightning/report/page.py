@@ -7,9 +7,10 @@ from pathlib import Path
 
 import polyp_lightning
 from polyp_lightning.common.files import write_beside
+from polyp_lightning.report.budget_curve import curve_section
 from polyp_lightning.report.document import Document, Link, Paragraph, Section
 from polyp_lightning.report.html import to_html
-from polyp_lightning.report.inputs import FitRun, Study, read_source
+from polyp_lightning.report.inputs import Curve, FitRun, Study, read_source
 from polyp_lightning.report.markdown import to_markdown
 from polyp_lightning.report.run_sections import run_sections
 from polyp_lightning.report.study_sections import study_sections
@@ -24,7 +25,7 @@ _SEED_PAPER = Link(
 
 
 def build(folders: Sequence[Path], root: Path, *, frames: bool = True, named: Collection[str] = ()) -> Document:
-    """Builds the report on some folders of `fit` or of studies, each given once.
+    """Builds the report on some folders of `fit` or of studies, and files of curves, each given once.
 
     ``named`` are the networks of the user's own whose frames may be drawn; nothing else of a report needs them.
 
@@ -35,6 +36,7 @@ def build(folders: Sequence[Path], root: Path, *, frames: bool = True, named: Co
     studies = [source for source in sources if isinstance(source, Study)]
     runs = [source for source in sources if isinstance(source, FitRun)]
     sections = study_sections(studies, root, frames=frames, named=named) if studies else []
+    sections += curve_section([point for source in sources if isinstance(source, Curve) for point in source.points])
     if runs:
         found = run_sections(runs, root, frames=frames, named=named)
         sections += [Section(f"Runs: {one.title}", one.blocks) for one in found] if studies else found

@@ -8,14 +8,17 @@ from pathlib import Path
 from polyp_lightning.data.dataset import Dataset, ImageId
 from polyp_lightning.report import curves
 from polyp_lightning.report.answer import QUESTION, Question, answer, find_question
+from polyp_lightning.report.budget_curve import LEAST, curve_section
+from polyp_lightning.report.budget_widths import width_section
 from polyp_lightning.report.cells import collect_cells, group_by_setting
-from polyp_lightning.report.comparing import compare_studies
+from polyp_lightning.report.comparing import compare_studies, read_scored_cells
 from polyp_lightning.report.document import Block, Commands, Paragraph, Picture, Points, Section, Table
 from polyp_lightning.report.dots import draw_dice_by_method, find_single_target
 from polyp_lightning.report.inputs import Study, read_checkpoint
 from polyp_lightning.report.loss_check import CHECK, explain_check, find_check, show_check
 from polyp_lightning.report.numbers import number, percent, spread, thousands
 from polyp_lightning.report.run_sections import TERMS
+from polyp_lightning.study.curve import build_curve
 from polyp_lightning.study.replicates import DENSE, Replicates, Setting, keep_common_seeds
 from polyp_lightning.study.results import RUNS, Result, read_images
 
@@ -39,6 +42,8 @@ def study_sections(studies: Sequence[Study], root: Path, *, frames: bool, named:
     lines: list[Block] = [Paragraph(QUESTION), Points(answer(question, comparisons, found))]
     return [
         Section("Question and answer", lines),
+        *curve_section(build_curve(*read_scored_cells(studies))),
+        *width_section(studies, LEAST),
         _curves(found),
         *_times(found),
         *_widths(studies, question),

@@ -147,7 +147,18 @@ def _comparable(reference: Replicates, other: Replicates) -> bool:
 
 
 def _compared(ours: Replicates, theirs: Replicates, images: Mapping[str, Sequence[ImageScore]]) -> Comparison:
-    tables = [[_by_name(row, images) for row in side.rows] for side in (ours, theirs)]
+    return Comparison(ours, theirs, compare_pairs(*pair_scores(ours, theirs, images)), math.nan)
+
+
+def pair_scores(
+    ours: Replicates, theirs: Replicates, images: Mapping[str, Sequence[ImageScore]], metric: str = "dice"
+) -> tuple[Values, Values]:
+    """Returns a score of single images, such as dice or hd95, of both sides: (seeds, images), in the same order.
+
+    Raises:
+        DataError: a run has no values of single images, or not of the same images as another.
+    """
+    tables = [[_by_name(row, images, metric) for row in side.rows] for side in (ours, theirs)]
     names = sorted(tables[0][0])
     odd = next((table for table in (*tables[0], *tables[1]) if table.keys() != set(names)), None)
     if odd is not None:
@@ -157,11 +168,11 @@ def _compared(ours: Replicates, theirs: Replicates, images: Mapping[str, Sequenc
         )
         raise DataError(msg)
     a, b = (np.array([[table[name] for name in names] for table in rows]) for rows in tables)
-    return Comparison(ours, theirs, compare_pairs(a, b), math.nan)
+    return a, b
 
 
-def _by_name(result: Result, images: Mapping[str, Sequence[ImageScore]]) -> dict[str, float]:
-    found = {row.name: row.dice for row in images.get(result.run, ()) if row.test_set == result.test_set}
+def _by_name(result: Result, images: Mapping[str, Sequence[ImageScore]], metric: str) -> dict[str, float]:
+    found = {row.name: getattr(row, metric) for row in images.get(result.run, ()) if row.test_set == result.test_set}
     if not found:
         msg = (
             f"run {result.run} has no values of single images of {result.test_set}: remove its folder and run it again"
