@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m polyp_lightning
 DATASETS ?= $(or $(POLYP_DATA),datasets)
 
-.PHONY: help install always fit test test-slow slow-suites lint format type bench gpu gpu-wheels study study-quick study-cpu ship taylor-check matrix wandb-sync data data-verify release-check lock clean
+.PHONY: help install always fit test test-slow slow-suites lint format type bench gpu gpu-wheels study study-quick study-cpu study-curve ship taylor-check matrix wandb-sync data data-verify release-check lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -64,6 +64,13 @@ study-quick: install ## a small study on phantoms: criteria and controls over th
 
 study-cpu: install ## the main comparison on Kvasir-SEG at 128² (WEIGHTS=timm-tf_efficientnet_lite0=FILE without a network)
 	POLYP_DATA=$(DATASETS) $(RUN) study --config configs/study-cpu.yaml --out $(or $(OUT),runs/study-cpu) $(if $(WEIGHTS),-w $(WEIGHTS))
+
+CURVE := $(or $(OUT),runs/study-curve$(if $(QUICK),-quick))
+
+study-curve: install ## Dice against MACs on Kvasir-SEG, other software beside it (QUICK=1: on phantoms; MINUTES=150: a piece of it; WEIGHTS as above)
+	PYTHONPATH=tests/bench POLYP_DATA=$(DATASETS) $(RUN) study --config configs/study-curve$(if $(QUICK),-quick).yaml --out $(CURVE) \
+		$(if $(WEIGHTS),-w $(WEIGHTS)) $(if $(MINUTES),--time_limit $(MINUTES)) $(ARGS)
+	$(if $(MINUTES),-)$(RUN) report $(CURVE) --no_frames -o $(CURVE)/report.html --curve $(CURVE)/curve
 
 ship: install ## train the networks that ship, or go on with them (OUT=FOLDER; WEIGHTS=FILE without a network)
 	POLYP_DATA=$(DATASETS) OUT=$(OUT) WEIGHTS=$(WEIGHTS) ARGS="$(ARGS)" bash configs/ship.sh

@@ -135,8 +135,9 @@ def test_read_study__local_weights_take_the_place_of_published_ones(tmp_path: Pa
         ("study", 3 * 3 * 3 * (1 + 5 * 11)),
         ("study-quick", 15),
         ("study-cpu", 3 * (1 + 10 + 3)),
-        ("study-curve", 3 * (2 + 6 + 4 * 3)),
+        ("study-curve", 3 * (2 + 6 + 8 * 3)),
         ("study-curve-quick", 2 * (2 + 3 + 1)),
+        ("study-less-lost", 2 + 12 + 2),
     ],
 )
 def test_configs__each_study_can_be_read(name: str, cells: int) -> None:
