@@ -35,5 +35,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--backend", help=f"{backends} (default: the format's own)")
     parser.add_argument("--threads", type=int, default=1, help="threads of the network (default: %(default)s)")
     parser.add_argument("--smooth", type=float, default=0.0, help="weight of the past, 0 to < 1 (default: off)")
+    parser.add_argument(
+        "--alarm_frames", type=int, default=5, help="frames that have to show a polyp … (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--alarm_window",
+        type=int,
+        default=8,
+        help="… of the last so many, for an alarm; 1 and 1: each alone (default: %(default)s)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an older video")
     return parser

@@ -210,6 +210,7 @@ def _describe(job: _Job) -> dict[str, Any]:
         "format": job.format.name,
         "precision": "int8" if job.options.int8 else "float32",
         **describe_signature(job.size, job.options.dynamic_batch),
+        "alarm_threshold": trained.alarm_threshold,
         "gmacs": round(cost.gmacs, 6),
         "params": cost.params_used,
         "network": {
