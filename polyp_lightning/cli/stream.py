@@ -15,17 +15,19 @@ def main(args: Sequence[str]) -> int:
     options = _parser().parse_args(args[1:])
 
     need("av")
+    from polyp_lightning.deploy.first_use import export_once
     from polyp_lightning.deploy.video.pipeline import StreamOptions
     from polyp_lightning.deploy.video.stream import stream
 
     with raise_on_termination():
+        options.model = export_once(options.model, [options.backend] if options.backend else [])
         stream(StreamOptions(**vars(options)))
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("stream", "Segments a video, camera or stream.")
-    parser.add_argument("--model", type=Path, required=True, help="a model that `export` has written")
+    parser.add_argument("--model", type=Path, required=True, help="a model that `export` has written, or a name")
     parser.add_argument("--source", required=True, help="a video, a folder of images, camera[:N] or rtsp://…")
     live = "drop frames to keep up; wait 60 s for a source that stands still (default: cameras, rtsp, rtmp, udp, srt)"
     parser.add_argument("--live", action=argparse.BooleanOptionalAction, help=live)
