@@ -18,6 +18,7 @@ from polyp_lightning.common.errors import DataError
 from polyp_lightning.common.tables import write_table
 from polyp_lightning.data.reading import read_image
 from polyp_lightning.deploy.contour import draw_contour, save_picture
+from polyp_lightning.deploy.predicting import ALARM_COLUMNS, ALARMS
 from polyp_lightning.training.trainer_facts import folders_of_sets
 
 
@@ -86,7 +87,7 @@ class MaskWriter(BasePredictionWriter):
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the table of alarms, and says where the masks are."""
         if self._alarms:
-            write_table(self.folder(trainer) / "alarms.csv", ("mask", "frame_score", "alarm"), self._alarms, "\n")
+            write_table(self.folder(trainer) / ALARMS, ALARM_COLUMNS, self._alarms, "\n")
         rank_zero_info(f"Masks ({len(self._sources)}): {self.folder(trainer).absolute()}")
 
     def _claim(self, target: Path, path: str) -> None:

@@ -64,6 +64,11 @@ def test_stream_and_benchmark__export_once(net: Path, here: Path, capsys: pytest
     assert main(["benchmark", "--model", "small", *quick, "--backend", "onnxruntime", "--backend", "openvino"]) == 0
     assert main(["benchmark", "--model", "small", *quick, "--backend", "torch"]) == 0
     out = capsys.readouterr().out
+    (here / "F").mkdir()
+    Image.fromarray(np.full((50, 60, 3), 90, np.uint8)).save(here / "F/a.png")
+    assert main(["predict", "--model", "small", "--source", "F", "--output", "out"]) == 0
+    assert files(here / "out") == ["a.png", "alarms.csv"]
+    assert "first time" not in capsys.readouterr().out
     # Once more as ONNX, and as what PyTorch runs.
     assert out.count("is used for the first time") == 2
     assert main(["benchmark", "--model", "small", *quick, "--backend", "none"]) == 2
