@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m polyp_lightning
 DATASETS ?= $(or $(POLYP_DATA),datasets)
 
-.PHONY: help install always fit test test-slow slow-suites lint format type bench gpu gpu-wheels study study-quick study-cpu study-curve ship taylor-check matrix wandb-sync data data-verify release-check lock clean
+.PHONY: help install always fit test test-slow slow-suites lint format type bench gpu gpu-wheels study study-quick study-cpu study-curve ship ship-check taylor-check matrix wandb-sync data data-verify release-check lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,7 +26,7 @@ test: install ## the tests, without the long ones
 	$(BIN)/python -m pytest --doctest-modules polyp_lightning
 
 # The folders that hold long suites, those whose failure matters most first.
-SLOW := end_to_end callbacks checkpoints pruning tracking deploy
+SLOW := end_to_end callbacks checkpoints pruning tracking deploy ship
 
 test-slow: install ## the long suites (SLOW="pruning deploy": only these)
 	$(BIN)/python -m pytest -m slow --durations 10 $(SLOW:%=tests/%)
@@ -74,6 +74,9 @@ study-curve: install ## Dice against MACs on Kvasir-SEG, other software beside i
 
 ship: install ## train the networks that ship, or go on with them (OUT=FOLDER; WEIGHTS=FILE without a network)
 	POLYP_DATA=$(DATASETS) OUT=$(OUT) WEIGHTS=$(WEIGHTS) ARGS="$(ARGS)" bash configs/ship.sh
+
+ship-check: install ## what the package's networks reach: scores, alarms, speed, overlays (OUT=FOLDER; ARGS="--video FILE")
+	POLYP_DATA=$(DATASETS) $(BIN)/python tests/ship/check.py --out $(or $(OUT),runs/ship-check) $(ARGS)
 
 taylor-check: install ## does the score predict what removal does? (CKPT=FILE; else a small network is trained first)
 	$(RUN) taylor-check $(if $(CKPT),--ckpt_path "$(CKPT)")

@@ -25,3 +25,7 @@ train base --model.encoder_weights "${WEIGHTS:-imagenet}"
 from_base realtime 0.30
 from_base fast 0.16
 from_base dense 1
+
+# Into the package, with alarm thresholds chosen on validation images; then the first look at a test image.
+"$python" tests/ship/packing.py "$out"/{dense,realtime,fast}
+"$python" tests/ship/check.py --out "$out/check" --write_card

@@ -15,8 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from polyp_lightning.common.errors import DataError
+from polyp_lightning.common.tables import write_table
 from polyp_lightning.data.reading import read_image
 from polyp_lightning.deploy.contour import draw_contour, save_picture
+from polyp_lightning.deploy.predicting import ALARM_COLUMNS, ALARMS
 from polyp_lightning.training.trainer_facts import folders_of_sets
 
 
@@ -27,7 +29,8 @@ class MaskWriter(BasePredictionWriter):
     viewer shows, not the pixels as they are stored.
 
     Nothing is kept in memory: call ``trainer.predict(..., return_predictions=False)``. A file is complete or not there.
-    With several predict sets each has a folder of its own.
+    With several predict sets each has a folder of its own. Beside the masks ``alarms.csv`` says of each image its score
+    and whether it gives an alarm (1 or 0), see :mod:`polyp_lightning.common.frame_rule`.
 
     Args:
         output: the folder for the masks; null for ``masks`` in the run's folder.
@@ -39,14 +42,16 @@ class MaskWriter(BasePredictionWriter):
         self.output = output
         self.overlay = overlay
         self._sources: dict[Path, str] = {}
+        self._alarms: list[tuple[str, float, int]] = []
 
     def folder(self, trainer: Trainer) -> Path:
         """Where the masks go."""
         return Path(trainer.default_root_dir) / "masks" if self.output is None else Path(self.output).expanduser()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forgets the names of an earlier run."""
+        """Forgets the images of an earlier run."""
         self._sources.clear()
+        self._alarms.clear()
 
     def write_on_batch_end(
         self,
@@ -63,7 +68,8 @@ class MaskWriter(BasePredictionWriter):
         Raises:
             DataError: two images have the same name, so that one mask would replace the other.
         """
-        folder = self.folder(trainer) / folders_of_sets(trainer, trainer.predict_dataloaders)[dataloader_idx]
+        home = self.folder(trainer)
+        folder = home / folders_of_sets(trainer, trainer.predict_dataloaders)[dataloader_idx]
         for index, (mask, name, path) in enumerate(
             zip(*(prediction[key] for key in ("mask", "name", "path")), strict=True)
         ):
@@ -74,9 +80,14 @@ class MaskWriter(BasePredictionWriter):
             if self.overlay:
                 frame = read_image(Path(path)) if path else _enlarged(batch["image"][index], pixels.shape)
                 save_picture(draw_contour(frame, pixels), folder / "overlays" / f"{name}.jpg")
+            if "alarm" in prediction:
+                alarm = (prediction["frame_score"][index], int(prediction["alarm"][index]))
+                self._alarms.append((target.relative_to(home).as_posix(), *alarm))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Says where the masks are."""
+        """Writes the table of alarms, and says where the masks are."""
+        if self._alarms:
+            write_table(self.folder(trainer) / ALARMS, ALARM_COLUMNS, self._alarms, "\n")
         rank_zero_info(f"Masks ({len(self._sources)}): {self.folder(trainer).absolute()}")
 
     def _claim(self, target: Path, path: str) -> None:

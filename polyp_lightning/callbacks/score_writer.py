@@ -21,6 +21,8 @@ from polyp_lightning.common.files import sha256
 from polyp_lightning.common.terminal import show, show_text
 from polyp_lightning.training.trainer_facts import data_facts, run_folder, set_names
 
+_COLUMNS = ("dice", "iou", "hd95", "frame_score", "polyp")
+
 
 class ScoreWriter(Callback):
     """Writes ``test_images.csv`` and adds to ``test_results.json`` in the run's folder when a test ends.
@@ -48,7 +50,7 @@ class ScoreWriter(Callback):
         """Takes down the images of a batch."""
         test_set = set_names(trainer, trainer.test_dataloaders)[dataloader_idx]
         for name, scores in zip(outputs["name"], outputs["scores"], strict=True):
-            self._images.append(ImageScore(test_set, name, scores["dice"], scores["iou"], scores["hd95"]))
+            self._images.append(ImageScore(test_set, name, **{key: scores[key] for key in _COLUMNS if key in scores}))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes both files."""

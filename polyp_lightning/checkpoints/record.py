@@ -18,6 +18,7 @@ import polyp_lightning
 from polyp_lightning.checkpoints.file import read
 from polyp_lightning.checkpoints.key import KEY, SCHEMA
 from polyp_lightning.common.errors import ANOTHER_CHECKPOINT, ConfigError, join_names
+from polyp_lightning.common.frame_rule import ALARM_THRESHOLD
 from polyp_lightning.common.plain import is_plain
 from polyp_lightning.networks.build import ArchOptions, build_net
 from polyp_lightning.networks.names import check_named, check_path, is_own
@@ -27,6 +28,8 @@ from polyp_lightning.pruning.from_scratch import narrow
 __all__ = ["KEY", "SCHEMA"]
 
 _SETTINGS = "hyper_parameters"
+ALARM = "alarm_threshold"
+"""Where a network's alarm threshold lies in the project's own entry."""
 _Kind = type | tuple[type, ...]
 # The settings by flag. Folders belong to the machine and are not stored. Nothing else is taken from the file: a flag of
 # its choosing could name a class to be imported and called; the one that does, arch, is checked: see check_named.
@@ -67,6 +70,7 @@ class Record:
         optimizers: the names of their classes; older checkpoints hold none.
         rng: the state of the random numbers.
         callbacks: the states of the callbacks by name.
+        alarm_threshold: the frame's score above which it gives an alarm; 0.5 where none was chosen.
     """
 
     arch: str
@@ -81,6 +85,7 @@ class Record:
     optimizers: Any
     rng: Any
     callbacks: dict[str, dict[str, Any]]
+    alarm_threshold: float
 
     @property
     def val_dice(self) -> float | None:
@@ -165,6 +170,7 @@ def parse_record(checkpoint: Mapping[str, Any]) -> Record:
         optimizers=own.get("optimizers"),
         rng=own.get("rng", {}),
         callbacks={str(name): state for name, state in states if isinstance(state, dict)},
+        alarm_threshold=_alarm_threshold(own),
     )
 
 
@@ -257,6 +263,14 @@ def _check_settings(values: Any, known: Mapping[str, tuple[str, _Kind]]) -> None
 def _are_harmless(values: dict[Any, Any]) -> bool:
     """Whether arguments are plain, and none would have the parser import a class."""
     return is_plain(values) and "class_path" not in json.dumps(values)
+
+
+def _alarm_threshold(own: Mapping[str, Any]) -> float:
+    threshold = own.get(ALARM, ALARM_THRESHOLD)
+    if type(threshold) is not float or not 0 <= threshold < 1:
+        msg = f"the checkpoint's alarm threshold is damaged ({threshold!r:.40}); take another one"
+        raise ConfigError(msg)
+    return threshold
 
 
 def _are_numbers(values: Any) -> bool:

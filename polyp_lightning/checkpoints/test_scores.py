@@ -19,13 +19,19 @@ SCORES = "test_results.json"
 
 @dataclass(frozen=True)
 class ImageScore:
-    """One test image at its original size; ``hd95`` in pixels, NaN where prediction or mask is empty."""
+    """One test image at its original size; ``hd95`` in pixels, NaN where prediction or mask is empty.
+
+    ``frame_score`` is what alarms are given by, see :mod:`polyp_lightning.common.frame_rule`, and ``polyp`` 1 where
+    the mask has one, else 0; both are NaN in older files.
+    """
 
     test_set: str
     name: str
     dice: float
     iou: float
     hd95: float
+    frame_score: float = float("nan")
+    polyp: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -36,8 +42,9 @@ class CheckpointScores:
         checkpoint: the file's name.
         sha256: of its bytes; empty where the weights came from no file.
         data: what it was tested on, as ``PolypDataModule.describe()`` says.
-        test_sets: test set → metric → value, as :func:`~polyp_lightning.metrics.evaluation_metrics` names them, and
-            ``images``, their number. A value that is not defined is null in the file and NaN here.
+        test_sets: test set → metric → value, as :func:`~polyp_lightning.metrics.evaluation_metrics` and
+            :func:`~polyp_lightning.metrics.alarm_metrics` name them, and ``images``, their number. A value that is not
+            defined is null in the file and NaN here.
         date: when, ISO 8601.
     """
 

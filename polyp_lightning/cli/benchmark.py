@@ -20,9 +20,12 @@ def main(args: Sequence[str]) -> int:
 
     from polyp_lightning.deploy.benchmark import benchmark_report as report
     from polyp_lightning.deploy.benchmark.measuring import BenchmarkOptions, benchmark, find_late
+    from polyp_lightning.deploy.first_use import export_once
 
+    with raise_on_termination():
+        models = [export_once(model, options.backend or []) for model in options.model]
     wanted = BenchmarkOptions(
-        options.model, options.image_size, options.threads, options.backend, options.source,
+        models, options.image_size, options.threads, options.backend, options.source,
         options.rounds, options.frames, not options.no_memory, options.arch or (),
     )  # fmt: skip
     with raise_on_termination():
@@ -51,7 +54,11 @@ def main(args: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("benchmark", "Measures frames per second, and where the time goes.")
     parser.add_argument(
-        "--model", type=Path, action="append", required=True, help="an exported model or a checkpoint; may be repeated"
+        "--model",
+        type=Path,
+        action="append",
+        required=True,
+        help="exported model, checkpoint or name; repeatable",
     )
     add_arch(parser, action="append")
     parser.add_argument("--image_size", type=int, help="side in pixels (default: the model's)")

@@ -33,7 +33,7 @@ def main(args: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("export", "Writes a model that runs without this project.")
-    parser.add_argument("--ckpt_path", type=Path, required=True, help="a checkpoint of `fit` or `prune`")
+    parser.add_argument("--ckpt_path", type=Path, required=True, help="a checkpoint of `fit` or `prune`, or a name")
     add_arch(parser)
     parser.add_argument(
         "--format",

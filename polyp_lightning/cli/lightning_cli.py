@@ -24,7 +24,7 @@ from polyp_lightning.common.locks import alone_in
 from polyp_lightning.networks.losses import LOSSES
 from polyp_lightning.pruning.criteria import CRITERIA
 
-_CHECKPOINT = "a checkpoint of fit or prune; it knows network, data and split"
+_CHECKPOINT = "a checkpoint, or a network by name; it knows network, data and split"
 # What Lightning's own options mean here, and the names that an option takes, read from the lists of the packages.
 _TEXTS = {
     "--config": "options from a file, or by name, such as kvasir",

@@ -4,30 +4,33 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from polyp_lightning.checkpoints.named import is_named
 from polyp_lightning.cli.parsing import find_option, make_parser
 from polyp_lightning.cli.termination import raise_on_termination
 from polyp_lightning.common.log_lines import announce
 from polyp_lightning.deploy.bundle import format_of
+from polyp_lightning.deploy.first_use import export_once
 from polyp_lightning.deploy.predicting import PredictOptions, predict
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the verb on its options; returns the exit status."""
     model = find_option(arguments, "--model")
-    if model is None or format_of(Path(model)) is None:
+    if model is None or (format_of(Path(model)) is None and not is_named(Path(model))):
         announce("predict: loading PyTorch and Lightning")
         from polyp_lightning.cli import fit
 
         return fit.main(arguments)
     options = _parser().parse_args(arguments[1:])
     with raise_on_termination():
+        options.model = export_once(options.model, [options.backend] if options.backend else [])
         predict(PredictOptions(**vars(options)))
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("predict", "Writes masks as PNG, by an exported model.")
-    parser.add_argument("--model", type=Path, required=True, help="a model that `export` has written")
+    parser.add_argument("--model", type=Path, required=True, help="a model that `export` has written, or a name")
     parser.add_argument(
         "--source", nargs="+", required=True, help="images, a folder of images, or a pattern such as 'frames/*.png'"
     )

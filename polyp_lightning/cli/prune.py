@@ -12,6 +12,7 @@ from rich.console import Console
 from torch.optim.swa_utils import update_bn
 
 from polyp_lightning.checkpoints.file import write
+from polyp_lightning.checkpoints.named import is_named
 from polyp_lightning.cli.parser_errors import explain
 from polyp_lightning.cli.parsing import give_switches_values, use_own_words
 from polyp_lightning.cli.preview_table import build_frozen_table, build_preview_table
@@ -59,7 +60,7 @@ def prune(
     that test, predict, export and ``fit --model.init_from`` take.
 
     Args:
-        ckpt_path: a checkpoint of fit or prune.
+        ckpt_path: a checkpoint of fit or prune, or a network of the package by name.
         target: share of the network's MACs to keep.
         target_params: in place of target: share of its used parameters to keep.
         target_gmacs: in place of target: 10⁹ MACs for one image at the checkpoint's image size.
@@ -75,9 +76,9 @@ def prune(
         batch_size: images in a batch.
         recalibration_batches: training batches for new batch-norm statistics; 0 leaves the old ones.
         data_root: the folder of data sets; by default $POLYP_DATA, or datasets/.
-        output: the new checkpoint; by default beside the old one.
+        output: the new checkpoint; by default beside the old one, or here if that is the package's.
         overwrite: replace an older file.
-        dry_run: show what would be cut, and write nothing.
+        dry_run: show what would be cut, and write nothing; on drawn phantoms where the data are not there.
         arch: package.module.Class, where the checkpoint's network is your own.
     """
     _check_counts(batches=(batches, 1), batch_size=(batch_size, 1), recalibration_batches=(recalibration_batches, 0))
@@ -94,11 +95,14 @@ def prune(
     wanted = recipe.target
     chosen = build_criterion(criterion, **(options or {}))
     name = f"pruned-{criterion}-{wanted.unit}{wanted.value:g}.ckpt"
-    goal = Path(output) if output else Path(ckpt_path).with_name(name)
+    folder = Path() if is_named(Path(ckpt_path)) else Path(ckpt_path).parent
+    goal = Path(output) if output else folder / name
     if goal.exists() and not (overwrite or dry_run):
         msg = f"{goal} exists; name another file with --output, or replace it with --overwrite true"
         raise ConfigError(msg)
-    run = load_run(Path(ckpt_path), data_root, batch_size, [arch or ""])
+    # A preview writes nothing, and so may be made by the scores of other images, if that is said.
+    stand_ins = batches * batch_size if dry_run else 0
+    run = load_run(Path(ckpt_path), data_root, batch_size, [arch or ""], stand_ins)
     net = run.net
     graph = trace(net, (2, 3, run.image_size, run.image_size))
     chosen.gather(net, graph, run.inputs_and_masks(batches), run.loss)

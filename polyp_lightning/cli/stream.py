@@ -15,17 +15,19 @@ def main(args: Sequence[str]) -> int:
     options = _parser().parse_args(args[1:])
 
     need("av")
+    from polyp_lightning.deploy.first_use import export_once
     from polyp_lightning.deploy.video.pipeline import StreamOptions
     from polyp_lightning.deploy.video.stream import stream
 
     with raise_on_termination():
+        options.model = export_once(options.model, [options.backend] if options.backend else [])
         stream(StreamOptions(**vars(options)))
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("stream", "Segments a video, camera or stream.")
-    parser.add_argument("--model", type=Path, required=True, help="a model that `export` has written")
+    parser.add_argument("--model", type=Path, required=True, help="a model that `export` has written, or a name")
     parser.add_argument("--source", required=True, help="a video, a folder of images, camera[:N] or rtsp://…")
     live = "drop frames to keep up; wait 60 s for a source that stands still (default: cameras, rtsp, rtmp, udp, srt)"
     parser.add_argument("--live", action=argparse.BooleanOptionalAction, help=live)
@@ -35,5 +37,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--backend", help=f"{backends} (default: the format's own)")
     parser.add_argument("--threads", type=int, default=1, help="threads of the network (default: %(default)s)")
     parser.add_argument("--smooth", type=float, default=0.0, help="weight of the past, 0 to < 1 (default: off)")
+    parser.add_argument(
+        "--alarm_frames", type=int, default=5, help="frames that have to show a polyp … (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--alarm_window",
+        type=int,
+        default=8,
+        help="… of the last so many, for an alarm; 1 and 1: each alone (default: %(default)s)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an older video")
     return parser

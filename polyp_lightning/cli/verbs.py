@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from polyp_lightning import __version__
+from polyp_lightning.cli.named_nets import use_files
 from polyp_lightning.cli.shipped_configs import use_shipped
 from polyp_lightning.cli.short_help import ALL, read_page
 from polyp_lightning.common.errors import ConfigError, PolypError, UnnamedClassError, hide_passwords, nearest
@@ -74,8 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         with name_flags():
+            runner = _find_runner(verb)
             options = use_shipped(["--help" if option == ALL else option for option in options])
-            return _find_runner(verb)([verb, *options])
+            return runner([verb, *use_files(options)])
     except ModuleNotFoundError as error:
         if find_extra(name := error.name or "") is None:
             raise

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, fields
+from dataclasses import MISSING, astuple, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,10 +37,12 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:
     """Reads the rows of a table as a dataclass of str, int, float or literals of str; an empty number is NaN.
 
+    A column may be missing, as it is in older files, where its field has a default.
+
     Raises:
         DataError: there is no such file, a column is missing, or a cell holds no number where one belongs.
     """
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    names = [field.name for field in fields(kind) if field.default is MISSING]  # type: ignore[arg-type]
     try:
         header, rows = read_table(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -62,6 +64,8 @@ def write_rows(path: Path, kind: type[Any], rows: Iterable[Any]) -> None:
 def _build_row(path: Path, line: int, kind: type[Row], texts: dict[str, Any]) -> Row:
     values: dict[str, Any] = {}
     for field in fields(kind):  # type: ignore[arg-type]
+        if field.name not in texts:
+            continue
         text = texts[field.name]
         try:
             values[field.name] = _parse(field.type, text)

@@ -43,6 +43,11 @@ class Bundle:
         return float(self.facts["threshold"])
 
     @property
+    def alarm_threshold(self) -> float:
+        """The frame's score above which it gives an alarm; older sidecars hold none."""
+        return float(self.facts.get("alarm_threshold", self.threshold))
+
+    @property
     def test_dice(self) -> float | None:
         """Mean Dice per test image at the original resolution, or None where it is not known.
 

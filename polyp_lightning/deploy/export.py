@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from polyp_lightning.checkpoints.named import is_named
 from polyp_lightning.checkpoints.test_scores import CheckpointScores, read_scores
 from polyp_lightning.checkpoints.trained import TrainedNet, load_net
 from polyp_lightning.common.errors import ConfigError
@@ -109,9 +110,13 @@ def _check(options: ExportOptions) -> None:
 
 
 def _default_output(job: _Job) -> Path:
-    """Returns a path in ``export`` beside the run's ``checkpoints``, or beside a checkpoint that lies elsewhere."""
+    """Returns a path in ``export`` beside the run's ``checkpoints``, or beside a checkpoint that lies elsewhere.
+
+    The package's own networks are exported into the working folder.
+    """
     folder = job.options.ckpt_path.parent
     folder = folder.parent / "export" if folder.name == "checkpoints" else folder
+    folder = Path() if is_named(job.options.ckpt_path) else folder
     return folder / f"{job.options.ckpt_path.stem}-{job.size}{'-int8' * job.options.int8}{job.format.suffix}"
 
 
@@ -210,6 +215,7 @@ def _describe(job: _Job) -> dict[str, Any]:
         "format": job.format.name,
         "precision": "int8" if job.options.int8 else "float32",
         **describe_signature(job.size, job.options.dynamic_batch),
+        "alarm_threshold": trained.alarm_threshold,
         "gmacs": round(cost.gmacs, 6),
         "params": cost.params_used,
         "network": {

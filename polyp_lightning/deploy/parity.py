@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.deploy.runners.arrays import Runner
@@ -56,11 +57,13 @@ def require_parity(parity: Parity, what: str) -> None:
 
 
 def mean_dice(model: Runner, samples: Sequence[Sample]) -> float:
-    """Returns the mean Dice per image at the original resolution. As in ``test``, logits are resized, not masks."""
-    scores = []
-    for sample in samples:
-        if sample.mask is not None:
-            probability = torch.from_numpy(model(sample.frame[None])).double()
-            logit = F.interpolate(probability.logit(eps=1e-12), sample.mask.shape, mode="bilinear")[:, 0]
-            scores.append(float(per_image_dice(logit > 0, torch.from_numpy(sample.mask)[None] > 0)))
-    return float(np.mean(scores))
+    """Returns the mean Dice per image at the original resolution."""
+    masked = [(sample.frame, sample.mask) for sample in samples if sample.mask is not None]
+    return float(np.mean([image_dice(model(frame[None])[0, 0], mask) for frame, mask in masked]))
+
+
+def image_dice(probability: NDArray[np.float32], mask: NDArray[np.uint8]) -> float:
+    """Returns the Dice of probabilities (S, S) and a mask (H, W) at its size; as in ``test``, logits are resized."""
+    logit = torch.from_numpy(probability).double().logit(eps=1e-12)[None, None]
+    found = F.interpolate(logit, mask.shape, mode="bilinear")[:, 0] > 0
+    return float(per_image_dice(found, torch.from_numpy(mask)[None] > 0))

@@ -10,11 +10,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from polyp_lightning.common.errors import ConfigError, DataError
+from polyp_lightning.common.frame_rule import frame_score
+from polyp_lightning.common.tables import write_table
 from polyp_lightning.data.cache import resize
 from polyp_lightning.data.listing import SUFFIXES, is_called_image, is_image, list_images, natural_key, normal_name
 from polyp_lightning.data.reading import read_image
 from polyp_lightning.deploy.bundle import load_model, read_bundle
 from polyp_lightning.deploy.contour import draw_contour, save_picture
+
+ALARMS, ALARM_COLUMNS = "alarms.csv", ("mask", "frame_score", "alarm")
+"""Each image's score, and 1 where it gives an alarm, else 0; see :mod:`polyp_lightning.common.frame_rule`."""
 
 # Beyond it, float32 probabilities are 0 and 1.
 _LARGEST_LOGIT = 30.0
@@ -35,10 +40,10 @@ class PredictOptions:
 
 
 def predict(options: PredictOptions, say: Callable[[str], None] = print) -> list[Path]:
-    """Writes each image's mask as ``<name>.png`` of 0 and 255 at the image's size; returns the masks' files.
+    """Writes each image's mask as ``<name>.png`` of 0 and 255 at the image's size, and a table of alarms.
 
-    An image that its orientation tag turns is segmented upright, and so are its mask and overlay.
-    They are those that ``predict`` writes from the checkpoint that was exported, but for rounding.
+    Returns the masks' files. An image that its orientation tag turns is segmented upright, and so are its mask and
+    overlay. They are those that ``predict`` writes from the checkpoint that was exported, but for rounding.
 
     Raises:
         ConfigError: the model can't be run, the threshold is none, or there are masks already.
@@ -54,13 +59,17 @@ def predict(options: PredictOptions, say: Callable[[str], None] = print) -> list
         msg = f"--threshold {threshold} is no probability: give one above 0 and below 1"
         raise ConfigError(msg)
     runner = load_model(bundle, options.backend or bundle.format.backends[0], options.threads)
+    alarms: list[tuple[str, float, int]] = []
     for target, source in images.items():
         pixels = read_image(source)
         probability = runner(resize(pixels, bundle.image_size)[None])[0, 0]
         mask = mask_at(probability, threshold, pixels.shape[0], pixels.shape[1])
         save_picture(Image.fromarray(mask), target)
+        score = frame_score(probability)
+        alarms.append((target.name, score, int(score > bundle.alarm_threshold)))
         if options.overlay:
             save_picture(draw_contour(pixels, mask), options.output / "overlays" / f"{target.stem}.jpg")
+    write_table(options.output / ALARMS, ALARM_COLUMNS, alarms, "\n")
     say(f"Masks ({len(images)}): {options.output.absolute()}")
     return list(images)
 

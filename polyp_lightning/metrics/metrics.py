@@ -121,17 +121,6 @@ class HD95LeftOut(MeanOverImages):
         return self.total
 
 
-class FalsePositiveFrameRate(MeanOverImages):
-    """The share of images without a polyp on which any pixel is predicted; NaN if all images have one."""
-
-    higher_is_better = False
-
-    def values(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """For each image without a polyp, 1 if any pixel is predicted, else 0."""
-        empty = ~target.flatten(1).any(1)
-        return functional.binarise(prediction).flatten(1).any(1)[empty].float()
-
-
 class Precision(MeanOverImages):
     """Each image's :func:`~polyp_lightning.metrics.papers.precision` at threshold 0.5."""
 
@@ -206,7 +195,7 @@ class EMeasureMax(EMeasure):
 
 
 def evaluation_metrics() -> MetricCollection:
-    """Makes all metrics that are reported of a test set, by the names under which they are logged."""
+    """Makes the metrics of masks that are reported of a test set, by the names under which they are logged."""
     return MetricCollection(
         {
             "dice": PerImageDice(),
@@ -214,7 +203,6 @@ def evaluation_metrics() -> MetricCollection:
             "dice_pranet": PraNetDice(),
             "hd95": HD95(),
             "hd95_left_out": HD95LeftOut(),
-            "false_positive_rate": FalsePositiveFrameRate(),
             "precision": Precision(),
             "recall": Recall(),
             "weighted_f": WeightedF(),

@@ -156,7 +156,10 @@ def _tests(run: FitRun) -> list[Section]:
             "Not tested yet: `python -m polyp_lightning test --ckpt_path FILE` leaves its scores in the run's folder."
         )
         return [Section("Test", [Paragraph(text)])]
-    caption = f"{CAPTION} PraNet's Dice: over 256 thresholds; HD95 in pixels."
+    caption = (
+        f"{CAPTION} PraNet's Dice: over 256 thresholds; HD95 in pixels. Alarms at the network's threshold: on frames "
+        "without a polyp, on frames with one, and of polyps."
+    )
     table = Table(["checkpoint", "test set", "images", *_METRICS.values()], rows, caption)
     # Most data sets have no frame without a polyp.
     return [Section("Test", [table.without(table.silent)])]
@@ -168,7 +171,9 @@ _METRICS = {
     "dice_pranet": "PraNet's Dice",
     **{key: screen for key, (screen, _) in MEASURES.items() if key not in ("dice", "iou")},
     "hd95": "HD95",
-    "false_positive_rate": "false positives",
+    "false_positive_rate": "false alarms",
+    "frame_sensitivity": "frames found",
+    "polyp_sensitivity": "polyps found",
 }
 
 

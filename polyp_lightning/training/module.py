@@ -22,8 +22,9 @@ from polyp_lightning.checkpoints.record import (
     restore_widths,
 )
 from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.common.frame_rule import ALARM_THRESHOLD
 from polyp_lightning.common.modes import evaluation_mode
-from polyp_lightning.metrics import PerImageDice, PerImageIoU, binarise, evaluation_metrics
+from polyp_lightning.metrics import PerImageDice, PerImageIoU, alarm_metrics, binarise, evaluation_metrics, frame_scores
 from polyp_lightning.networks.build import ArchOptions, build_net, normalisation, normalise, per_channel
 from polyp_lightning.networks.losses import build_loss
 from polyp_lightning.networks.names import check_named, is_own
@@ -54,9 +55,10 @@ STORED = (
 class PolypSegmenter(LightningModule):
     """A segmentation network with its loss, metrics and optimizer; takes the batches of ``PolypDataModule``.
 
-    Logged at network resolution: ``train/loss``, ``val/loss``, ``val/dice``, ``val/iou``; at the original resolution:
-    ``test/…``, see :func:`~polyp_lightning.metrics.evaluation_metrics`, and ``test/<name>/…`` where there are several
-    test sets. A checkpoint holds the network's shapes, so that a pruned one loads like any other.
+    Logged at network resolution: ``train/loss``, ``val/loss``, ``val/dice``, ``val/iou``; of a test, ``test/…``, at the
+    original resolution, see :func:`~polyp_lightning.metrics.evaluation_metrics`, and of its alarms at network
+    resolution, see :func:`~polyp_lightning.metrics.alarm_metrics`; ``test/<name>/…`` where there are several test sets.
+    A checkpoint holds the network's shapes, so that a pruned one loads like any other.
 
     Args:
         arch: an architecture of smp, such as Unet or FPN, or your own network, package.module.Class. The latter (or a
@@ -94,6 +96,7 @@ class PolypSegmenter(LightningModule):
     Attributes:
         net: the network: normalised float images (N, 3, S, S) to logits (N, 1, S, S); in training one of the user's own
             returns its maps by name. A cut changes it in place.
+        alarm_threshold: the frame's score above which it gives an alarm; the checkpoint's, where it holds one.
 
     Raises:
         ConfigError: an option has a value that can't work.
@@ -143,7 +146,8 @@ class PolypSegmenter(LightningModule):
         for name, values in zip(("mean", "std"), normalisation(encoder, mean, std), strict=True):
             self.register_buffer(name, per_channel(values), persistent=False)
         self.val_dice, self.val_iou = PerImageDice(), PerImageIoU()
-        self.test_scores, self.test_names = nn.ModuleList(), [""]
+        self.test_scores, self.test_alarms, self.test_names = nn.ModuleList(), nn.ModuleList(), [""]
+        self.alarm_threshold = ALARM_THRESHOLD
         # What the pruning callback traces the network with, before anything is trained.
         self.example_input_array = torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8)
 
@@ -287,52 +291,62 @@ class PolypSegmenter(LightningModule):
             raise ConfigError(msg)
         self.test_names = folders_of_sets(self.trainer, self.trainer.test_dataloaders)
         self.test_scores = nn.ModuleList(evaluation_metrics() for _ in self.test_names).to(self.device)
+        self.test_alarms = nn.ModuleList(alarm_metrics(self.alarm_threshold) for _ in self.test_names).to(self.device)
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, list[Any]]:
-        """Adds the images of a batch, at their original sizes, to the metrics of their test set.
+        """Adds the images of a batch to the metrics of their test set.
 
         Returns:
-            ``name`` of each image, and ``scores``, its own metrics by name.
+            ``name`` of each image, and ``scores``: its metrics by name, its ``frame_score``, and ``polyp`` (1 or 0).
         """
-        masks = batch["original_mask"]
+        masks, logits = batch["original_mask"], self(batch["image"]).float()
         sizes = [(mask.shape[0], mask.shape[1]) for mask in masks]
-        found = zip(self._probabilities(batch["image"], sizes), masks, strict=True)
+        found = zip(_resize(logits, sizes), masks, strict=True)
         # Called, a collection of metrics accumulates, and returns the values of what it was given alone.
-        scores = [self._scores(dataloader_idx)([one], [mask]) for one, mask in found]
+        values = [self._scores(dataloader_idx)([one], [mask]) for one, mask in found]
+        probability = logits[:, 0].sigmoid()
+        self._alarms(dataloader_idx).update(probability, batch["mask"][:, 0])
+        for image, score, mask in zip(values, frame_scores(probability), batch["mask"], strict=True):
+            image |= {"frame_score": score, "polyp": mask.any()}
         return {
             "name": batch["name"],
-            "scores": [{key: float(value) for key, value in values.items()} for values in scores],
+            "scores": [{key: float(value) for key, value in image.items()} for image in values],
         }
 
     def on_test_epoch_end(self) -> None:
         """Logs ``test/<metric>``, or ``test/<test set>/<metric>`` where there are several."""
         for index, name in enumerate(self.test_names):
             prefix = f"test/{name}" if name else "test"
-            self.log_dict({f"{prefix}/{key}": value for key, value in self._scores(index).compute().items()})
+            found = {**self._scores(index).compute(), **self._alarms(index).compute()}
+            self.log_dict({f"{prefix}/{key}": value for key, value in found.items()})
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, list[Any]]:
-        """Returns ``mask`` as of :meth:`predict_masks`, with ``name`` and ``path`` of the inputs."""
-        return {"mask": self.predict_masks(batch), "name": batch["name"], "path": batch["path"]}
+        """Returns each ``mask`` as of :meth:`predict_masks`, ``frame_score``, ``alarm``, ``name`` and ``path``."""
+        logits = self._predict(batch)
+        scores = frame_scores(logits[:, 0].sigmoid()).tolist()
+        alarms = [score > self.alarm_threshold for score in scores]
+        found = {"mask": _to_masks(logits, batch["size"]), "frame_score": scores, "alarm": alarms}
+        return {**found, "name": batch["name"], "path": batch["path"]}
 
-    @torch.no_grad()
     def predict_masks(self, batch: Batch) -> list[Tensor]:
         """Predicts the masks of images at their original sizes; layers are in evaluation mode meanwhile.
 
         Takes ``image``, RGB (N, 3, S, S) in 0 … 255, and ``size``, the original (height, width) of each. Returns for
         each a uint8 mask (H, W), 255 on polyps and 0 elsewhere, on the module's device.
         """
-        with evaluation_mode(self):
-            probabilities = self._probabilities(batch["image"].to(self.device), batch["size"])
-        return [binarise(probability).to(torch.uint8) * 255 for probability in probabilities]
+        return _to_masks(self._predict(batch), batch["size"])
 
-    def _probabilities(self, image: Tensor, sizes: list[tuple[int, int]]) -> list[Tensor]:
-        """Returns probabilities (H, W) in float32 at the given sizes: the logits are resized, not the probabilities."""
-        logits = self(image).float().split(1)
-        resized = (F.interpolate(one, size, mode="bilinear") for one, size in zip(logits, sizes, strict=True))
-        return [one[0, 0].sigmoid() for one in resized]
+    @torch.no_grad()
+    def _predict(self, batch: Batch) -> Tensor:
+        with evaluation_mode(self):
+            logits: Tensor = self(batch["image"].to(self.device)).float()
+        return logits
 
     def _scores(self, index: int) -> Any:
         return self.test_scores[index]
+
+    def _alarms(self, index: int) -> Any:
+        return self.test_alarms[index]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the project's record; loading the checkpoint must not download pretrained weights first."""
@@ -369,9 +383,20 @@ class PolypSegmenter(LightningModule):
         record = parse_record(checkpoint)
         check_same_net(record, self.arch, self.encoder, self.arch_options)
         self._take_net(self._with_prediction(restore_net(record, [self.arch])), record.plan)
+        self.alarm_threshold = record.alarm_threshold
         if self._trainer is None:
             return
         if self._trainer.state.fn == TrainerFn.FITTING:
             self._progress = Progress(checkpoint, record, self._trainer, with_optimizer=self.resume_optimizer)
         else:
             drop_progress(checkpoint, self._trainer)
+
+
+def _resize(logits: Tensor, sizes: list[tuple[int, int]]) -> list[Tensor]:
+    """Returns probabilities (H, W) at the given sizes: the logits (N, 1, S, S) are resized, not the probabilities."""
+    resized = (F.interpolate(one, size, mode="bilinear") for one, size in zip(logits.split(1), sizes, strict=True))
+    return [one[0, 0].sigmoid() for one in resized]
+
+
+def _to_masks(logits: Tensor, sizes: list[tuple[int, int]]) -> list[Tensor]:
+    return [binarise(probability).to(torch.uint8) * 255 for probability in _resize(logits, sizes)]

@@ -29,11 +29,13 @@ class Known(LightningModule):
     """Predicts the masks of ``mask_of``."""
 
     alive: int = 0
+    alarms: bool = False
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> dict[str, list[Any]]:
         masks = [torch.from_numpy(mask_of(i, size)) for i, size in zip(batch["index"], batch["size"], strict=True)]
         self.alive = max(self.alive, sum(type(o) is torch.Tensor and o.dtype == torch.uint8 for o in gc.get_objects()))
-        return {"mask": masks, "name": batch["name"], "path": batch["path"]}
+        alarms = {"frame_score": [i / 10 for i in batch["index"]], "alarm": [i > 0 for i in batch["index"]]}
+        return {"mask": masks, "name": batch["name"], "path": batch["path"], **(alarms if self.alarms else {})}
 
 
 def frames(folder: Path, names: list[str]) -> list[dict[str, Any]]:
@@ -128,6 +130,14 @@ def test_mask_writer__several_sets_have_folders(tmp_path: Path) -> None:
     first, second = frames(tmp_path / "one", ["a.png"]), frames(tmp_path / "two", ["a.png"])
     predict([first, second], tmp_path, output=str(tmp_path / "out"))
     assert sorted(str(p.relative_to(tmp_path / "out")) for p in tmp_path.glob("out/*/*")) == ["0/a.png", "1/a.png"]
+
+
+def test_mask_writer__says_which_images_give_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Known, "alarms", True)
+    first, second = frames(tmp_path / "one", ["a.png", "b.png"]), frames(tmp_path / "two", ["a.png"])
+    predict([first, second], tmp_path, output=str(tmp_path / "out"))
+    written = (tmp_path / "out" / "alarms.csv").read_text()
+    assert written == "mask,frame_score,alarm\n0/a.png,0.0,0\n0/b.png,0.1,1\n1/a.png,0.0,0\n"
 
 
 def test_mask_writer__failed_write_leaves_the_older_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,8 @@ from polyp_lightning.cli import main
 from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.data.cache import resize
 from polyp_lightning.data.sets.phantom import draw_frame
-from polyp_lightning.deploy.bundle import load_model, read_bundle
+from polyp_lightning.deploy import predicting
+from polyp_lightning.deploy.bundle import Bundle, load_model, read_bundle
 from polyp_lightning.deploy.predicting import PredictOptions, find_images, mask_at, name_masks, predict
 
 
@@ -57,6 +58,27 @@ def test_predict__writes_the_masks_of_the_checkpoint(exported: Exported, checkpo
         assert set(np.unique(mask)) == {0, 255}
         assert (mask == 255 * expected).mean() > 0.999
         assert Image.open(out / "overlays" / f"{path.stem}.jpg").size == pixels.shape[1::-1]
+
+
+def test_predict__says_which_images_give_an_alarm(
+    exported: Exported, frames: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, out = exported("onnx"), frames.parent / "out"
+    whole = read_bundle(model)
+    runner = load_model(whole, "onnxruntime", 1)
+    pixels = (np.asarray(Image.open(frames / f"{index}.png")) for index in range(3))
+    # The fourth highest of 64² pixels.
+    scores = [float(np.sort(runner(resize(one, SIZE)[None]).ravel())[-4]) for one in pixels]
+    middle_one = sorted(scores)[1]
+    monkeypatch.setattr(
+        predicting, "read_bundle", lambda _: Bundle(model, {**whole.facts, "alarm_threshold": middle_one})
+    )
+    predict(PredictOptions(model, [str(frames)], out), lambda _: None)
+    header, *rows = (line.split(",") for line in (out / "alarms.csv").read_text().splitlines())
+    assert header == ["mask", "frame_score", "alarm"]
+    assert [row[0] for row in rows] == ["0.png", "1.png", "2.png"]
+    assert [float(row[1]) for row in rows] == pytest.approx(scores, abs=1e-6)
+    assert [row[2] == "1" for row in rows] == [score > middle_one for score in scores]
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.5, 0.93])

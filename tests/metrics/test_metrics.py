@@ -6,15 +6,9 @@ import torch
 from torchmetrics import Metric
 
 from polyp_lightning import metrics
-from polyp_lightning.metrics import (
-    HD95,
-    FalsePositiveFrameRate,
-    HD95LeftOut,
-    PerImageDice,
-    evaluation_metrics,
-)
+from polyp_lightning.metrics import HD95, HD95LeftOut, PerImageDice, alarm_metrics, evaluation_metrics
 
-ALL = list(dict.fromkeys(type(metric) for metric in evaluation_metrics().values()))
+ALL = list(dict.fromkeys(type(one) for made in (evaluation_metrics(), alarm_metrics(0.5)) for one in made.values()))
 
 
 def frames(count: int = 6, size: tuple[int, int] = (20, 17)) -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,28 +78,10 @@ def test_hd95__is_nan_when_every_image_is_left_out() -> None:
     assert math.isnan(distance.compute().item())
 
 
-def test_false_positive_frame_rate__equals_a_loop() -> None:
-    probability, mask = frames()
-    mask[4] = 0
-    probability[4] = 0
-    probability[4, 0, 19, 16] = 0.51
-    metric = FalsePositiveFrameRate()
-    metric.update(probability, mask)
-    empty = [i for i in range(6) if mask[i].sum() == 0]
-    false = [i for i in empty if any(v > 0.5 for v in probability[i].flatten().tolist())]
-    assert metric.compute().item() == pytest.approx(len(false) / len(empty)) == pytest.approx(2 / 3)
-
-
-def test_false_positive_frame_rate__is_nan_without_empty_frames() -> None:
-    metric = FalsePositiveFrameRate()
-    metric.update(torch.ones(2, 4, 4), torch.ones(2, 4, 4))
-    assert math.isnan(metric.compute().item())
-
-
 def test_evaluation_metrics__reset_and_names() -> None:
     collection = metrics.evaluation_metrics()
     collection.update(*frames())
-    overlap = {"dice", "iou", "dice_pranet", "hd95", "hd95_left_out", "false_positive_rate", "precision", "recall"}
+    overlap = {"dice", "iou", "dice_pranet", "hd95", "hd95_left_out", "precision", "recall"}
     assert set(collection.compute()) == overlap | {"weighted_f", "structure", "e_measure", "e_measure_max", "mae"}
     collection.reset()
     collection.update(torch.ones(1, 8, 8), torch.ones(1, 8, 8))

@@ -38,7 +38,7 @@ def net(bias: float) -> nn.Linear:
 
 @pytest.fixture
 def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    def loaded(path: Path, flag: str) -> TrainedNet:
+    def loaded(path: Path, flag: str, named: list[str]) -> TrainedNet:
         known = {"net": net(float(path.stem)), "image_size": 64}
         return TrainedNet(**{field.name: known.get(field.name) for field in fields(TrainedNet)})
 

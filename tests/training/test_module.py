@@ -11,6 +11,7 @@ import torch
 from frames import SIZE, Frames, collate, sample, trainer
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningCLI
+from scipy import ndimage
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 
@@ -18,6 +19,8 @@ from polyp_lightning.checkpoints import record as checkpoint
 from polyp_lightning.checkpoints.record import read_record
 from polyp_lightning.checkpoints.trained import load_net
 from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.common.frame_rule import frame_score
+from polyp_lightning.metrics import alarm_metrics, evaluation_metrics
 from polyp_lightning.networks.build import ArchOptions, build_net
 from polyp_lightning.training import module as segmenter
 from polyp_lightning.training.module import PolypSegmenter
@@ -29,9 +32,9 @@ def parameters(module: PolypSegmenter) -> list[Tensor]:
 
 
 def loop_test_scores(module: PolypSegmenter, indices: range) -> dict[str, float]:
-    """Dice and IoU at the original resolution, in NumPy apart from the network."""
+    """Dice and IoU at the original resolution, and alarms at the network's, in NumPy apart from the network."""
     module.eval()
-    dice, iou, false = [], [], []
+    dice, iou, false, right, polyps, found_polyps = [], [], [], [], 0, 0
     for index in indices:
         s = sample(index)
         with torch.no_grad():
@@ -40,9 +43,14 @@ def loop_test_scores(module: PolypSegmenter, indices: range) -> dict[str, float]
         hit, either = (found & truth).sum(), (found | truth).sum()
         dice.append(1.0 if either == 0 else 2 * hit / (hit + either))
         iou.append(1.0 if either == 0 else hit / either)
-        if not truth.any():
-            false.append(float(found.any()))
-    return {"dice": np.mean(dice), "iou": np.mean(iou), "false_positive_rate": np.mean(false)}
+        alarm = np.sort(logits.ravel())[-max(1, round(0.001 * logits.size))] > 0
+        mask = s["mask"][0].numpy()
+        (right if mask.any() else false).append(float(alarm))
+        components, count = ndimage.label(mask, np.ones((3, 3)))
+        polyps += count
+        found_polyps += sum(bool(alarm and (logits > 0)[components == number].any()) for number in range(1, count + 1))
+    alarms = {"false_positive_rate": np.mean(false), "frame_sensitivity": np.mean(right)}
+    return alarms | {"dice": np.mean(dice), "iou": np.mean(iou), "polyp_sensitivity": found_polyps / polyps}
 
 
 def bilinear(values: np.ndarray[Any, Any], size: tuple[int, int]) -> np.ndarray[Any, Any]:
@@ -127,9 +135,7 @@ def test_test__equals_a_loop_at_the_original_resolution(fitted: Any, tmp_path: P
     (logged,) = trainer(tmp_path).test(module, datamodule=Frames(), verbose=False)
     for name, value in loop_test_scores(module, range(8)).items():
         assert logged[f"test/{name}"] == pytest.approx(value, abs=1e-5)
-    ours = {"dice", "iou", "dice_pranet", "hd95", "hd95_left_out", "false_positive_rate"}
-    papers = {"weighted_f", "structure", "e_measure", "e_measure_max", "mae", "precision", "recall"}
-    assert set(logged) == {f"test/{name}" for name in ours | papers}
+    assert set(logged) == {f"test/{name}" for name in (*evaluation_metrics().keys(), *alarm_metrics(0.5).keys())}
     assert logged["test/hd95_left_out"] >= 2
 
 
@@ -156,6 +162,28 @@ def test_predict__masks_have_the_original_sizes(fitted: Any, tmp_path: Path) -> 
         assert mask.dtype == torch.uint8
         assert mask.shape == expected.shape
         assert (mask.numpy() != expected).mean() < 1e-3  # logits within rounding of 0
+
+
+def test_predict_step__alarms_are_those_of_the_checkpoints_threshold(fitted: Any, tmp_path: Path) -> None:
+    module, path, *_ = fitted
+    scores = []
+    for index in range(8):
+        with torch.no_grad():
+            map_ = module.eval()(sample(index)["image"][None]).sigmoid().numpy()
+        scores.append(frame_score(map_))
+    threshold = float(np.median(scores))
+    stored = torch.load(path, weights_only=True)
+    stored[checkpoint.KEY][checkpoint.ALARM] = threshold
+    torch.save(stored, tmp_path / "with.ckpt")
+    loaded = PolypSegmenter.load_from_checkpoint(tmp_path / "with.ckpt")
+    found = [loaded.predict_step(collate([sample(index)]), 0) for index in range(8)]
+    assert [one["frame_score"][0] for one in found] == pytest.approx(scores, abs=1e-6)
+    assert [one["alarm"][0] for one in found] == [score > threshold for score in scores]
+    assert sum(one["alarm"][0] for one in found) == 4
+    stored[checkpoint.KEY][checkpoint.ALARM] = 1.5
+    torch.save(stored, tmp_path / "bad.ckpt")
+    with pytest.raises(ConfigError, match=r"alarm threshold is damaged \(1\.5\)"):
+        PolypSegmenter.load_from_checkpoint(tmp_path / "bad.ckpt")
 
 
 def test_predict_masks__leaves_every_layers_mode_alone() -> None:

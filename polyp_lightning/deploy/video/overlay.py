@@ -6,10 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from polyp_lightning.common.frame_rule import frame_score
 from polyp_lightning.deploy.contour import CONTOUR
-
-LEAST_SHARE = 0.001
-"""A frame shows a polyp where at least this share of its pixels exceeds the threshold: fewer are specks."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +25,14 @@ class Finding:
 
 
 def find_polyp(probability: NDArray[np.float32], threshold: float) -> Finding:
-    """Decides whether there is a polyp: at least 0.1 % of the (S, S) probabilities exceed the threshold.
+    """Decides whether there is a polyp: the score of the (S, S) probabilities exceeds the alarm threshold.
 
     >>> import numpy as np
     >>> one = np.zeros((100, 100), np.float32); one[0, :10] = 0.75
     >>> find_polyp(one, 0.5)
     Finding(polyp=True, confidence=0.75)
     """
-    values = probability.ravel()
-    rank = max(1, round(LEAST_SHARE * values.size))
-    deciding = float(np.partition(values, values.size - rank)[values.size - rank])
+    deciding = frame_score(probability)
     return Finding(deciding > threshold, deciding if deciding > threshold else 1 - deciding)
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from polyp_lightning.data.cache import resize
 from polyp_lightning.deploy.bundle import Bundle
 from polyp_lightning.deploy.runners.arrays import Frames, Runner
+from polyp_lightning.deploy.video.alarm import Alarms
 from polyp_lightning.deploy.video.channel import Channel
 from polyp_lightning.deploy.video.cores import divide_cores, stay_on_cores
 from polyp_lightning.deploy.video.decoding import Frame, Source
@@ -44,6 +45,8 @@ class StreamOptions:
     smooth: float = 0.0
     overwrite: bool = False
     live: bool | None = None
+    alarm_frames: int = 5
+    alarm_window: int = 8
 
 
 @dataclass
@@ -52,6 +55,8 @@ class StreamReport:
 
     Attributes:
         dropped: frames of a live source that were passed over to keep up.
+        polyps: frames that show a polyp, see :mod:`polyp_lightning.common.frame_rule`.
+        alarms: those that last; a contour is drawn only while there is one.
         broken: frames that could not be decoded, or only in part.
         seconds: from the first frame's decoding to the last one's drawing.
         network: the network's time for each frame, in milliseconds.
@@ -61,6 +66,7 @@ class StreamReport:
         encoder: the saved video's encoder, else empty.
     """
 
+    alarms: Alarms
     frames: int = 0
     polyps: int = 0
     dropped: int = 0
@@ -81,8 +87,8 @@ class StreamReport:
         p50, p99 = np.percentile(self.network, [50, 99])
         line = (
             f"{self.frames} frames in {self.seconds:.1f} s: {self.fps:.1f} FPS end to end; "
-            f"network p50 {p50:.1f} ms, p99 {p99:.1f} ms; {self.polyps} with a polyp; "
-            f"{self.dropped} dropped, {self.broken} broken"
+            f"network p50 {p50:.1f} ms, p99 {p99:.1f} ms; {self.polyps} with a polyp, "
+            f"{self.alarms}; {self.dropped} dropped, {self.broken} broken"
         )
         if self.ages:
             p50, p99 = np.percentile(self.ages, [50, 99])
@@ -156,23 +162,29 @@ class Pipeline:
         for result in results:
             pace.append(time.perf_counter())
             report.network.append(result.milliseconds)
-            finding = find_polyp(result.probability, self.bundle.threshold)
+            finding = find_polyp(result.probability, self.bundle.alarm_threshold)
             report.frames += 1
             report.polyps += finding.polyp
+            alarm = report.alarms.update(finding.polyp, result.frame.time)
             if self.writer is None and not self.options.show:
                 _note_age(result.frame, report)
                 continue
             pixels = result.frame.pixels
             # No contour where the readout says that there is no polyp: specks don't count.
-            height, width = pixels.shape[:2]
-            mask = resize_to_mask(result.probability, self.bundle.threshold, height, width) if finding.polyp else None
-            draw_finding(pixels, mask, format_readout(finding, pace, report.network[-_WINDOW:], report.ages[-_WINDOW:]))
+            mask = self._mask(result) if alarm and finding.polyp else None
+            draw_finding(pixels, mask, format_readout(finding, pace, report))
             goes_on = not self.options.show or _show(pixels)
             _note_age(result.frame, report)
             if self.writer is not None:
                 self.writer.write(pixels, result.frame.time, result.frame.colours)
             if not goes_on:
                 return
+
+    def _mask(self, result: "_Segmented") -> NDArray[np.uint8]:
+        # A frame with an alarm always has a contour, even where the alarm threshold is the lower one.
+        threshold = min(self.bundle.threshold, self.bundle.alarm_threshold)
+        height, width = result.frame.pixels.shape[:2]
+        return resize_to_mask(result.probability, threshold, height, width)
 
 
 @dataclass(frozen=True)
@@ -192,13 +204,15 @@ def average(past: NDArray[np.float32], now: NDArray[np.float32], weight: float) 
     return np.asarray(cv2.addWeighted(past, weight, now, 1 - weight, 0), np.float32)
 
 
-def format_readout(finding: Finding, pace: deque[float], network: list[float], ages: list[float]) -> list[str]:
-    """Returns the lines drawn into a frame: FPS, the network's p99 and live frames' ages of late, and the finding."""
+def format_readout(finding: Finding, pace: deque[float], report: StreamReport) -> list[str]:
+    """Returns the lines drawn into a frame: FPS, the network's p99 and live frames' ages of late; finding; alarm."""
+    network, ages, alarm = report.network[-_WINDOW:], report.ages[-_WINDOW:], report.alarms.lasting
     fps = (len(pace) - 1) / (pace[-1] - pace[0]) if len(pace) > 1 else 0.0
     age = ", age p50 {:.0f} p99 {:.0f} ms".format(*np.percentile(ages, [50, 99])) if ages else ""
     return [
         f"{fps:.0f} fps, p99 {np.percentile(network, 99):.0f} ms{age}",
         f"{'polyp' if finding.polyp else 'no polyp'} {finding.confidence:.2f}",
+        f"{'ALARM' if alarm.on else 'alarm'} {alarm}",
     ]
 
 

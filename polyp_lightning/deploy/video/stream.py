@@ -8,6 +8,7 @@ import numpy as np
 
 from polyp_lightning.common.errors import ConfigError, DataError, hide_passwords
 from polyp_lightning.deploy.bundle import load_model, read_bundle
+from polyp_lightning.deploy.video.alarm import Alarms, LastingAlarm
 from polyp_lightning.deploy.video.decoding import Source, open_source
 from polyp_lightning.deploy.video.opening import local_path
 from polyp_lightning.deploy.video.pipeline import Pipeline, StreamOptions, StreamReport
@@ -24,6 +25,8 @@ def stream(options: StreamOptions, say: Callable[[str], None] = print) -> Stream
     if not 0 <= options.smooth < 1:
         msg = f"--smooth {options.smooth} is the weight of the past, in [0, 1)"
         raise ConfigError(msg)
+    # Before anything is opened: the rule may be refused.
+    report = StreamReport(Alarms(LastingAlarm(options.alarm_frames, options.alarm_window)))
     if options.show:
         check_window()
     _refuse_source(options)
@@ -34,7 +37,6 @@ def stream(options: StreamOptions, say: Callable[[str], None] = print) -> Stream
     runner(np.zeros((1, size, size, 3), np.uint8))
     cv2.setNumThreads(1)
     source = open_source(options.source, 1, options.live, say)
-    report = StreamReport()
     with _open_writer(options, source) as writer:
         if writer is not None:
             _report_leftovers(writer, say)

@@ -21,6 +21,7 @@ from small_models import Exported
 from small_videos import levels, picture, read_frames, read_video, write_video
 
 from polyp_lightning.common.errors import ConfigError, DataError
+from polyp_lightning.deploy.bundle import Bundle, read_bundle
 from polyp_lightning.deploy.video import pipeline
 from polyp_lightning.deploy.video import stream as module
 from polyp_lightning.deploy.video.decoding import Frame
@@ -83,7 +84,7 @@ def test_stream__a_folder_of_images_becomes_a_video(model: Path, tmp_path: Path,
 
 def test_stream__draws_the_contour_where_the_network_says(model: Path, tmp_path: Path, bright: Bright) -> None:
     source = write_video(tmp_path / "in.mp4", 5, size=(144, 192))
-    report = quiet(StreamOptions(model, str(source), save=tmp_path / "out.mp4"))
+    report = quiet(StreamOptions(model, str(source), save=tmp_path / "out.mp4", alarm_frames=1, alarm_window=1))
     before, after = read_video(source)[0], read_video(tmp_path / "out.mp4")[0]
     assert report.polyps == 5
     changed = np.abs(after[2].astype(int) - before[2].astype(int)).sum(2) > 60
@@ -94,6 +95,33 @@ def test_stream__draws_the_contour_where_the_network_says(model: Path, tmp_path:
     assert (np.abs(drawn - CONTOUR).sum(1) < 200).any()
     # The network sees the frame before anything is drawn on it.
     assert levels([bright.seen[3][0]]) == [2]
+
+
+def test_stream__a_contour_waits_for_an_alarm_that_lasts(model: Path, tmp_path: Path, bright: Bright) -> None:
+    source = write_video(tmp_path / "in.mp4", 6, size=(144, 192))
+    lines: list[str] = []
+    options = StreamOptions(model, str(source), save=tmp_path / "out.mp4", alarm_frames=3, alarm_window=4)
+    stream(options, lines.append)
+    before, after = read_video(source)[0], read_video(tmp_path / "out.mp4")[0]
+    outlined = [
+        bool((np.abs(b[120:, 4:12].astype(int) - a[120:, 4:12]).sum(2) > 60).any())
+        for a, b in zip(before, after, strict=True)
+    ]
+    assert outlined == [False, False, True, True, True, True]
+    # The last of 6 frames is shown at 0.2 s.
+    assert "6 with a polyp, alarms that last 3 of 4 frames: 1, 300.0 a minute (of single frames 300.0)" in lines[0]
+
+
+def test_stream__the_alarm_threshold_is_the_sidecars(model: Path, tmp_path: Path, bright: Bright) -> None:
+    source = write_video(tmp_path / "in.mp4", 2)
+    whole = read_bundle(model)
+    counts = []
+    for threshold in (0.99, 1.0):
+        write = Bundle(whole.path, {**whole.facts, "alarm_threshold": threshold})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "read_bundle", lambda _, bundle=write: bundle)
+            counts.append(quiet(StreamOptions(model, str(source))).polyps)
+    assert counts == [2, 0]
 
 
 def test_stream__frames_reach_the_network_resized_as_in_training(model: Path, tmp_path: Path, bright: Bright) -> None:

@@ -1,0 +1,173 @@
+"""Makes the package's networks of trained runs: ``packing.py RUNS/realtime RUNS/dense``, each named after its folder.
+
+Of each run the checkpoint with the best validation Dice of the last stage is stripped of what only training needs, and
+its weights are halved where they are matrices or kernels; biases and batch norm stay float32. The alarm threshold is
+chosen on the validation images. Nothing here looks at a test image: ``check.py`` does, and writes the card.
+"""
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polyp_lightning.checkpoints import named
+from polyp_lightning.checkpoints.file import read, write
+from polyp_lightning.checkpoints.record import ALARM, KEY, parse_record
+from polyp_lightning.checkpoints.run_folder import best_checkpoints, read_config
+from polyp_lightning.checkpoints.trained import TrainedNet
+from polyp_lightning.common.errors import ConfigError
+from polyp_lightning.common.files import sha256
+from polyp_lightning.common.frame_rule import ALARM_THRESHOLD
+from polyp_lightning.common.tables import read_rows, write_rows
+from polyp_lightning.data.datamodule import PolypDataModule
+from polyp_lightning.metrics import choose_threshold, frame_scores, per_image_dice
+from polyp_lightning.networks.complexity import measure
+
+SENSITIVITY = 0.9
+"""The least share of validation frames with a polyp that give an alarm."""
+
+LARGEST_CHANGE = 0.0005
+"""Of the validation Dice, by halving the weights."""
+
+TABLE = "nets.csv"
+_KEPT = ("schema", "plan", "data", "versions")
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A network of the package: a row of ``nets.csv``."""
+
+    net: str
+    sha256: str
+    bytes: int
+    date: str
+    seed: int
+    epochs: int
+    checkpoint: str
+    image_size: int
+    gmacs: float
+    params: int
+    val_images: int
+    val_dice: float
+    val_dice_halved: float
+    alarm_threshold: float
+    val_polyp_frames: int
+    val_found: int
+    val_clean_frames: int
+    val_false_alarms: int
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Each validation image's Dice at network resolution, its score, and whether it shows a polyp."""
+
+    dice: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    polyps: NDArray[np.bool_]
+
+
+def main() -> None:
+    """Packs, and says what was packed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=Path, nargs="+", help="the folders of finished runs")
+    parser.add_argument("--out", type=Path, default=named.FOLDER)
+    options = parser.parse_args()
+    for run in options.runs:
+        row = pack(run, options.out)
+        print(
+            f"{row.net}: {row.bytes / 1e6:.2f} MB, {row.gmacs:.3f} GMACs; val Dice {row.val_dice:.4f}, halved "
+            f"{row.val_dice_halved:.4f}; alarm above {row.alarm_threshold:.3f}: {row.val_found} of "
+            f"{row.val_polyp_frames} frames found, {row.val_false_alarms} of {row.val_clean_frames} false"
+        )
+
+
+def load_validation(data: Mapping[str, Any]) -> Any:
+    """Makes the loader of the validation images of the data that a network was trained on."""
+    root = os.environ.get("POLYP_DATA")
+    module = PolypDataModule(str(data["data"]), root, str(data["split"]), int(data["image_size"]), 8, 0)
+    return module.val_dataloader()
+
+
+def pack(run: Path, out: Path) -> Packed:
+    """Writes a run's network as ``OUT/NAME.ckpt`` and its row of the table.
+
+    Raises:
+        ConfigError: the run has no checkpoint, or its Dice is not the same with halved weights.
+    """
+    chosen = next(iter(best_checkpoints(run / "checkpoints").values()), None)
+    if chosen is None:
+        msg = f"{run}/checkpoints holds no best checkpoint of a stage: let the run end"
+        raise ConfigError(msg)
+    whole = read(chosen)
+    stored = strip(whole, ALARM_THRESHOLD)
+    full, halved = (validate(one, load_validation(parse_record(one).data)) for one in (whole, stored))
+    change = abs(float(full.dice.mean() - halved.dice.mean()))
+    if change > LARGEST_CHANGE:
+        msg = f"{chosen}: halved weights change the validation Dice by {change:.4f}, more than {LARGEST_CHANGE}"
+        raise ConfigError(msg)
+    # Of the weights that ship.
+    threshold = choose_threshold(halved.scores, halved.polyps, SENSITIVITY)
+    target = out / f"{run.name}.ckpt"
+    write(strip(whole, threshold), target)
+    alarms, polyps = halved.scores > threshold, halved.polyps
+    net, config = TrainedNet.from_record(parse_record(stored)), read_config(run)
+    cost = measure(net.net, net.image_size)
+    row = Packed(
+        run.name, sha256(target), target.stat().st_size, f"{datetime.now(UTC):%Y-%m-%d}",
+        int(config.get("seed_everything", 0)), int(config.get("trainer", {}).get("max_epochs", 0)), chosen.name,
+        net.image_size, round(cost.gmacs, 4), cost.params_used, len(polyps), round(float(full.dice.mean()), 5),
+        round(float(halved.dice.mean()), 5), threshold, int(polyps.sum()), int((alarms & polyps).sum()),
+        int((~polyps).sum()), int((alarms & ~polyps).sum()),
+    )  # fmt: skip
+    rows = {one.net: one for one in read_rows(out / TABLE, Packed)} if (out / TABLE).is_file() else {}
+    write_rows(out / TABLE, Packed, [one for _, one in sorted((rows | {row.net: row}).items())])
+    return row
+
+
+def strip(checkpoint: Mapping[str, Any], threshold: float) -> dict[str, Any]:
+    """Returns a checkpoint without what only training needs, its matrices and kernels in half precision."""
+    own = checkpoint[KEY]
+    return {
+        "state_dict": {name: _halve(value) for name, value in checkpoint["state_dict"].items()},
+        "hyper_parameters": {**checkpoint["hyper_parameters"], "encoder_weights": None},
+        "pytorch-lightning_version": checkpoint["pytorch-lightning_version"],
+        "epoch": 0,
+        "global_step": 0,
+        KEY: {key: own[key] for key in _KEPT} | {"optimizers": [], ALARM: threshold, "card": TERMS},
+    }
+
+
+TERMS = (
+    "For research and education. Not a medical device. Trained on Kvasir-SEG, CVC-ClinicDB, PolypGen and CP-CHILD, "
+    "whose terms hold for these weights; the card beside this file in the package says more."
+)
+
+
+def _halve(value: Tensor) -> Tensor:
+    return value.half() if value.is_floating_point() and value.ndim > 1 else value.clone()
+
+
+@torch.no_grad()
+def validate(checkpoint: Mapping[str, Any], batches: Any) -> Validation:
+    """Runs a network over batches of images with masks."""
+    net = TrainedNet.from_record(parse_record(checkpoint))
+    dice, scores, polyps = [], [], []
+    for batch in batches:
+        probability, mask = net.net(net.network_input(batch["image"])).sigmoid()[:, 0], batch["mask"][:, 0] != 0
+        dice.append(per_image_dice(probability > 0.5, mask))
+        scores.append(frame_scores(probability))
+        polyps.append(mask.flatten(1).any(1))
+    found = (torch.cat(one).numpy() for one in (dice, scores, polyps))
+    return Validation(*(one if one.dtype == bool else one.astype(np.float64) for one in found))
+
+
+if __name__ == "__main__":
+    main()
