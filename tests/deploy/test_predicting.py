@@ -19,7 +19,7 @@ from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.data.cache import resize
 from polyp_lightning.data.sets.phantom import draw_frame
 from polyp_lightning.deploy.bundle import load_model, read_bundle
-from polyp_lightning.deploy.predicting import PredictOptions, find_images, mask_at, name_masks, predict
+from polyp_lightning.deploy.predicting import PredictOptions, find_images, name_masks, predict
 
 
 @pytest.fixture
@@ -57,21 +57,6 @@ def test_predict__writes_the_masks_of_the_checkpoint(exported: Exported, checkpo
         assert set(np.unique(mask)) == {0, 255}
         assert (mask == 255 * expected).mean() > 0.999
         assert Image.open(out / "overlays" / f"{path.stem}.jpg").size == pixels.shape[1::-1]
-
-
-@pytest.mark.parametrize("threshold", [0.05, 0.5, 0.93])
-@pytest.mark.parametrize("size", [(100, 140), (32, 32), (20, 45)])
-def test_mask_at__resizes_logits_as_torch_does(threshold: float, size: tuple[int, int]) -> None:
-    logit = torch.from_numpy(np.random.default_rng(0).normal(0, 4, (1, 1, 32, 32)))
-    expected = (F.interpolate(logit, size, mode="bilinear").sigmoid() > threshold)[0, 0].numpy()
-    found = mask_at(logit[0, 0].sigmoid().float().numpy(), threshold, *size)
-    assert (found == 255 * expected).mean() > 0.999
-    assert 0 < expected.mean() < 1
-
-
-def test_mask_at__certain_probabilities() -> None:
-    sure = np.repeat(np.array([[0.0, 1.0]], np.float32), 2, axis=0)
-    assert (mask_at(sure, 0.5, 2, 2) == [[0, 255], [0, 255]]).all()
 
 
 def test_find_images__files_folders_and_patterns(tmp_path: Path) -> None:
@@ -143,7 +128,7 @@ def test_predict__older_masks_are_kept(exported: Exported, frames: Path, capsys:
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, float("nan")])
 def test_predict__impossible_threshold(threshold: float, exported: Exported, frames: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--threshold .* is no probability"):
+    with pytest.raises(ConfigError, match=r"^threshold .* is no probability"):
         predict(PredictOptions(exported("onnx"), [str(frames)], frames / "out", threshold=threshold))
 
 
