@@ -6,6 +6,7 @@ from pathlib import Path
 
 from polyp_lightning.cli.parsing import add_arch, find_option, make_parser
 from polyp_lightning.cli.termination import raise_on_termination
+from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.log_lines import announce
 from polyp_lightning.deploy.bundle import format_of
 from polyp_lightning.deploy.predicting import PredictOptions, predict
@@ -15,6 +16,9 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the verb on its options; returns the exit status."""
     model = find_option(arguments, "--model")
     if find_option(arguments, "--source") is None and (model is None or format_of(Path(model)) is None):
+        if find_option(arguments, "--threshold"):
+            msg = "--threshold is for images named by --source; of a data set, predict takes the polyps above 0.5"
+            raise ConfigError(msg)
         announce("predict: loading PyTorch and Lightning")
         from polyp_lightning.cli import fit
 
@@ -26,7 +30,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = make_parser("predict", "Writes masks of images as PNG, by a checkpoint or an exported model.")
+    parser = make_parser(
+        "predict",
+        "Writes masks of images as PNG, by a checkpoint or an exported model.",
+        "--model FILE --source FOLDER|IMAGE|PATTERN",
+    )
     parser.add_argument("--model", type=Path, required=True, help="a checkpoint, or a model that `export` has written")
     parser.add_argument(
         "--source", nargs="+", required=True, help="images, a folder of images, or a pattern such as 'frames/*.png'"

@@ -96,7 +96,7 @@ def prune(
     name = f"pruned-{criterion}-{wanted.unit}{wanted.value:g}.ckpt"
     goal = Path(output) if output else Path(ckpt_path).with_name(name)
     if goal.exists() and not (overwrite or dry_run):
-        msg = f"{goal} exists; name another file with --output, or replace it with --overwrite true"
+        msg = f"{goal} exists; name another file with --output, or replace it with --overwrite"
         raise ConfigError(msg)
     run = load_run(Path(ckpt_path), data_root, batch_size, [arch or ""])
     net = run.net

@@ -132,6 +132,11 @@ def test_predict__impossible_threshold(threshold: float, exported: Exported, fra
         predict(PredictOptions(exported("onnx"), [str(frames)], frames / "out", threshold=threshold))
 
 
+def test_predict__threshold_of_a_data_set(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--ckpt_path", str(checkpoint), "--threshold", "0.3"]) == 2
+    assert "--threshold is for images named by --source" in capsys.readouterr().err
+
+
 def test_predict__unknown_option_of_an_exported_model(exported: Exported, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", f"--model={exported('onnx')}", "--source", "x", "--threshhold", "0.4"]) == 2
     assert "--threshhold is no option. Did you mean --threshold" in capsys.readouterr().err

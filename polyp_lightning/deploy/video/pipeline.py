@@ -24,6 +24,7 @@ from polyp_lightning.deploy.video.channel import Channel
 from polyp_lightning.deploy.video.cores import divide_cores, stay_on_cores
 from polyp_lightning.deploy.video.decoding import Frame, Source
 from polyp_lightning.deploy.video.overlay import Finding, draw_finding, find_polyp, resize_to_mask
+from polyp_lightning.deploy.video.results import Recorder, drop_specks
 from polyp_lightning.deploy.video.saving import VideoWriter
 
 _WAITING = 4
@@ -44,6 +45,10 @@ class StreamOptions:
     smooth: float = 0.0
     overwrite: bool = False
     live: bool | None = None
+    threshold: float | None = None
+    results: Path | None = None
+    masks: Path | None = None
+    min_area: int = 0
 
 
 @dataclass
@@ -99,6 +104,7 @@ class Pipeline:
     bundle: Bundle
     options: StreamOptions
     writer: VideoWriter | None
+    recorder: Recorder
 
     def run(self, report: StreamReport) -> None:
         """Runs until the source ends or the user has seen enough; what happened is added to the report."""
@@ -156,16 +162,15 @@ class Pipeline:
         for result in results:
             pace.append(time.perf_counter())
             report.network.append(result.milliseconds)
-            finding = find_polyp(result.probability, self.bundle.threshold)
+            finding, mask = self._decide(result)
             report.frames += 1
             report.polyps += finding.polyp
+            height, width = result.frame.pixels.shape[:2]
+            self.recorder.add(result.frame.time, finding, mask, (height, width))
             if self.writer is None and not self.options.show:
                 _note_age(result.frame, report)
                 continue
             pixels = result.frame.pixels
-            # No contour where the readout says that there is no polyp: specks don't count.
-            height, width = pixels.shape[:2]
-            mask = resize_to_mask(result.probability, self.bundle.threshold, height, width) if finding.polyp else None
             draw_finding(pixels, mask, format_readout(finding, pace, report.network[-_WINDOW:], report.ages[-_WINDOW:]))
             goes_on = not self.options.show or _show(pixels)
             _note_age(result.frame, report)
@@ -173,6 +178,18 @@ class Pipeline:
                 self.writer.write(pixels, result.frame.time, result.frame.colours)
             if not goes_on:
                 return
+
+    def _decide(self, result: "_Segmented") -> tuple[Finding, NDArray[np.uint8] | None]:
+        """Decides whether there is a polyp, and where; no mask where there is none, or where nobody looks at it."""
+        finding, least = find_polyp(result.probability, self.bundle.threshold), self.options.min_area
+        watched = self.writer is not None or self.options.show or self.recorder.needs_masks
+        if not finding.polyp or not (watched or least):
+            return finding, None
+        height, width = result.frame.pixels.shape[:2]
+        mask = drop_specks(resize_to_mask(result.probability, self.bundle.threshold, height, width), least)
+        if least and not mask.any():
+            return Finding(False, 1 - finding.confidence), None
+        return finding, mask
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from polyp_lightning.deploy.bundle import load_model, read_bundle
 from polyp_lightning.deploy.video.decoding import Source, open_source
 from polyp_lightning.deploy.video.opening import local_path
 from polyp_lightning.deploy.video.pipeline import Pipeline, StreamOptions, StreamReport
+from polyp_lightning.deploy.video.results import Recorder
 from polyp_lightning.deploy.video.saving import VideoWriter
 
 
@@ -24,10 +25,16 @@ def stream(options: StreamOptions, say: Callable[[str], None] = print) -> Stream
     if not 0 <= options.smooth < 1:
         msg = f"--smooth {options.smooth} is the weight of the past, in [0, 1)"
         raise ConfigError(msg)
+    if options.min_area < 0:
+        msg = f"--min_area {options.min_area} is a number of pixels: at least 0"
+        raise ConfigError(msg)
     if options.show:
         check_window()
     _refuse_source(options)
+    recorder = Recorder(options.results, options.masks, options.overwrite, say)
     bundle = read_bundle(options.model)
+    if options.threshold is not None:
+        bundle = bundle.with_threshold(options.threshold)
     runner = load_model(bundle, options.backend or bundle.format.backends[0], options.threads)
     size = bundle.image_size
     # The first call plans memory and compiles kernels.
@@ -35,11 +42,11 @@ def stream(options: StreamOptions, say: Callable[[str], None] = print) -> Stream
     cv2.setNumThreads(1)
     source = open_source(options.source, 1, options.live, say)
     report = StreamReport()
-    with _open_writer(options, source) as writer:
+    with _open_writer(options, source) as writer, recorder:
         if writer is not None:
             _report_leftovers(writer, say)
         try:
-            Pipeline(source, runner, bundle, options, writer).run(report)
+            Pipeline(source, runner, bundle, options, writer, recorder).run(report)
         except KeyboardInterrupt:
             say("interrupted: what was segmented so far is kept")
     if not report.frames:
@@ -50,6 +57,8 @@ def stream(options: StreamOptions, say: Callable[[str], None] = print) -> Stream
     if writer is not None:
         report.encoder = writer.encoder
         say(f"saved {options.save} ({writer.encoder}, {float(source.rate):g} frames per second)")
+    for what in filter(None, (options.results, options.masks)):
+        say(f"wrote {what}")
     return report
 
 
