@@ -19,4 +19,22 @@ The rooms, each of which imports only from those below it:
 The order is that of the contract ``rooms`` in ``pyproject.toml``, which ``lint-imports`` holds.
 """
 
-__version__ = "0.1.0"
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from polyp_lightning.common.version import VERSION
+
+if TYPE_CHECKING:
+    from polyp_lightning.deploy.predictor import load
+
+__version__ = VERSION
+
+__all__ = ["__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports :func:`~polyp_lightning.deploy.predictor.load` when it is asked for: every import of a part runs this."""
+    if name != "load":
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return import_module(f"{__name__}.deploy.predictor").load

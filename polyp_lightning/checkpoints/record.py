@@ -14,12 +14,12 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
-import polyp_lightning
 from polyp_lightning.checkpoints.file import read
 from polyp_lightning.checkpoints.key import KEY, SCHEMA
 from polyp_lightning.common.errors import ANOTHER_CHECKPOINT, ConfigError, join_names
 from polyp_lightning.common.frame_rule import ALARM_THRESHOLD
 from polyp_lightning.common.plain import is_plain
+from polyp_lightning.common.version import VERSION
 from polyp_lightning.networks.build import ArchOptions, build_net
 from polyp_lightning.networks.names import check_named, check_path, is_own
 from polyp_lightning.pruning import describe, rebuild
@@ -240,7 +240,7 @@ def _check_schema(own: Mapping[str, Any]) -> None:
     writer = versions.get("polyp_lightning") if isinstance(versions, dict) else None
     msg = (
         f"the checkpoint has layout {own.get('schema')!r} (written by polyp_lightning {writer or 'unknown'}); "
-        f"this is {polyp_lightning.__version__}, which reads layout {SCHEMA}"
+        f"this is {VERSION}, which reads layout {SCHEMA}"
     )
     raise ConfigError(msg)
 
@@ -291,7 +291,7 @@ def _rng() -> dict[str, Any]:
 def _versions() -> dict[str, str]:
     """The versions that made a checkpoint, as plain strings: torch's own is a subclass, refused by weights_only."""
     versions = {
-        "polyp_lightning": polyp_lightning.__version__,
+        "polyp_lightning": VERSION,
         "torch": torch.__version__,
         "lightning": lightning.__version__,
         "segmentation_models_pytorch": smp.__version__,

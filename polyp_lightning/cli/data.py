@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from polyp_lightning.cli.parsing import add_data_root, make_parser
+from polyp_lightning.common.errors import DataError
 from polyp_lightning.data.sets import DATASETS
 
 _FETCH = {name: spec.fetch for name, spec in DATASETS.items() if spec.fetch}
@@ -14,15 +15,21 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the verb; see :func:`polyp_lightning.cli.verbs.main`.
 
     Returns:
-        0, or 1 where the files differ from the official ones.
+        0.
+
+    Raises:
+        DataError: files are missing, or differ from the official ones.
     """
     options = _make_parser().parse_args(arguments[1:])
     if options.verb == "fetch":
         print(_FETCH[options.data_set](options.root))
         return 0
     found = _VERIFY[options.data_set](options.root)
+    if not found.official:
+        msg = f"{found.folder} is not the official data set: {found}"
+        raise DataError(msg)
     print(f"{found.folder}: {found}")
-    return 0 if found.official else 1
+    return 0
 
 
 def _make_parser() -> argparse.ArgumentParser:

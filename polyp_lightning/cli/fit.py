@@ -23,6 +23,12 @@ from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.tracking import ProgressBar, RunLogger, RunTracker, ScoreWriter, StageCheckpoint, StageSummary
 from polyp_lightning.training.module import PolypSegmenter
 
+# What stands for other verbs' words here; `--model` is a word of Lightning's own in fit.
+_WORDS = {
+    "validate": ["--ckpt_path"],
+    "test": ["--ckpt_path"],
+    "predict": ["--ckpt_path", "--masks.output", "--masks.overlay"],
+}
 _STRICT = {"exit_on_error": False, "allow_abbrev": False}
 
 
@@ -36,7 +42,9 @@ def main(arguments: Sequence[str]) -> int:
     keep_freed_memory()
     _silence_useless_warnings()
     accept_old_names()
-    start = complete_command(complete_logger(give_switches_values(use_own_words(arguments, ["--data.root"]))))
+    start = complete_command(
+        complete_logger(give_switches_values(use_own_words(arguments, ["--data.root", *_WORDS.get(arguments[0], ())])))
+    )
     try:
         run_lightning(start.arguments, start.settings)
     except MisconfigurationException as error:

@@ -39,7 +39,10 @@ SHOWN = {
 }
 """The options on each verb's page, in their order."""
 
-_ALSO = {"predict": "An exported model, without PyTorch: predict --model FILE.onnx --source FOLDER"}
+_ALSO = {
+    "predict": "Of any images, by a checkpoint or an exported model, which needs no PyTorch:\n"
+    "  predict --model FILE --source FOLDER|IMAGE|PATTERN --threshold 0.3"
+}
 """A verb's other way, below its options."""
 
 # Not the parser's default: a checkpoint's settings stand ahead of it.

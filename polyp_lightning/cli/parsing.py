@@ -13,7 +13,12 @@ from polyp_lightning.cli.verbs import VERBS
 from polyp_lightning.common.errors import ConfigError
 
 # Words for one thing in several verbs; help lists the verb's own.
-_SAME = (("--output", "--out"), ("--data_root", "--root", "--data.root"), ("--ckpt_path", "--model"))
+_SAME = (
+    ("--output", "--out", "--save", "--masks.output"),
+    ("--overlay", "--masks.overlay"),
+    ("--data_root", "--root", "--data.root"),
+    ("--ckpt_path", "--model"),
+)
 
 
 _EXAMPLE = "\n\nexample: "
@@ -43,10 +48,10 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(msg)
 
 
-def make_parser(verb: str, description: str) -> argparse.ArgumentParser:
-    """Makes a verb's parser, whose help shows how the verb is called."""
+def make_parser(verb: str, description: str, options: str | None = None) -> argparse.ArgumentParser:
+    """Makes a verb's parser, whose help shows how the verb is called: with these options, or those of its list."""
     call = f"python -m polyp_lightning {verb}"
-    about = f"{fill(description, 79)}{_EXAMPLE}{call} {VERBS[verb].options}"
+    about = f"{fill(description, 79)}{_EXAMPLE}{call} {options or VERBS[verb].options}"
     return _Parser(prog=call, description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 

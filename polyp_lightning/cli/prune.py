@@ -98,7 +98,7 @@ def prune(
     folder = Path() if is_named(Path(ckpt_path)) else Path(ckpt_path).parent
     goal = Path(output) if output else folder / name
     if goal.exists() and not (overwrite or dry_run):
-        msg = f"{goal} exists; name another file with --output, or replace it with --overwrite true"
+        msg = f"{goal} exists; name another file with --output, or replace it with --overwrite"
         raise ConfigError(msg)
     # A preview writes nothing, and so may be made by the scores of other images, if that is said.
     stand_ins = batches * batch_size if dry_run else 0

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from polyp_lightning.cli.parsing import make_parser
@@ -21,7 +22,7 @@ def main(args: Sequence[str]) -> int:
 
     with raise_on_termination():
         options.model = export_once(options.model, [options.backend] if options.backend else [])
-        stream(StreamOptions(**vars(options)))
+        stream(StreamOptions(**vars(options)), partial(print, flush=True))
     return 0
 
 
@@ -32,6 +33,10 @@ def _parser() -> argparse.ArgumentParser:
     live = "drop frames to keep up; wait 60 s for a source that stands still (default: cameras, rtsp, rtmp, udp, srt)"
     parser.add_argument("--live", action=argparse.BooleanOptionalAction, help=live)
     parser.add_argument("--save", type=Path, help="write the video with contours: .mp4, .mkv or .mov")
+    parser.add_argument("--results", type=Path, help="write a line for each frame: .csv or .jsonl")
+    parser.add_argument("--masks", type=Path, help="write a mask for each frame into this folder")
+    parser.add_argument("--threshold", type=float, help="a polyp is where the probability exceeds it (the model's)")
+    parser.add_argument("--min_area", type=int, default=0, help="leave out patches of fewer pixels")
     parser.add_argument("--show", action="store_true", help="show a window; q ends")
     backends = ", ".join(dict.fromkeys(backend for kind in FORMATS.values() for backend in kind.backends))
     parser.add_argument("--backend", help=f"{backends} (default: the format's own)")

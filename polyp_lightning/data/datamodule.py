@@ -1,12 +1,14 @@
 """The data sets as a LightningDataModule."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Sampler
 
 from polyp_lightning.common.errors import ConfigError, DataError
@@ -162,6 +164,18 @@ class PolypDataModule(LightningDataModule):
         if stage != "predict" and not all(store.has_masks for store in self.stores.values()):
             msg = f"{self.root} has no folder masks/: add it to train or score; without it, only predict works."
             raise DataError(msg)
+        if stage == "predict":
+            self._name_the_part()
+
+    def _name_the_part(self) -> None:
+        """Says how many images are left out of a prediction, and how to take all."""
+        chosen, files = len(self.dataset.predict), [path for store in self.stores.values() for path in store.paths]
+        if chosen < len(files) and Path(files[0]).is_file():
+            folders = shlex.join(dict.fromkeys(str(Path(file).parent) for file in files))
+            rank_zero_info(
+                f"predict: {chosen} of {len(files)} images, the test part; all with --source {folders} in place of "
+                "--data.name and --data.root"
+            )
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Loads shuffled, augmented batches; a last batch that is not full is dropped unless it is the only one."""

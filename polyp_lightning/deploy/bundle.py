@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.files import sha256, write_beside
+from polyp_lightning.common.options import option
 from polyp_lightning.deploy.export_format import ExportFormat
 from polyp_lightning.deploy.formats import FORMATS
 from polyp_lightning.deploy.runners.arrays import Runner
@@ -42,6 +43,17 @@ class Bundle:
         """Probability above which a pixel is polyp."""
         return float(self.facts["threshold"])
 
+    def with_threshold(self, threshold: float) -> "Bundle":
+        """Returns the same model with another threshold, in (0, 1).
+
+        Raises:
+            ConfigError: it is not.
+        """
+        check_threshold(threshold)
+        # A frame shows a polyp by the same number, where the file stores another one for that.
+        stored = {key: threshold for key in ("threshold", "alarm_threshold") if key in self.facts}
+        return replace(self, facts={**self.facts, **stored})
+
     @property
     def alarm_threshold(self) -> float:
         """The frame's score above which it gives an alarm; older sidecars hold none."""
@@ -62,6 +74,13 @@ class Bundle:
         if backend in scored:
             return float(scored[backend])
         return None if backend.endswith("bf16") else self.test_dice
+
+
+def check_threshold(threshold: float) -> None:
+    """Refuses a threshold that is no probability."""
+    if not 0 < threshold < 1:
+        msg = f"{option('threshold')} {threshold} is no probability: give one above 0 and below 1"
+        raise ConfigError(msg)
 
 
 def format_of(model: Path) -> ExportFormat | None:
@@ -118,15 +137,15 @@ def _check_is_model(model: Path) -> None:
     known = ", ".join(kind.suffix for kind in FORMATS.values())
     if model.suffix == ".ckpt":
         msg = (
-            f"--model {model} is a checkpoint, and this needs an exported model ({known}): "
+            f"{option('model')} {model} is a checkpoint, and this needs an exported model ({known}): "
             f"python -m polyp_lightning export --ckpt_path {model} --format onnx"
         )
         raise ConfigError(msg)
     if format_of(model) is None:
-        msg = f"--model {model} is no exported model: its name ends in {model.suffix!r}; known are {known}"
+        msg = f"{option('model')} {model} is no exported model: its name ends in {model.suffix!r}; known are {known}"
         raise ConfigError(msg)
     if not model.is_file():
-        msg = f"--model {model} is not a file; give a model that `export` has written"
+        msg = f"{option('model')} {model} is not a file; give a model that `export` has written"
         raise ConfigError(msg)
 
 
@@ -166,7 +185,7 @@ def load_model(bundle: Bundle, backend: str, threads: int) -> Runner:
     """
     check_backend(backend, bundle.format.backends, bundle.path, bundle.format.name)
     if threads < 1:
-        msg = f"--threads {threads} must be at least 1"
+        msg = f"{option('threads')} {threads} must be at least 1"
         raise ConfigError(msg)
     try:
         return bundle.format.load(bundle.path, backend, threads)
@@ -187,5 +206,5 @@ def check_backend(backend: str, allowed: Sequence[str], path: Path, kind: str) -
         ConfigError: naming those that do.
     """
     if backend not in allowed:
-        msg = f"--backend {backend} does not run {path} ({kind}); allowed: {', '.join(allowed)}"
+        msg = f"{option('backend')} {backend} does not run {path} ({kind}); allowed: {', '.join(allowed)}"
         raise ConfigError(msg)

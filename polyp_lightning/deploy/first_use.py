@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-import polyp_lightning
 from polyp_lightning.checkpoints.named import is_named
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.files import sha256
+from polyp_lightning.common.version import VERSION
 from polyp_lightning.data.cache import default_cache_dir
 from polyp_lightning.deploy.bundle import read_bundle
 from polyp_lightning.deploy.export_format import ExportFormat
@@ -23,7 +23,7 @@ def export_once(model: Path, backends: Sequence[str] = (), say: Callable[[str], 
     if not is_named(model):
         return model
     kind = _choose_format(backends)
-    folder = f"{model.stem}-{sha256(model)[:16]}-{polyp_lightning.__version__}"
+    folder = f"{model.stem}-{sha256(model)[:16]}-{VERSION}"
     target = default_cache_dir() / "exports" / folder / f"{model.stem}{kind.suffix}"
     try:
         return read_bundle(target).path

@@ -1,33 +1,26 @@
-"""``predict`` with an exported model: images in, masks out; needs neither PyTorch nor Lightning."""
+"""``predict`` on images: masks out, by a checkpoint or an exported model, which needs neither PyTorch nor Lightning."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from polyp_lightning.common.errors import ConfigError, DataError
-from polyp_lightning.common.frame_rule import frame_score
 from polyp_lightning.common.tables import write_table
-from polyp_lightning.data.cache import resize
 from polyp_lightning.data.listing import SUFFIXES, is_called_image, is_image, list_images, natural_key, normal_name
 from polyp_lightning.data.reading import read_image
-from polyp_lightning.deploy.bundle import load_model, read_bundle
 from polyp_lightning.deploy.contour import draw_contour, save_picture
+from polyp_lightning.deploy.predictor import load
 
 ALARMS, ALARM_COLUMNS = "alarms.csv", ("mask", "frame_score", "alarm")
 """Each image's score, and 1 where it gives an alarm, else 0; see :mod:`polyp_lightning.common.frame_rule`."""
 
-# Beyond it, float32 probabilities are 0 and 1.
-_LARGEST_LOGIT = 30.0
-
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """The options of the verb ``predict`` with an exported model, whose help explains them."""
+    """The options of the verb ``predict`` on images, whose help explains them."""
 
     model: Path
     source: Sequence[str]
@@ -35,15 +28,16 @@ class PredictOptions:
     overlay: bool = False
     threshold: float | None = None
     backend: str | None = None
-    threads: int = 1
+    threads: int | None = None
     overwrite: bool = False
+    arch: str | None = None
 
 
 def predict(options: PredictOptions, say: Callable[[str], None] = print) -> list[Path]:
     """Writes each image's mask as ``<name>.png`` of 0 and 255 at the image's size, and a table of alarms.
 
     Returns the masks' files. An image that its orientation tag turns is segmented upright, and so are its mask and
-    overlay. They are those that ``predict`` writes from the checkpoint that was exported, but for rounding.
+    overlay. They are those that ``predict`` writes for a data set, but for rounding.
 
     Raises:
         ConfigError: the model can't be run, the threshold is none, or there are masks already.
@@ -53,37 +47,25 @@ def predict(options: PredictOptions, say: Callable[[str], None] = print) -> list
     if not options.overwrite and (old := [mask for mask in images if mask.exists()]):
         msg = f"{old[0]} exists already; name another folder with --output, or replace its masks with --overwrite"
         raise ConfigError(msg)
-    bundle = read_bundle(options.model)
-    threshold = bundle.threshold if options.threshold is None else options.threshold
-    if not 0 < threshold < 1:
-        msg = f"--threshold {threshold} is no probability: give one above 0 and below 1"
-        raise ConfigError(msg)
-    runner = load_model(bundle, options.backend or bundle.format.backends[0], options.threads)
+    predictor = load(
+        options.model,
+        threshold=options.threshold,
+        backend=options.backend,
+        threads=options.threads,
+        arch=options.arch,
+    )
     alarms: list[tuple[str, float, int]] = []
     for target, source in images.items():
         pixels = read_image(source)
-        probability = runner(resize(pixels, bundle.image_size)[None])[0, 0]
-        mask = mask_at(probability, threshold, pixels.shape[0], pixels.shape[1])
+        found = predictor.predict(pixels)
+        mask = found.mask * np.uint8(255)
         save_picture(Image.fromarray(mask), target)
-        score = frame_score(probability)
-        alarms.append((target.name, score, int(score > bundle.alarm_threshold)))
+        alarms.append((target.name, found.score, int(found.alarm)))
         if options.overlay:
             save_picture(draw_contour(pixels, mask), options.output / "overlays" / f"{target.stem}.jpg")
     write_table(options.output / ALARMS, ALARM_COLUMNS, alarms, "\n")
     say(f"Masks ({len(images)}): {options.output.absolute()}")
     return list(images)
-
-
-def mask_at(probability: NDArray[np.float32], threshold: float, height: int, width: int) -> NDArray[np.uint8]:
-    """Returns the mask at an image's size, uint8 (H, W) of 0 and 255.
-
-    Logits are resized, not probabilities, as in ``test`` and in ``predict`` of a checkpoint.
-    """
-    with np.errstate(divide="ignore"):
-        values = probability.astype(np.float64)
-        logit = np.clip(np.log(values) - np.log1p(-values), -_LARGEST_LOGIT, _LARGEST_LOGIT)
-    resized = cv2.resize(logit, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.where(resized > np.log(threshold / (1 - threshold)), 255, 0).astype(np.uint8)
 
 
 def find_images(sources: Sequence[str]) -> list[Path]:

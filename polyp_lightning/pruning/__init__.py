@@ -6,7 +6,7 @@ trace → choose → remove (or mask) → rebuild from a checkpoint's architectu
 >>> from polyp_lightning import pruning
 >>> net = smp.Unet("resnet18", encoder_weights=None)
 >>> graph = pruning.trace(net, (2, 3, 64, 64))
->>> importance = torch.rand(graph.size).numpy()
+>>> importance = torch.rand(graph.size)
 >>> removed = pruning.select(graph, importance, target=0.5)
 >>> _ = pruning.remove(net, graph, removed)
 >>> bool(abs(graph.total_macs(removed) / graph.total_macs() - 0.5) < 0.01)

@@ -98,7 +98,11 @@ class Group:
     components: Atoms
 
 
-@dataclass(frozen=True)
+_SHOWN = 5
+"""Layers that a printed graph lists."""
+
+
+@dataclass(frozen=True, repr=False)
 class ChannelGraph:
     """Coupled channels of a network.
 
@@ -201,3 +205,23 @@ class ChannelGraph:
             total += int(np.prod([len(a) for a in axes]))
             frozen += int(np.prod([self.stays[a].sum() for a in axes]))
         return frozen / total if total else 1.0
+
+    def __repr__(self) -> str:
+        """Describes the graph on a screen: totals, the largest layers, and what stays."""
+        used = self.executed - self.buffers
+        shapes = {name: tuple(map(len, axes)) for name, axes in self.axes.items() if name in used}
+        counts = {name: int(np.prod(shape)) for name, shape in shapes.items()}
+        largest = sorted((name for name in shapes if len(shapes[name]) > 1), key=lambda name: -counts[name])
+        lines = [
+            f"ChannelGraph: {self.size - 1:,} components in {len(self.groups)} coupled layers",
+            f"GMACs of an image: {self.total_macs() / 1e9:.3g}",
+            f"parameters in use: {sum(counts.values()):,}, {self.frozen_share(frozenset(shapes)):.1%} of them frozen",
+            f"largest of {len(largest)} weights:",
+            *(f"  {counts[name]:>11,}  {name} {shapes[name]}" for name in largest[:_SHOWN]),
+        ]
+        if self.frozen_layers:
+            lines.append(f"{len(self.frozen_layers)} layers with filters that stay (why_frozen() says why):")
+            lines += [f"  {one.frozen} of {one.filters}  {one.layer}" for one in self.why_frozen()[:_SHOWN]]
+        if self.not_understood:
+            lines.append(f"not understood: {', '.join(self.not_understood)}")
+        return "\n".join(lines)

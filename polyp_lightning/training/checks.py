@@ -12,6 +12,8 @@ from polyp_lightning.common.errors import ConfigError, TrainingError, join_names
 from polyp_lightning.networks.build import ArchOptions
 from polyp_lightning.networks.names import check_named, is_own, name_net
 
+_ANY_SIZE = "polyp_lightning.load(CHECKPOINT).predict(image) takes an image (H, W, 3) of any size"
+
 
 def check_options(lr: float, image_size: int, starts: Mapping[str, str | None]) -> None:
     """Refuses a learning rate of 0 or less, an image size that is no multiple of 32, and two ``starts`` at once."""
@@ -31,11 +33,14 @@ def check_options(lr: float, image_size: int, starts: Mapping[str, str | None]) 
 
 @contextmanager
 def explain_shapes(arch: str, image: Tensor) -> Iterator[None]:
-    """Says in a sentence why a network can't take images (N, 3, S, S): too few of them, or too small ones.
+    """Says in a sentence why a network can't take images (N, 3, H, W): their shape, size or number.
 
     Raises:
         ConfigError: in place of PyTorch's own errors.
     """
+    if image.ndim != 4 or image.shape[1] != 3:
+        msg = f"images are RGB (N, 3, H, W) with values in 0 … 255; got {tuple(image.shape)}. {_ANY_SIZE}"
+        raise ConfigError(msg)
     try:
         yield
     except (RuntimeError, ValueError) as error:
@@ -46,6 +51,9 @@ def explain_shapes(arch: str, image: Tensor) -> Iterator[None]:
             )
         elif "utput size is too small" in str(error) or "Kernel size can't be greater" in str(error):
             msg = f"images of {image.shape[-1]}² pixels are too small for {arch}: raise --data.image_size"
+        elif str(error).startswith("Wrong input shape"):
+            # smp's own words for a size that its encoder can't halve so often.
+            msg = f"{str(error).partition('. Consider')[0]}. {_ANY_SIZE}"
         else:
             raise
         raise ConfigError(msg) from error

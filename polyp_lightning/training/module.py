@@ -136,6 +136,7 @@ class PolypSegmenter(LightningModule):
         check_options(lr, image_size, {**self._origins(), "encoder_weights": encoder_weights})
         self.resume_optimizer, self.compile_net = resume_optimizer, compile_net
         self._progress: Progress | None = None
+        self._was_loaded = False
         self._loss_check: LossCheck | None = None
         self.arch, self.encoder, self.lr, self.image_size = arch, encoder, lr, image_size
         self.arch_options, self.prediction = arch_options, prediction
@@ -155,11 +156,15 @@ class PolypSegmenter(LightningModule):
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> Any:
         """See ``LightningModule.load_from_checkpoint``; a network of the user's own needs ``arch=`` repeated.
 
+        The module is in evaluation mode until it is fitted.
+
         Raises:
             UnnamedClassError: it is not; nothing was imported.
         """
         check_named(read_record(Path(checkpoint_path)).arch, [options.get("arch", "")])
-        return super().load_from_checkpoint(checkpoint_path, *args, **options)
+        module = super().load_from_checkpoint(checkpoint_path, *args, **options).eval()
+        module._was_loaded = True
+        return module
 
     def _start_net(self, encoder_weights: str | None) -> nn.Module:
         """Makes the network with its first weights: random, the encoder's, a checkpoint's, or of its widths only."""
@@ -185,6 +190,9 @@ class PolypSegmenter(LightningModule):
         """Returns logits (N, 1, H, W) of RGB images (N, 3, H, W) with values in 0 … 255, uint8 or float.
 
         In training a network of the user's own returns all its maps by name, for the loss.
+
+        Raises:
+            ConfigError: the images are not of this shape, or of sizes that the network does not take.
         """
         with explain_shapes(self.arch, image):
             return self.net(self.network_input(image))
@@ -209,6 +217,9 @@ class PolypSegmenter(LightningModule):
         """Checks a resumed run's states, moves the teacher, and compiles the network that a checkpoint has replaced."""
         if self._progress is not None:
             self._progress.check_states(self.trainer)
+        if self._was_loaded:
+            # Lightning would train in the mode that it finds.
+            self.train()
         if self.teacher is not None:
             self.teacher.to(self.device)
         if self.compile_net is not None:

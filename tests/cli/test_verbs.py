@@ -265,7 +265,7 @@ def test_predict__writes_masks_at_the_original_size(run: Path, cache: list[str],
     rng = np.random.default_rng(0)
     for name, size in (("a", (90, 120)), ("b c", (70, 64))):
         Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(folder / f"{name}.png")
-    out = ["--masks.output", str(tmp_path / "out"), "--masks.overlay", "true"]
+    out = ["--output", str(tmp_path / "out"), "--overlay"]
     data = [
         "--data.name",
         "folder",

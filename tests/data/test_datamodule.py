@@ -11,10 +11,11 @@ from lightning.pytorch import LightningModule, Trainer, seed_everything
 from odd_files import by_pillow, exif
 
 from polyp_lightning.common.errors import ConfigError, DataError
-from polyp_lightning.data import sources
+from polyp_lightning.data import datamodule, sources
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.data.reading import read_mask
 from polyp_lightning.data.sets import DATASETS, dataset_of
+from polyp_lightning.deploy.predicting import find_images
 
 Make = Callable[..., PolypDataModule]
 
@@ -229,6 +230,20 @@ def test_folder__too_few_images(make: Make, tmp_path: Path) -> None:
     write_pairs(tmp_path / "images", tmp_path / "masks", ["a", "b"], ".png")
     with pytest.raises(DataError, match="holds 2 images, too few"):
         _ = make(name="folder", root=str(tmp_path)).dataset
+
+
+def test_predict__says_what_is_left_out_and_how_to_take_all(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(datamodule, "rank_zero_info", said.append)
+    write_pairs(tmp_path / "images", tmp_path / "masks", [f"f{number:02d}" for number in range(16)], ".png")
+    make(name="folder", root=str(tmp_path)).setup("predict")
+    (line,) = said
+    assert line.startswith(f"predict: 2 of 16 images, the test part; all with --source {tmp_path / 'images'} in place")
+    assert len(find_images([str(tmp_path / "images")])) == 16
+    make().setup("predict")
+    assert len(said) == 1
 
 
 def test_folder__without_masks_predicts_only(make: Make, tmp_path: Path) -> None:

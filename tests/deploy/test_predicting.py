@@ -18,9 +18,9 @@ from polyp_lightning.cli import main
 from polyp_lightning.common.errors import ConfigError, DataError
 from polyp_lightning.data.cache import resize
 from polyp_lightning.data.sets.phantom import draw_frame
-from polyp_lightning.deploy import predicting
+from polyp_lightning.deploy import predictor
 from polyp_lightning.deploy.bundle import Bundle, load_model, read_bundle
-from polyp_lightning.deploy.predicting import PredictOptions, find_images, mask_at, name_masks, predict
+from polyp_lightning.deploy.predicting import PredictOptions, find_images, name_masks, predict
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_predict__says_which_images_give_an_alarm(
     scores = [float(np.sort(runner(resize(one, SIZE)[None]).ravel())[-4]) for one in pixels]
     middle_one = sorted(scores)[1]
     monkeypatch.setattr(
-        predicting, "read_bundle", lambda _: Bundle(model, {**whole.facts, "alarm_threshold": middle_one})
+        predictor, "read_bundle", lambda _: Bundle(model, {**whole.facts, "alarm_threshold": middle_one})
     )
     predict(PredictOptions(model, [str(frames)], out), lambda _: None)
     header, *rows = (line.split(",") for line in (out / "alarms.csv").read_text().splitlines())
@@ -79,21 +79,6 @@ def test_predict__says_which_images_give_an_alarm(
     assert [row[0] for row in rows] == ["0.png", "1.png", "2.png"]
     assert [float(row[1]) for row in rows] == pytest.approx(scores, abs=1e-6)
     assert [row[2] == "1" for row in rows] == [score > middle_one for score in scores]
-
-
-@pytest.mark.parametrize("threshold", [0.05, 0.5, 0.93])
-@pytest.mark.parametrize("size", [(100, 140), (32, 32), (20, 45)])
-def test_mask_at__resizes_logits_as_torch_does(threshold: float, size: tuple[int, int]) -> None:
-    logit = torch.from_numpy(np.random.default_rng(0).normal(0, 4, (1, 1, 32, 32)))
-    expected = (F.interpolate(logit, size, mode="bilinear").sigmoid() > threshold)[0, 0].numpy()
-    found = mask_at(logit[0, 0].sigmoid().float().numpy(), threshold, *size)
-    assert (found == 255 * expected).mean() > 0.999
-    assert 0 < expected.mean() < 1
-
-
-def test_mask_at__certain_probabilities() -> None:
-    sure = np.repeat(np.array([[0.0, 1.0]], np.float32), 2, axis=0)
-    assert (mask_at(sure, 0.5, 2, 2) == [[0, 255], [0, 255]]).all()
 
 
 def test_find_images__files_folders_and_patterns(tmp_path: Path) -> None:
@@ -165,8 +150,13 @@ def test_predict__older_masks_are_kept(exported: Exported, frames: Path, capsys:
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, float("nan")])
 def test_predict__impossible_threshold(threshold: float, exported: Exported, frames: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--threshold .* is no probability"):
+    with pytest.raises(ConfigError, match=r"^threshold .* is no probability"):
         predict(PredictOptions(exported("onnx"), [str(frames)], frames / "out", threshold=threshold))
+
+
+def test_predict__threshold_of_a_data_set(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--ckpt_path", str(checkpoint), "--threshold", "0.3"]) == 2
+    assert "--threshold is for images named by --source" in capsys.readouterr().err
 
 
 def test_predict__unknown_option_of_an_exported_model(exported: Exported, capsys: pytest.CaptureFixture[str]) -> None:

@@ -459,3 +459,30 @@ def test_cli__hyper_parameters_of_a_checkpoint_parse(fitted: Any, tmp_path: Path
     assert loaded.lr == 0.004
     pairs = zip(parameters(first.model), parameters(loaded), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_load_from_checkpoint__is_in_evaluation_mode_until_it_is_fitted(fitted: Any, tmp_path: Path) -> None:
+    _, path, _, _ = fitted
+    loaded = PolypSegmenter.load_from_checkpoint(path)
+    assert not any(part.training for part in loaded.modules())
+    modes: list[bool] = []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+            modes.append(all(part.training for part in pl_module.net.modules()))
+
+    trainer(tmp_path, callbacks=[Watch()]).fit(loaded, datamodule=Frames())
+    assert modes == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 3, 100, 64), r"height=100, width=64\. Expected image height and width divisible by 32\. .*any size"),
+        ((1, 64, 64, 3), r"images are RGB \(N, 3, H, W\) .* got \(1, 64, 64, 3\)"),
+        ((3, 64, 64), r"got \(3, 64, 64\)"),
+    ],
+)
+def test_forward__refuses_other_shapes_with_a_sentence(shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        PolypSegmenter("FPN", image_size=SIZE).eval()(torch.zeros(shape, dtype=torch.uint8))

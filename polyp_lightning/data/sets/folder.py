@@ -24,7 +24,7 @@ def find_folder(root: Path) -> list[ImagePair]:
     if not images.is_dir():
         msg = (
             f"there is no folder {images}. For --data.name=folder, --data.root names a folder that holds images/ and, "
-            "but for prediction, masks/ with files of the same names."
+            "but for prediction, masks/ with files of the same names. Images alone: predict --source FOLDER."
         )
         raise DataError(msg)
     return find_pairs(images, masks if masks.is_dir() else None)

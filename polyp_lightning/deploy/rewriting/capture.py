@@ -13,11 +13,11 @@ from polyp_lightning.deploy.rewriting.upsampled import merge_upsampling
 from polyp_lightning.deploy.signature import INPUT
 
 
-class Deployable(nn.Module):
-    """A segmentation network with its preprocessing and its sigmoid.
+class FrameLogits(nn.Module):
+    """A segmentation network with its preprocessing.
 
     Takes frames as a decoder gives them, RGB uint8 (N, S, S, 3), so that scale, colour order and normalisation can't
-    be got wrong by a caller; returns probabilities, float32 (N, 1, S, S).
+    be got wrong by a caller; returns logits, float32 (N, 1, S, S).
 
     The network takes normalised floats (N, 3, S, S), by mean and standard deviation per RGB channel for values in [0,
     1], and returns logits (N, 1, S, S); it is put into evaluation mode.
@@ -34,11 +34,19 @@ class Deployable(nn.Module):
         self.eval()
 
     def forward(self, frame: Tensor) -> Tensor:
-        """Returns the probabilities of frames."""
+        """Returns the logits of frames."""
         # Permuted, frames are channels_last already.
         image = frame.permute(0, 3, 1, 2).to(self.mean.dtype)
-        probability: Tensor = self.net((image - self.mean) * self.scale).sigmoid()
-        return probability
+        logits: Tensor = self.net((image - self.mean) * self.scale)
+        return logits
+
+
+class Deployable(FrameLogits):
+    """The same with the sigmoid; returns probabilities."""
+
+    def forward(self, frame: Tensor) -> Tensor:
+        """Returns the probabilities of frames."""
+        return super().forward(frame).sigmoid()
 
 
 def check_size(image_size: int) -> None:

@@ -25,6 +25,7 @@ from polyp_lightning.deploy.video.channel import Channel
 from polyp_lightning.deploy.video.cores import divide_cores, stay_on_cores
 from polyp_lightning.deploy.video.decoding import Frame, Source
 from polyp_lightning.deploy.video.overlay import Finding, draw_finding, find_polyp, resize_to_mask
+from polyp_lightning.deploy.video.results import Recorder, drop_specks
 from polyp_lightning.deploy.video.saving import VideoWriter
 
 _WAITING = 4
@@ -47,6 +48,10 @@ class StreamOptions:
     live: bool | None = None
     alarm_frames: int = 5
     alarm_window: int = 8
+    threshold: float | None = None
+    results: Path | None = None
+    masks: Path | None = None
+    min_area: int = 0
 
 
 @dataclass
@@ -105,6 +110,7 @@ class Pipeline:
     bundle: Bundle
     options: StreamOptions
     writer: VideoWriter | None
+    recorder: Recorder
 
     def run(self, report: StreamReport) -> None:
         """Runs until the source ends or the user has seen enough; what happened is added to the report."""
@@ -162,17 +168,18 @@ class Pipeline:
         for result in results:
             pace.append(time.perf_counter())
             report.network.append(result.milliseconds)
-            finding = find_polyp(result.probability, self.bundle.alarm_threshold)
+            finding, mask = self._decide(result)
             report.frames += 1
             report.polyps += finding.polyp
             alarm = report.alarms.update(finding.polyp, result.frame.time)
+            height, width = result.frame.pixels.shape[:2]
+            self.recorder.add(result.frame.time, finding, mask, (height, width))
             if self.writer is None and not self.options.show:
                 _note_age(result.frame, report)
                 continue
             pixels = result.frame.pixels
-            # No contour where the readout says that there is no polyp: specks don't count.
-            mask = self._mask(result) if alarm and finding.polyp else None
-            draw_finding(pixels, mask, format_readout(finding, pace, report))
+            # A contour is drawn while an alarm lasts.
+            draw_finding(pixels, mask if alarm else None, format_readout(finding, pace, report))
             goes_on = not self.options.show or _show(pixels)
             _note_age(result.frame, report)
             if self.writer is not None:
@@ -180,11 +187,19 @@ class Pipeline:
             if not goes_on:
                 return
 
-    def _mask(self, result: "_Segmented") -> NDArray[np.uint8]:
-        # A frame with an alarm always has a contour, even where the alarm threshold is the lower one.
+    def _decide(self, result: "_Segmented") -> tuple[Finding, NDArray[np.uint8] | None]:
+        """Decides whether there is a polyp, and where; no mask where there is none, or where nobody looks at it."""
+        finding, least = find_polyp(result.probability, self.bundle.alarm_threshold), self.options.min_area
+        watched = self.writer is not None or self.options.show or self.recorder.needs_masks
+        if not finding.polyp or not (watched or least):
+            return finding, None
+        # A frame with a polyp always has a mask, even where the alarm threshold is the lower one.
         threshold = min(self.bundle.threshold, self.bundle.alarm_threshold)
         height, width = result.frame.pixels.shape[:2]
-        return resize_to_mask(result.probability, threshold, height, width)
+        mask = drop_specks(resize_to_mask(result.probability, threshold, height, width), least)
+        if least and not mask.any():
+            return Finding(False, 1 - finding.confidence), None
+        return finding, mask
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from polyp_lightning.deploy.video.alarm import Alarms, LastingAlarm
 from polyp_lightning.deploy.video.decoding import Source, open_source
 from polyp_lightning.deploy.video.opening import local_path
 from polyp_lightning.deploy.video.pipeline import Pipeline, StreamOptions, StreamReport
+from polyp_lightning.deploy.video.results import Recorder
 from polyp_lightning.deploy.video.saving import VideoWriter
 
 
@@ -27,21 +28,27 @@ def stream(options: StreamOptions, say: Callable[[str], None] = print) -> Stream
         raise ConfigError(msg)
     # Before anything is opened: the rule may be refused.
     report = StreamReport(Alarms(LastingAlarm(options.alarm_frames, options.alarm_window)))
+    if options.min_area < 0:
+        msg = f"--min_area {options.min_area} is a number of pixels: at least 0"
+        raise ConfigError(msg)
     if options.show:
         check_window()
     _refuse_source(options)
+    recorder = Recorder(options.results, options.masks, options.overwrite, say)
     bundle = read_bundle(options.model)
+    if options.threshold is not None:
+        bundle = bundle.with_threshold(options.threshold)
     runner = load_model(bundle, options.backend or bundle.format.backends[0], options.threads)
     size = bundle.image_size
     # The first call plans memory and compiles kernels.
     runner(np.zeros((1, size, size, 3), np.uint8))
     cv2.setNumThreads(1)
     source = open_source(options.source, 1, options.live, say)
-    with _open_writer(options, source) as writer:
+    with _open_writer(options, source) as writer, recorder:
         if writer is not None:
             _report_leftovers(writer, say)
         try:
-            Pipeline(source, runner, bundle, options, writer).run(report)
+            Pipeline(source, runner, bundle, options, writer, recorder).run(report)
         except KeyboardInterrupt:
             say("interrupted: what was segmented so far is kept")
     if not report.frames:
@@ -52,6 +59,8 @@ def stream(options: StreamOptions, say: Callable[[str], None] = print) -> Stream
     if writer is not None:
         report.encoder = writer.encoder
         say(f"saved {options.save} ({writer.encoder}, {float(source.rate):g} frames per second)")
+    for what in filter(None, (options.results, options.masks)):
+        say(f"wrote {what}")
     return report
 
 

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
+from torch import Tensor
 
 from polyp_lightning.common.errors import PruningError
 from polyp_lightning.common.options import option
@@ -38,7 +39,7 @@ _NO_LIMITS = Limits()
 
 def select(
     graph: ChannelGraph,
-    importance: Importance,
+    importance: Importance | Tensor,
     target: Target | float,
     *,
     limits: Limits = _NO_LIMITS,
@@ -54,7 +55,8 @@ def select(
 
     Args:
         graph: coupled channels and their cost.
-        importance: one number per component, shape ``(graph.size,)``; ``importance[0]`` is not used.
+        importance: one number per component, an array or tensor of shape ``(graph.size,)``; ``importance[0]`` is not
+            used.
         target: what is to be left; a number is a share of the dense MACs.
         limits: what may be done to a single layer.
         allocation: how the widths are found: ``global``, ``per_cost`` or ``optimal``.
@@ -69,6 +71,8 @@ def select(
     Raises:
         PruningError: the target cannot be met, a limit makes no sense, or the importances are not finite.
     """
+    if isinstance(importance, Tensor):
+        importance = importance.detach().double().cpu().numpy()
     _check(graph, importance, allocation)
     target, dense, search = _pose(graph, importance, target, limits, dense, left, cost)
     budget, tolerance = target.budget(dense, left), TOLERANCE * dense.cost(target.unit)

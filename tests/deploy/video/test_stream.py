@@ -390,3 +390,36 @@ def test_stream__shows_frames_until_q_is_pressed(
     monkeypatch.setattr(pipeline.cv2, "waitKey", lambda _: ord("q") if len(shown) == 3 else -1)
     quiet(StreamOptions(model, str(write_video(tmp_path / "in.mp4", 20)), show=True))
     assert len(shown) == 3
+
+
+def test_stream__results_masks_and_threshold(model: Path, tmp_path: Path, bright: Bright) -> None:
+    source = write_video(tmp_path / "in.mp4", 3, size=(48, 64))
+    table, masks = tmp_path / "frames.csv", tmp_path / "masks"
+    said: list[str] = []
+    report = stream(StreamOptions(model, str(source), results=table, masks=masks, threshold=0.3), said.append)
+    assert report.polyps == 3
+    rows = [line.split(",") for line in table.read_text().splitlines()[1:]]
+    assert [row[1:3] for row in rows] == [["0.0", "1"], ["0.04", "1"], ["0.08", "1"]]
+    for row, path in zip(rows, sorted(masks.iterdir()), strict=True):
+        mask = np.asarray(Image.open(path)) > 0
+        # The white stripe is 8 pixels wide.
+        assert mask[:, :6].all()
+        assert not mask[:, 10:].any()
+        assert int(row[4]) == mask.sum()
+        assert row[5].split()[:2] == ["0", "0"]
+    assert f"wrote {table}" in said
+
+
+@pytest.mark.parametrize(("least", "polyps"), [(100, 3), (1000, 0)])
+def test_stream__specks_are_left_out(least: int, polyps: int, model: Path, tmp_path: Path, bright: Bright) -> None:
+    source = write_video(tmp_path / "in.mp4", 3, size=(48, 64))
+    assert quiet(StreamOptions(model, str(source), min_area=least)).polyps == polyps
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"threshold": 1.5}, "threshold 1.5 is no probability"), ({"min_area": -1}, "--min_area -1 is a number")],
+)
+def test_stream__impossible_options(options: dict[str, Any], message: str, model: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        quiet(StreamOptions(model, "nowhere", **options))

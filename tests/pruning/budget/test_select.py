@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_nets import SMALL_NETS, Plain, SigmoidFeature
@@ -112,3 +113,13 @@ def test_select__net_with_nothing_to_prune_is_explained() -> None:
     graph = pruning.trace(SigmoidFeature(), (2, 3, 16, 16))
     with pytest.raises(PruningError, match="nothing in this network can be removed"):
         pruning.select(graph, random_importance(graph, 0), 0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_select__takes_tensors(unet: pruning.ChannelGraph, dtype: torch.dtype) -> None:
+    importance = torch.from_numpy(random_importance(unet, 1)).to(dtype).requires_grad_()
+    removed = pruning.select(unet, importance, 0.5)
+    expected = pruning.select(unet, importance.detach().to(torch.float64).numpy(), 0.5)
+    np.testing.assert_array_equal(removed, expected)
+    with pytest.raises(PruningError, match="not finite"):
+        pruning.select(unet, importance * torch.nan, 0.5)
