@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from polyp_lightning.checkpoints.named import find_net, list_nets
 from polyp_lightning.common.errors import DataError
 from polyp_lightning.common.extras import need
-from polyp_lightning.common.frame_rule import frame_score
+from polyp_lightning.common.frame_rule import ALARM_THRESHOLD, frame_score
 from polyp_lightning.common.options import option
 from polyp_lightning.data.cache import resize
 from polyp_lightning.data.reading import read_image
@@ -65,7 +65,11 @@ class Predictor:
     """
 
     def __init__(
-        self, find_logits: Callable[[Frames], Maps], image_size: int, threshold: float, alarm_threshold: float
+        self,
+        find_logits: Callable[[Frames], Maps],
+        image_size: int,
+        threshold: float,
+        alarm_threshold: float = ALARM_THRESHOLD,
     ) -> None:
         check_threshold(threshold)
         self.image_size, self.threshold, self.alarm_threshold = image_size, threshold, alarm_threshold

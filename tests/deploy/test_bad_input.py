@@ -89,7 +89,8 @@ def folder_of_text(folder: Path) -> Path:
         (sound, "holds no video, only audio"),
         (unknown_codec, "knows no decoder for this video's codec; convert it to H.264"),
         (all_broken, "no frame of --source .* could be decoded (6 broken)"),
-        (folder_of_text, "holds no image (.bmp"),
+        # What was passed over is named too.
+        pytest.param(folder_of_text, "holds no image (.bmp", marks=pytest.mark.filterwarnings("ignore:.*passed over")),
         (lambda _: Path("nowhere.mp4"), "nowhere.mp4 is neither a file nor a folder"),
         (lambda _: Path("camera:77"), "camera 77 (/dev/video77) can't be opened: No such file"),
         # Nobody listens there.

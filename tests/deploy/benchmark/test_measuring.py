@@ -194,7 +194,7 @@ def test_terminal_table__never_calls_fewer_macs_faster() -> None:
     ("change", "error", "message"),
     [
         ({"image_size": 96}, ConfigError, r"--image_size 96, but .* was exported for 64²: export it again"),
-        ({"backends": ["torch"]}, ConfigError, r"--backend torch does not run .*allowed: onnxruntime"),
+        ({"backends": ["torch"]}, ConfigError, r"backend torch does not run .*allowed: onnxruntime"),
         ({"threads": 0}, ConfigError, "must be at least 1"),
         ({"rounds": 0}, ConfigError, "must be at least 1"),
         ({"source": "none.mp4"}, DataError, r"none\.mp4 is neither a file"),

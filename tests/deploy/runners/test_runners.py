@@ -109,8 +109,8 @@ def test_load__says_what_torch_can_not_load(exported: Exported, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("backend", "threads", "message"),
     [
-        ("torch", 1, r"--backend torch does not run .*onnx \(onnx\); allowed: onnxruntime, openvino, openvino-bf16"),
-        ("onnxruntime", 0, "--threads 0 must be at least 1"),
+        ("torch", 1, r"backend torch does not run .*onnx \(onnx\); allowed: onnxruntime, openvino, openvino-bf16"),
+        ("onnxruntime", 0, "threads 0 must be at least 1"),
     ],
 )
 def test_load__refuses(exported: Exported, backend: str, threads: int, message: str) -> None:
@@ -132,5 +132,5 @@ def test_load__a_missing_extra_names_the_command(
     exported: Exported, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, package, None)
-    with pytest.raises(ConfigError, match=rf"{package} is needed.*pip install 'polyp-lightning\[deploy\]'"):
+    with pytest.raises(ConfigError, match=rf"{package} is needed.*pip install 'polyp-lightning\[runtime\]'"):
         load_model(read_bundle(exported("onnx")), package, 1)
