@@ -54,6 +54,9 @@ def test_read_results__names_line_and_column_of_a_bad_number(tmp_path: Path) -> 
 
 
 def test_read_images__comes_back_equal(tmp_path: Path) -> None:
-    rows = [ImageScore("kvasir-120", "ä, b", 0.5, 1 / 3, 7.25), ImageScore("kvasir-120", "b", 1.0, 1.0, 0.0)]
+    rows = [
+        ImageScore("kvasir-120", "ä, b", 0.5, 1 / 3, 7.25, frame_score=2 / 3, polyp=1.0),
+        ImageScore("kvasir-120", "b", 1.0, 1.0, 0.0, frame_score=0.25, polyp=0.0),
+    ]
     write_images(tmp_path / "test_images.csv", rows)
     assert read_images(tmp_path) == rows
