@@ -75,9 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         with name_flags():
-            runner = _find_runner(verb)
-            options = use_shipped(["--help" if option == ALL else option for option in options])
-            return runner([verb, *use_files(options)])
+            if verb in VERBS:
+                options = use_shipped(["--help" if option == ALL else option for option in options])
+            return _find_runner(verb)([verb, *use_files(options)])
     except ModuleNotFoundError as error:
         if find_extra(name := error.name or "") is None:
             raise

@@ -72,7 +72,7 @@ def test_table__shows_layers_bars_and_sums(graph: pruning.ChannelGraph) -> None:
     importance = np.random.default_rng(0).random(graph.size)
     of = preview(graph, importance, pruning.select(graph, importance, 0.5))
     console = Console(file=io.StringIO(), width=160)
-    console.print(build_preview_table(of))
+    console.print(build_preview_table(of, console.width))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     for row in of.rows:
         line = next(line for line in text.splitlines() if f" {row.name} " in line)
