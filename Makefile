@@ -26,7 +26,7 @@ test: install ## the tests, without the long ones
 	$(BIN)/python -m pytest --doctest-modules polyp_lightning
 
 # The folders that hold long suites, those whose failure matters most first.
-SLOW := end_to_end callbacks checkpoints cli pruning tracking deploy ship common ship
+SLOW := end_to_end callbacks checkpoints cli pruning tracking deploy ship common
 
 test-slow: install ## the long suites (SLOW="pruning deploy": only these)
 	$(BIN)/python -m pytest -m slow --durations 10 $(SLOW:%=tests/%)

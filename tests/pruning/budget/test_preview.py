@@ -76,7 +76,7 @@ def test_table__shows_layers_bars_and_sums(graph: pruning.ChannelGraph) -> None:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     for row in of.rows:
         line = next(line for line in text.splitlines() if f" {row.name} " in line)
-        assert draw_bar(row.after / row.before) in line
+        assert draw_bar(row.after / row.before, 12) in line
         assert f"{row.before} → {row.after}" in line
     assert "(50%)" in text
 
