@@ -126,7 +126,7 @@ def _ask_peer(net: nn.Module) -> str:
 
 def _losses(folder: Path) -> str:
     """The mean training loss of each epoch."""
-    (path,) = folder.glob("version_*/metrics.csv")
+    (path,) = folder.rglob("metrics.csv")
     with path.open() as file:
         values = [float(line["train/loss"]) for line in csv.DictReader(file) if line.get("train/loss")]
     return " → ".join(f"{value:.2f}" for value in values)
