@@ -18,7 +18,7 @@ train() { # NAME OPTION…
 
 from_base() { # NAME TARGET
   train "$1" --model.init_from "$out/base/checkpoints/last.ckpt" --model.encoder_weights null --pruning.target "$2" \
-    --data.image_size 352 --model.lr 5e-4 --trainer.max_epochs 8
+    --data.image_size 352 --model.lr 5e-4 --trainer.max_epochs 6 --pruning.end 2
 }
 
 train base --model.encoder_weights "${WEIGHTS:-imagenet}"
