@@ -75,9 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         with name_flags():
-            if verb in VERBS:
-                options = use_shipped(["--help" if option == ALL else option for option in options])
-            return _find_runner(verb)([verb, *use_files(options)])
+            return _run(verb, options)
     except ModuleNotFoundError as error:
         if find_extra(name := error.name or "") is None:
             raise
@@ -111,6 +109,13 @@ def _name_own_flags(verb: str, message: str) -> str:
     for flag, own in _OWN_FLAGS.get(verb, {}).items():
         message = message.replace(flag, own)
     return message
+
+
+def _run(verb: str, options: Sequence[str]) -> int:
+    """Runs a verb; what its options name is found before anything that takes time is imported."""
+    if verb in VERBS:
+        options = use_shipped(["--help" if option == ALL else option for option in options])
+    return _find_runner(verb)([verb, *use_files(options)])
 
 
 def _find_runner(name: str) -> Callable[[Sequence[str]], int]:

@@ -20,7 +20,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def busy() -> str:
-    """Warns where other work takes the processor, which makes times too long; empty where none does."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return f"load {load:.1f} on {cores()} cores before the start: times may be too long" if load > 0.5 else ""
+def load() -> float:
+    """Returns how many processes wanted a processor in the last minute, on average; 0 where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def busy(before: float) -> str:
+    """Warns where other work took the processor, a :func:`load` before times were taken; empty where none did."""
+    return f"load {before:.1f} on {cores()} cores before the start: times may be too long" if before > 0.5 else ""

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 
 from polyp_lightning.common.files import write_beside
-from polyp_lightning.common.machine import processor
+from polyp_lightning.common.machine import busy, processor
 from polyp_lightning.deploy.benchmark.measuring import STAGES, Timing, compare_rounds
 
 COLUMNS = (
@@ -16,9 +16,11 @@ COLUMNS = (
     "network_p50_ms", "network_p90_ms", "network_p99_ms", "network_fps",
     "decode_p50_ms", "preprocess_p50_ms", "postprocess_p50_ms",
     "total_p50_ms", "total_p90_ms", "total_p99_ms", "total_fps",
-    "times_faster", "times_faster_low", "times_faster_high", "times_fewer_macs", "peak_memory_mb", "frames",
+    "times_faster", "times_faster_low", "times_faster_high", "times_fewer_macs", "peak_memory_mb", "frames", "load",
 )  # fmt: skip
-"""Columns of the CSV; a cell is empty where there is no number. Ratios are to the first model in the same backend."""
+"""Columns of the CSV; a cell is empty where there is no number.
+
+Ratios are to the first model in the same backend; the load is that of the machine's other work before the start."""
 
 
 def list_rows(timings: Sequence[Timing], threads: int) -> list[dict[str, Any]]:
@@ -39,6 +41,7 @@ def _row(timing: Timing, reference: Timing | None, threads: int) -> dict[str, An
         "processor": processor(), "image_size": one.image_size, "gmacs": one.gmacs, "params": one.params,
         "test_dice": one.dice, "network_fps": timing.fps("network"), "total_fps": timing.fps("total"),
         "peak_memory_mb": timing.memory_mb, "frames": len(timing.stages["total"]),
+        "load": timing.load,
     }  # fmt: skip
     for stage in (*STAGES, "total"):
         for percent in (50, 90, 99):
@@ -54,7 +57,7 @@ def build_tables(table: Sequence[dict[str, Any]]) -> list[Table]:
     """Shows milliseconds a frame: of the network alone, and of the whole way from the decoder to the mask."""
     first = table[0]
     threads = f"{first['threads']} thread{'s' * (first['threads'] > 1)}"
-    where = f"{first['processor']}, {threads}, batch 1, {first['image_size']}², milliseconds a frame"
+    where = f"{first['processor']}, {threads}, batch 1, {first['image_size']}², milliseconds a frame{_mark(first)}"
     network = _start_table(
         f"Network: {where}", ("GMACs", "Dice", "p50", "p90", "p99", "FPS", "times faster", "fewer MACs")
     )
@@ -69,6 +72,12 @@ def build_tables(table: Sequence[dict[str, Any]]) -> list[Table]:
         network.add_row(name, row["backend"], *_network_cells(row))
         whole.add_row(name, row["backend"], *_whole_cells(row))
     return [network, whole]
+
+
+def _mark(row: dict[str, Any]) -> str:
+    """Marks times that other work may have made longer."""
+    warning = busy(row["load"])
+    return f"; {warning}" if warning else ""
 
 
 def _start_table(title: str, heads: Sequence[str]) -> Table:
@@ -126,7 +135,8 @@ def write_png(table: Sequence[dict[str, Any]], path: Path) -> None:
         axis.grid(visible=True, color="0.9")
         axis.legend(fontsize=8)
     first = table[0]
-    figure.suptitle(f"{first['processor']}, threads: {first['threads']}, batch 1, {first['image_size']}²", fontsize=10)
+    title = f"{first['processor']}, threads: {first['threads']}, batch 1, {first['image_size']}²{_mark(first)}"
+    figure.suptitle(title, fontsize=10, wrap=True)
     with write_beside(path) as beside:
         figure.savefig(beside, format="png")
 

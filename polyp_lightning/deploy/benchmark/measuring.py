@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyp_lightning.common.errors import ConfigError, DataError
-from polyp_lightning.common.machine import busy
+from polyp_lightning.common.machine import busy, load
 from polyp_lightning.data.cache import resize
 from polyp_lightning.data.sets.phantom import draw_frame
 from polyp_lightning.deploy.benchmark.candidates import Candidate, list_candidates, load_candidate
@@ -42,12 +42,14 @@ class Timing:
 
     ``stages`` hold one time a frame (``total``: their sum), ``rounds`` the network's median in each round.
     ``memory_mb``: peak memory of a process that does nothing else, in 10⁶ bytes; None where it was not measured.
+    ``load``: of the machine before the start, by other work.
     """
 
     candidate: Candidate
     stages: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in (*STAGES, "total")})
     rounds: list[float] = field(default_factory=list)
     memory_mb: float | None = None
+    load: float = 0.0
 
     def percentile(self, stage: str, percent: float) -> float:
         """A percentile of a stage's times."""
@@ -83,14 +85,15 @@ def benchmark(options: BenchmarkOptions, say: Callable[[str], None] = print) -> 
     if options.threads < 1 or options.rounds < 1 or options.frames < 1:
         msg = "--threads, --rounds and --frames must be at least 1"
         raise ConfigError(msg)
-    if warning := busy():
+    before = load()
+    if warning := busy(before):
         say(warning)
     cv2.setNumThreads(options.threads)
     timings, runners = [], []
     for candidate in list_candidates(options.models, options.image_size, options.backends, options.named):
         say(f"loading {candidate.model.name} in {candidate.backend}")
         runners.append(load_candidate(candidate, options.threads))
-        timings.append(Timing(candidate))
+        timings.append(Timing(candidate, load=before))
     with tempfile.TemporaryDirectory() as folder:
         source = options.source or str(write_phantoms(Path(folder) / "phantoms.mp4"))
         _measure(list(zip(timings, runners, strict=True)), source, options)

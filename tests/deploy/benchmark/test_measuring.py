@@ -140,6 +140,18 @@ def test_benchmark__real_models_side_by_side(
         assert picture.size[0] > 800
 
 
+@pytest.mark.parametrize(("load", "marked"), [(0.2, False), (3.14, True)])
+def test_benchmark__marks_times_taken_under_load(
+    sleepers: list[Candidate], monkeypatch: pytest.MonkeyPatch, load: float, marked: bool
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 9.0, 9.0))
+    timings = benchmark(BenchmarkOptions([], rounds=1, frames=2, memory=False), lambda _: None)
+    rows = report.list_rows(timings, 1)
+    assert [row["load"] for row in rows] == [load] * len(sleepers)
+    titles = [str(table.title) for table in report.build_tables(rows)]
+    assert ["load 3.1 on" in title for title in titles] == [marked] * 2
+
+
 def test_benchmark__a_checkpoint_runs_in_torch(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["benchmark", "--model", str(checkpoint), "--backend", "torch", "--rounds", "1", "--frames", "2"]
     assert main([*command, "--no_memory", "--image_size", "96"]) == 0
