@@ -126,8 +126,8 @@ def load(
         ConfigError: the file is neither, is damaged, or can't be run here.
     """
     model = Path(path).expanduser()
-    if not model.exists() and model.name in list_nets():
-        model = find_net(model.name, option("model"))
+    if str(path) in list_nets() and not model.exists():
+        model = find_net(str(path), option("model"))
     if format_of(model) is None:
         find_logits, image_size, *stored = _open_checkpoint(model, backend, threads, arch)
     else:

@@ -1,5 +1,6 @@
 """`polyp_lightning.load`: against PyTorch's own resizing, the module that tests score, and the verb `predict`."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 from small_models import SIZE, CleanModules, Exported
 
 import polyp_lightning
+from polyp_lightning.checkpoints import named
 from polyp_lightning.checkpoints.trained import load_net
 from polyp_lightning.cli import main
 from polyp_lightning.common.errors import ConfigError, DataError
@@ -159,6 +161,16 @@ def test_load__mistakes(options: dict[str, Any], message: str, checkpoint: Path)
 def test_load__no_such_file(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         polyp_lightning.load(name)
+
+
+def test_load__by_a_networks_name_and_not_by_a_path_that_ends_in_it(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(checkpoint, tmp_path / "small.ckpt")
+    monkeypatch.setattr(named, "FOLDER", tmp_path)
+    assert polyp_lightning.load("small").image_size == polyp_lightning.load(checkpoint).image_size
+    with pytest.raises(ConfigError, match="runs/small is not"):
+        polyp_lightning.load("runs/small")
 
 
 def test_load__import_is_light_and_exports_need_no_torch(clean_modules: CleanModules, exported: Exported) -> None:
