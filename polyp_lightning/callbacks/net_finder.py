@@ -5,8 +5,7 @@ from contextlib import ExitStack
 from lightning.pytorch import LightningModule, Trainer
 
 from polyp_lightning.callbacks.found_net import Call, CallWatch, find_net, inside_compiled, rehearse
-from polyp_lightning.callbacks.observation import run_eagerly
-from polyp_lightning.callbacks.passes import beside_training
+from polyp_lightning.callbacks.passes import beside_training, run_eagerly
 from polyp_lightning.pruning import Example
 
 

@@ -4,11 +4,17 @@ from collections import deque
 from contextlib import ExitStack
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
-from polyp_lightning.callbacks.passes import beside_training, gather, loss_scale, replayed, steps
+from polyp_lightning.callbacks.passes import (
+    beside_training,
+    gather,
+    loss_scale,
+    replayed,
+    run_eagerly,
+    steps,
+)
 from polyp_lightning.callbacks.replay import CallRecorder, modes_of
 from polyp_lightning.pruning import ChannelGraph, Example
 from polyp_lightning.pruning.criteria import Criterion
@@ -35,7 +41,6 @@ class Observation:
         self._calls = CallRecorder(self.count)
         self._batches: deque[tuple[Any, int]] = deque(maxlen=scoring_batches)
         self._running: ExitStack | None = None
-        self._steps = 0
 
     @property
     def is_on(self) -> bool:
@@ -68,7 +73,6 @@ class Observation:
         """Prepares for a step; keeps its inputs if it is ``near`` the cut."""
         if not self.is_on:
             return
-        self._steps = trainer.global_step
         # Only here: a GPU is waited for.
         self._criterion.loss_scale = loss_scale(trainer)
         if near:
@@ -76,15 +80,14 @@ class Observation:
             if self._criterion.needs_loss:
                 self._batches.append((batch, number))
 
-    def end_step(self, trainer: Trainer, net: nn.Module) -> None:
+    def end_step(self, trainer: Trainer, net: nn.Module, begun: int) -> None:
         """Takes back what was scored for a step that a gradient scaler skipped: nothing was learnt from its images.
 
-        Gradients have been averaged over all processes by then, so that all of them skip the same steps.
+        Gradients have been averaged over all processes by then, so that all of them skip the same steps. ``begun`` is
+        the Trainer's ``global_step`` before the batch.
         """
-        if not self.is_on:
-            return
         was_recorded, self._calls.active = self._calls.active, False
-        if trainer.global_step > self._steps:
+        if trainer.global_step > begun:
             # It lowers its factor after a step that it skipped, and after no other.
             skipped = loss_scale(trainer) < self._criterion.loss_scale
             self._criterion.take_back() if skipped else self._criterion.keep()
@@ -105,10 +108,3 @@ class Observation:
             else:
                 batches = replayed(list(self._calls.calls)[-(self._batches.maxlen or 0) :], net)
             gather(self._criterion, net, graph, batches)
-
-
-def run_eagerly() -> ExitStack:
-    """Runs uncompiled what was compiled, where its hooks are seen, until the stack is closed."""
-    stack = ExitStack()
-    stack.enter_context(torch.compiler.set_stance("force_eager"))
-    return stack

@@ -1,7 +1,7 @@
 """Passes of a criterion's own, beside the training: they leave modes, random numbers, metrics and statistics as is."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,13 @@ def beside_training(trainer: Trainer) -> Iterator[None]:
     """For passes in the run's precision, uncompiled, that leave the random numbers alone."""
     with isolate_rng(), trainer.precision_plugin.forward_context(), torch.compiler.set_stance("force_eager"):
         yield
+
+
+def run_eagerly() -> ExitStack:
+    """Runs uncompiled what was compiled, where its hooks are seen, until the stack is closed."""
+    stack = ExitStack()
+    stack.enter_context(torch.compiler.set_stance("force_eager"))
+    return stack
 
 
 def gather(criterion: Criterion, net: nn.Module, graph: ChannelGraph, batches: Batches) -> None:

@@ -260,7 +260,7 @@ class TaylorFOPruning(Callback):
             return
         if not self._observation.is_on:
             return
-        self._observation.end_step(trainer, self._net(pl_module))
+        self._observation.end_step(trainer, self._net(pl_module), self._steps)
         if self.schedule.interval == "epoch" and is_last_batch(trainer):
             self._scored_for = trainer.current_epoch + 1
 
