@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from polyp_lightning.checkpoints.named import find_net
+from polyp_lightning.cli.flag_values import replace_values
 
 _FLAGS = ("--ckpt_path", "--model", "--model.init_from", "--model.architecture_from", "--model.distill_from")
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
@@ -21,17 +22,7 @@ def use_files(arguments: Sequence[str]) -> list[str]:
     >>> use_files(["test", "--ckpt_path", "last", "--model.init_from=a.ckpt"])
     ['test', '--ckpt_path', 'last', '--model.init_from=a.ckpt']
     """
-    found, before = [], ""
-    for argument in arguments:
-        flag, equals, value = argument.partition("=")
-        if before in _FLAGS:
-            found.append(_file_of(argument, before))
-        elif equals and flag in _FLAGS:
-            found.append(f"{flag}={_file_of(value, flag)}")
-        else:
-            found.append(argument)
-        before = argument
-    return found
+    return replace_values(arguments, _FLAGS, _file_of)
 
 
 def _file_of(value: str, flag: str) -> str:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from polyp_lightning.cli.flag_values import replace_values
 from polyp_lightning.common.errors import ConfigError, nearest
 
 _PACKAGE = Path(__file__).parent.parent
@@ -19,20 +20,14 @@ def use_shipped(options: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: there is neither a file nor a configuration of that name.
     """
-    found = list(options)
-    for at, option in enumerate(options):
-        if option == "--config" and at + 1 < len(options):
-            found[at + 1] = _find(options[at + 1])
-        elif option.startswith("--config="):
-            found[at] = f"--config={_find(option.partition('=')[2])}"
-    return found
+    return replace_values(options, ("--config",), _find)
 
 
-def _find(name: str) -> str:
+def _find(name: str, flag: str) -> str:
     if Path(name).exists() or not re.fullmatch(r"[\w-]+", name):
         return name
     shipped = {path.stem: path for path in CONFIGS.glob("*.yaml")}
     if name not in shipped:
-        msg = f"--config {name} is neither a file nor one that comes with the package. {nearest(name, shipped)}"
+        msg = f"{flag} {name} is neither a file nor one that comes with the package. {nearest(name, shipped)}"
         raise ConfigError(msg)
     return str(shipped[name])
