@@ -10,7 +10,7 @@ from lightning.pytorch import loggers
 
 from polyp_lightning.checkpoints.record import read_record
 from polyp_lightning.cli.parsing import find_option
-from polyp_lightning.networks.names import is_own
+from polyp_lightning.networks.names import list_words
 from polyp_lightning.pruning.budget import choose_target
 from polyp_lightning.tracking import RunTracker
 from polyp_lightning.tracking.logger import RunLogger
@@ -44,7 +44,7 @@ def prepare_logger(options: Any, verb: str) -> None:
         return
     if getattr(given, "save_dir", None) == RUN_FOLDER:
         given.save_dir = options.trainer.default_root_dir
-    if _is_ours(options.trainer.logger):
+    if is_ours(options.trainer.logger):
         for name, value in _own_values(options, verb).items():
             if getattr(given, name) is None and not os.environ.get(_LABELS.get(name, "")):
                 setattr(given, name, value)
@@ -55,7 +55,7 @@ def forget_prepared(options: Any, verb: str) -> None:
     given = _arguments(options.trainer.logger)
     if given is None:
         return
-    if _is_ours(options.trainer.logger):
+    if is_ours(options.trainer.logger):
         for name, value in _own_values(options, verb).items():
             if getattr(given, name) == value:
                 setattr(given, name, None)
@@ -78,14 +78,15 @@ def _arguments(logger: Any) -> Any:
     return getattr(logger, "init_args", None)
 
 
-def _is_ours(logger: Any) -> bool:
+def is_ours(logger: Any) -> bool:
+    """Whether an option of the Trainer names this project's logger."""
     return str(getattr(logger, "class_path", "")).rpartition(".")[2] == RunLogger.__name__
 
 
 def _own_values(options: Any, verb: str) -> dict[str, Any]:
     """The run's folder, name, and group, job type and tags, by which a dashboard sorts runs."""
     model, data = options.model, str(options.data.name)
-    parts = [model.arch] if is_own(model.arch) else [model.arch, model.encoder]
+    parts = list_words(model.arch, model.encoder)
     net = "-".join(parts)
     flags = options.pruning
     target = choose_target(

@@ -18,8 +18,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from polyp_lightning.cli.ckpt_path import LAST_FILE, flatten, list_disagreements
+from polyp_lightning.cli.loggers import is_ours
 from polyp_lightning.common.errors import ConfigError
-from polyp_lightning.tracking.logger import RunLogger
 
 
 def refuse_random_weights(options: Any, verb: str) -> None:
@@ -86,7 +86,7 @@ def give_way(ours: Sequence[Callback], given: Any) -> list[Callback]:
 
 def clear_defaults(options: Any) -> None:
     """Takes back what is on by default and a barebones Trainer refuses."""
-    if getattr(options.trainer.logger, "class_path", "").rpartition(".")[2] == RunLogger.__name__:
+    if is_ours(options.trainer.logger):
         options.trainer.logger = False
     options.trainer.log_every_n_steps = None
 

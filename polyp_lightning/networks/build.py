@@ -149,7 +149,7 @@ def _triple(values: Iterable[float]) -> Triple:
 
 def _check_arch(arch: str) -> None:
     if arch.lower() not in smp.MODEL_ARCHITECTURES_MAPPING:
-        hint = nearest(arch.replace("+", "plus"), [cls.__name__ for cls in smp.MODEL_ARCHITECTURES_MAPPING.values()])
+        hint = nearest(arch, [cls.__name__ for cls in smp.MODEL_ARCHITECTURES_MAPPING.values()])
         msg = (
             f"arch={arch!r} is not an architecture of segmentation_models_pytorch. {hint} A network of your own is "
             "named by its import path, package.module.Class (--model.arch)"

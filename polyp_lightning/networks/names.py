@@ -39,10 +39,15 @@ def check_named(arch: str, named: Collection[str]) -> None:
         raise UnnamedClassError(arch)
 
 
+def list_words(arch: str, encoder: str) -> list[str]:
+    """Lists what a network is called by: architecture and encoder, or the import path alone."""
+    return [arch] if is_own(arch) else [arch, encoder]
+
+
 def name_net(arch: str, encoder: str) -> str:
     """Names a network in a sentence.
 
     >>> name_net("Unet", "resnet18"), name_net("package.module.Class", "")
     ('Unet with resnet18', 'package.module.Class')
     """
-    return arch if is_own(arch) else f"{arch} with {encoder}"
+    return " with ".join(list_words(arch, encoder))

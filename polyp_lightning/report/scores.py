@@ -13,6 +13,7 @@ from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.files import write_beside
 from polyp_lightning.common.tables import write_table
 from polyp_lightning.common.terminal import show
+from polyp_lightning.networks.names import list_words
 from polyp_lightning.report.inputs import FitRun
 from polyp_lightning.report.numbers import DASH, number, percent
 
@@ -129,7 +130,8 @@ def _label(run: FitRun, taken: Sequence[str]) -> str:
     if not run.config or not stages:
         return run.name
     method = "dense" if len(stages) == 1 else f"{run.option('pruning', 'criterion')} {percent(stages[-1].share)}"
-    label = f"{run.option('model', 'arch')} {run.option('model', 'encoder')}, {method}"
+    net = " ".join(list_words(str(run.option("model", "arch")), str(run.option("model", "encoder"))))
+    label = f"{net}, {method}"
     return f"{label} ({run.name})" if label in taken else label
 
 
