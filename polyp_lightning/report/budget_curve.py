@@ -1,7 +1,6 @@
 """Draws and tells to what share of the MACs pruning holds: the curve against the dense network, with its tests."""
 
 import io
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, ScalarFormatter
 from polyp_lightning.common.files import write_beside
 from polyp_lightning.report.cells import SEED_METHOD
 from polyp_lightning.report.document import Block, Paragraph, Points, Section, Table
-from polyp_lightning.report.numbers import DASH, number, percent
+from polyp_lightning.report.numbers import DASH, number, percent, signed
 from polyp_lightning.report.plotting import Look, choose_looks, make_literal, open_figure, tidy, to_picture
 from polyp_lightning.study.curve import ALL, ALPHA, MARGINS, CurvePoint, find_held
 from polyp_lightning.study.replicates import DENSE
@@ -102,8 +101,8 @@ def _evidence(one: CurvePoint, column: str) -> str:
 
 def _difference(one: CurvePoint) -> str:
     digits = 3 if one.metric == "dice" else 1
-    low, high = ((DASH if math.isnan(v) else f"{v:+.{digits}f}".replace("-", "−")) for v in (one.low, one.high))
-    return f"{one.difference:+.{digits}f}".replace("-", "−") + f" [{low}, {high}]"
+    difference, low, high = (signed(value, digits) for value in (one.difference, one.low, one.high))
+    return f"{difference} [{low}, {high}]"
 
 
 def _line(own: Sequence[CurvePoint], method: str, metric: str) -> list[CurvePoint]:
@@ -116,7 +115,7 @@ def _setting(own: Sequence[CurvePoint]) -> str:
     one = own[0]
     seeds = len({point.seed for point in own} - {ALL})
     return (
-        f"{one.arch} {one.encoder}, {one.data} ({one.split}), tested on {one.test_set}, {one.image_size}², "
+        f"{one.net}, {one.data} ({one.split}), tested on {one.test_set}, {one.image_size}², "
         f"{seeds} seed{'s' * (seeds != 1)}"
     )
 

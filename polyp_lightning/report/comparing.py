@@ -9,7 +9,7 @@ from polyp_lightning.report.document import Block, Paragraph, Table
 from polyp_lightning.report.inputs import Study
 from polyp_lightning.report.numbers import DASH, number, percent, signed, spread
 from polyp_lightning.study.replicates import DENSE, Replicates
-from polyp_lightning.study.results import IMAGES, RUNS, ImageScore, Result, read_images
+from polyp_lightning.study.results import ImageScore
 from polyp_lightning.study.statistics import RESAMPLES, Comparison, compare_methods
 
 ALPHA = 0.05
@@ -67,15 +67,9 @@ def compare_studies(studies: Sequence[Study]) -> Comparisons | None:
 
 def read_scored_cells(studies: Sequence[Study]) -> tuple[list[Replicates], dict[str, list[ImageScore]]]:
     """Reads the results of which values of single images are known, and these by run."""
-    results: list[Result] = []
-    images: dict[str, list[ImageScore]] = {}
-    for study in studies:
-        for row in study.rows:
-            folder = study.folder / RUNS / row.run
-            if (folder / IMAGES).is_file():
-                results.append(row)
-                if row.run not in images:
-                    images[row.run] = read_images(folder)
+    results = [row for study in studies for row in study.rows if row.run in study.images]
+    # Of a run that two studies hold, the first one's.
+    images = {run: scores for study in reversed(studies) for run, scores in study.images.items()}
     return collect_cells(results), images
 
 

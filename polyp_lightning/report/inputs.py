@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.tables import read_table
 from polyp_lightning.study.curve import CurvePoint, read_curve
-from polyp_lightning.study.results import RESULTS, Result, read_results
+from polyp_lightning.study.results import IMAGES, RESULTS, RUNS, ImageScore, Result, read_images, read_results
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,12 @@ class Study:
 
     folder: Path
     rows: list[Result]
+
+    @cached_property
+    def images(self) -> dict[str, list[ImageScore]]:
+        """The values of single images by run, of the runs that have left them in the folder; read once."""
+        folders = {row.run: self.folder / RUNS / row.run for row in self.rows}
+        return {run: read_images(folder) for run, folder in folders.items() if (folder / IMAGES).is_file()}
 
 
 @dataclass(frozen=True)

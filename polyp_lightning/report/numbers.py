@@ -23,13 +23,13 @@ def spread(mean: float, deviation: float, digits: int = 3) -> str:
     return number(mean, digits) + ("" if math.isnan(deviation) else f" ± {deviation:.{digits}f}")
 
 
-def signed(value: float) -> str:
+def signed(value: float, digits: int = 3) -> str:
     """A difference with its sign.
 
     >>> signed(0.02), signed(-0.02)
     ('+0.020', '−0.020')
     """
-    return DASH if math.isnan(value) else f"{value:+.3f}".replace("-", "−")
+    return DASH if math.isnan(value) else f"{value:+.{digits}f}".replace("-", "−")
 
 
 def percent(share: float) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from polyp_lightning.common.tables import read_rows, write_rows
-from polyp_lightning.study.replicates import DENSE, Replicates, keep_common_seeds
+from polyp_lightning.study.replicates import DENSE, Replicates, Setting, keep_common_seeds
 from polyp_lightning.study.results import ImageScore
 from polyp_lightning.study.statistics import RESAMPLES, Values, pair_scores
 
@@ -22,7 +22,7 @@ MARGINS = {"dice": (0.01, 0.02), "hd95": (0.05, 0.1)}
 
 
 @dataclass(frozen=True)
-class CurvePoint:
+class CurvePoint(Setting):
     """One method at one budget by one metric: the numbers of a seed, or of all seeds together. Unknown numbers are NaN.
 
     Attributes:
@@ -40,12 +40,6 @@ class CurvePoint:
         p_loose: by the second.
     """
 
-    arch: str
-    encoder: str
-    data: str
-    split: str
-    test_set: str
-    image_size: int
     epochs: int
     method: str
     schedule: str

@@ -99,17 +99,17 @@ def _cells(block: _Block, config: StudyConfig) -> Iterator[Cell]:
     yield from [parent, dense] if parent else [dense]
     own = [target for criterion in config.criteria.values() for target in criterion.targets or ()]
     for target in dict.fromkeys([*config.targets, *own]):
-        judges = {
+        criteria = {
             key: one
             for key, one in config.criteria.items()
             if target in (config.targets if one.targets is None else one.targets)
         }
         during = {
             key: block.cell(key, "pruned", one, target, schedule="outside" if one.outside else "during", **start)
-            for key, one in judges.items()
+            for key, one in criteria.items()
         }
         yield from during.values()
-        controls = {name: [key for key in keys or () if key in judges] for name, keys in config.controls.items()}
+        controls = {name: [key for key in keys or () if key in criteria] for name, keys in config.controls.items()}
         for key in controls.get("scratch", ()):
             # A narrow network does not fit its encoder's published weights.
             bare = replace(block, net=replace(block.net, encoder_weights=None))
