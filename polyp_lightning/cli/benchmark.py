@@ -24,11 +24,10 @@ def main(args: Sequence[str]) -> int:
 
     with raise_on_termination():
         models = [export_once(model, options.backend or []) for model in options.model]
-    wanted = BenchmarkOptions(
-        models, options.image_size, options.threads, options.backend, options.source,
-        options.rounds, options.frames, not options.no_memory, options.arch or (),
-    )  # fmt: skip
-    with raise_on_termination():
+        wanted = BenchmarkOptions(
+            models, options.image_size, options.threads, options.backend, options.source,
+            options.rounds, options.frames, not options.no_memory, options.arch or (),
+        )  # fmt: skip
         timings = benchmark(wanted)
     table = report.list_rows(timings, options.threads)
     # A file or a pipe has no width of its own.
