@@ -57,18 +57,18 @@ gpu-wheels: install ## fetch into .whl what a GPU machine without a network lack
 	PYTHONPATH=. $(BIN)/python tests/gpu/pack.py $(DATASETS)
 
 study: install ## the whole study, for an accelerator (OUT=FOLDER; ARGS="--executor slurm --slurm_options gpus_per_node=1": as jobs)
-	$(RUN) study --config configs/study.yaml --out $(or $(OUT),runs/study) $(ARGS)
+	$(RUN) study --config configs/study.yaml --output $(or $(OUT),runs/study) $(ARGS)
 
 study-quick: install ## a small study on phantoms: criteria and controls over three seeds, under 30 minutes on 2 cores
-	$(RUN) study --config configs/study-quick.yaml --out $(or $(OUT),runs/study-quick)
+	$(RUN) study --config configs/study-quick.yaml --output $(or $(OUT),runs/study-quick)
 
 study-cpu: install ## the main comparison on Kvasir-SEG at 128² (WEIGHTS=timm-tf_efficientnet_lite0=FILE without a network)
-	POLYP_DATA=$(DATASETS) $(RUN) study --config configs/study-cpu.yaml --out $(or $(OUT),runs/study-cpu) $(if $(WEIGHTS),-w $(WEIGHTS))
+	POLYP_DATA=$(DATASETS) $(RUN) study --config configs/study-cpu.yaml --output $(or $(OUT),runs/study-cpu) $(if $(WEIGHTS),-w $(WEIGHTS))
 
 CURVE := $(or $(OUT),runs/study-curve$(if $(QUICK),-quick))
 
 study-curve: install ## Dice against MACs on Kvasir-SEG, other software beside it (QUICK=1: on phantoms; MINUTES=150: a piece of it; WEIGHTS as above)
-	PYTHONPATH=tests/bench POLYP_DATA=$(DATASETS) $(RUN) study --config configs/study-curve$(if $(QUICK),-quick).yaml --out $(CURVE) \
+	PYTHONPATH=tests/bench POLYP_DATA=$(DATASETS) $(RUN) study --config configs/study-curve$(if $(QUICK),-quick).yaml --output $(CURVE) \
 		$(if $(WEIGHTS),-w $(WEIGHTS)) $(if $(MINUTES),--time_limit $(MINUTES)) $(ARGS)
 	$(if $(MINUTES),-)$(RUN) report $(CURVE) --no_frames -o $(CURVE)/report.html --curve $(CURVE)/curve
 
@@ -88,10 +88,10 @@ wandb-sync: install ## upload the W&B runs below runs/ that were kept offline
 	@$(BIN)/python -m polyp_lightning.tracking.sync
 
 data: install ## fetch Kvasir-SEG into datasets/ (or $POLYP_DATA), and say how to get CVC-ClinicDB
-	$(RUN) data fetch kvasir --root $(DATASETS)
+	$(RUN) data fetch kvasir --data_root $(DATASETS)
 
 data-verify: install ## compare Kvasir-SEG with the official files' hashes
-	$(RUN) data verify kvasir --root $(DATASETS)
+	$(RUN) data verify kvasir --data_root $(DATASETS)
 
 release-check: install ## build wheel and sdist into dist/, install into an empty environment and run the first verbs (FULL=1: fit too)
 	rm -rf dist

@@ -95,7 +95,7 @@ class MaskWriter(BasePredictionWriter):
         if other != path:
             msg = (
                 f"{other} and {path} would both be written to {target}. "
-                "Rename one, or predict them separately with another --masks.output."
+                "Rename one, or predict them separately with another --output."
             )
             raise DataError(msg)
 

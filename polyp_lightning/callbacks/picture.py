@@ -11,8 +11,9 @@ from matplotlib.path import Path as Line
 from matplotlib.transforms import Affine2D, Bbox
 
 from polyp_lightning.checkpoints.stages import CUT, END, StageRecord, dice_series
+from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.files import write_beside
-from polyp_lightning.common.tables import write_table
+from polyp_lightning.common.tables import read_table, write_table
 
 _IN_TIME = "Stages follow in time: a rise is training. What pruning costs shows beside a dense run of equal length."
 _LINE = 112
@@ -40,23 +41,56 @@ def pareto_csv(history: Sequence[StageRecord], path: str | Path) -> Path:
     return write_table(Path(path), CSV_COLUMNS, ([row[name] for name in names] for row in rows))
 
 
-def pareto_png(history: Sequence[StageRecord], path: str | Path, caption: str) -> Path:
+def read_pareto_csv(path: Path) -> list[StageRecord]:
+    """Reads the stages of a ``pareto.csv``, without their widths.
+
+    Raises:
+        ConfigError: it is no such table.
+    """
+    try:
+        return [_stage(row) for row in read_table(path)[1]]
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"{path} is no table of stages ({error}); remove it, or name another run"
+        raise ConfigError(msg) from error
+
+
+def _stage(row: Mapping[str, str]) -> StageRecord:
+    record = StageRecord(
+        stage=int(row["stage"]),
+        epoch=int(row["epoch"]),
+        gmacs=float(row["gmacs"]),
+        share=float(row["share"]),
+        params=int(row["params"]),
+        widths={},
+        layers={},
+        removed=int(row["removed"]),
+    )
+    for key in row:
+        if key.startswith("dice_"):
+            setattr(record, key.replace("dice_", "score_"), float(row[key]) if row[key] else None)
+    return record
+
+
+def pareto_png(history: Sequence[StageRecord], path: str | Path, caption: str, dense_dice: float | None = None) -> Path:
     """Draws validation Dice against GMACs, one point per stage.
 
     Filled circles joined by a line: the last epoch of each stage, labelled with the share of the dense network's MACs.
-    Hollow squares: right after the cut, before any further training. Stages without a score are left out.
+    Hollow squares: right after the cut, before any further training. Stages without a score are left out. Dashed:
+    a dense network after equal training.
 
     Args:
         history: the stages, the dense one first.
         path: the PNG to write.
         caption: data set, split and resolution, shown below the title.
+        dense_dice: of a dense run of equal training; None where there is none.
 
     Returns:
         The path.
     """
     path = Path(path)
     # Wrapped here: the layout would leave room for one line only of what Matplotlib wraps.
-    lines = [line for text in (caption, _IN_TIME if len(history) > 1 else "") for line in wrap(text, _LINE)]
+    about = _IN_TIME if len(history) > 1 and dense_dice is None else ""
+    lines = [line for text in (caption, about) for line in wrap(text, _LINE)]
     figure = Figure(figsize=(7.0, 4.6 + 0.15 * max(0, len(lines) - 3)), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     for row in history:
@@ -65,6 +99,10 @@ def pareto_png(history: Sequence[StageRecord], path: str | Path, caption: str) -
     trained = {"marker": "o", "linestyle": "-", "color": _AFTER_TRAINING, "label": END, "zorder": 3}
     cut = {"marker": "s", "linestyle": "", "color": _AFTER_CUT, "label": CUT, "zorder": 2}
     draw_stages(axes, history, trained, cut)
+    if dense_dice is not None:
+        axes.axhline(
+            dense_dice, color="0.3", linestyle="--", linewidth=1.2, label=f"dense, trained as long: {dense_dice:.3f}"
+        )
     axes.set_xlim(left=0.0)
     axes.grid(visible=True, color="0.9")
     axes.set_axisbelow(True)

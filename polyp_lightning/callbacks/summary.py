@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from polyp_lightning.callbacks.dense_control import find_dense_dice, place_dense, show_beside
 from polyp_lightning.callbacks.picture import pareto_csv, pareto_png
 from polyp_lightning.callbacks.stage_checkpoints import PICK, StageCheckpoint
 from polyp_lightning.callbacks.table import facts_text, stage_table
@@ -37,11 +38,8 @@ def report_command(folder: Path) -> str:
 
 def dense_command(folder: Path) -> str:
     """The command that trains the dense network as long as this run, ready to be pasted into a shell in any folder."""
-    whole = folder.resolve()
-    beside = whole.with_name(f"{whole.name}-dense")
-    return command(
-        "fit", "--config", whole / "config.yaml", "--pruning.target", 1, "--trainer.default_root_dir", beside
-    )
+    config, dense = folder.resolve() / "config.yaml", place_dense(folder)
+    return command("fit", "--config", config, "--pruning.target", 1, "--trainer.default_root_dir", dense)
 
 
 def written_files(trainer: Trainer) -> list[tuple[str, str]]:
@@ -114,8 +112,11 @@ class StageSummary(Callback):
         if history:
             folder = run_folder(trainer)
             pareto_csv(history, folder / "pareto.csv")
-            pareto_png(history, folder / "pareto.png", picture_caption(facts, image_size(trainer)))
+            caption = picture_caption(facts, image_size(trainer))
+            pareto_png(history, folder / "pareto.png", caption, find_dense_dice(folder))
             show(stage_table(history, image_size(trainer), "Validation Dice against GMACs", facts))
+            if len(history) == 1 and (picture := show_beside(folder, caption)):
+                show_text(f"The pruned run beside this one shows what pruning costs: {short_path(picture)}")
         _show_ending(trainer)
 
 
@@ -136,5 +137,7 @@ def _show_ending(trainer: Trainer) -> None:
     if files:
         folder = run_folder(trainer)
         if len(stage_history(trainer)) > 1 and (folder / "config.yaml").is_file():
-            show_text(f"What pruning costs shows beside a dense run of equal length:\n  {dense_command(folder)}")
+            show_text(
+                f"A dense run of equal length shows what pruning costs, in pareto.png:\n  {dense_command(folder)}"
+            )
         show_text(f"And all of this run as one page (name the dense run's folder too):\n  {report_command(folder)}")

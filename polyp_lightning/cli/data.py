@@ -22,9 +22,9 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _make_parser().parse_args(arguments[1:])
     if options.verb == "fetch":
-        print(_FETCH[options.data_set](options.root))
+        print(_FETCH[options.data_set](options.data_root))
         return 0
-    found = _VERIFY[options.data_set](options.root)
+    found = _VERIFY[options.data_set](options.data_root)
     if not found.official:
         msg = f"{found.folder} is not the official data set: {found}"
         raise DataError(msg)
@@ -40,5 +40,5 @@ def _make_parser() -> argparse.ArgumentParser:
     verify = verbs.add_parser("verify", help="compare every file with the published hashes")
     verify.add_argument("data_set", choices=list(_VERIFY), metavar="|".join(_VERIFY))
     for verb in (fetch, verify):
-        add_data_root(verb, "--root")
+        add_data_root(verb)
     return parser

@@ -49,5 +49,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, help="the model's file (default: in the run's folder export)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     parser.add_argument("--score", action="store_true", help="score the written file on the test images")
-    add_data_root(parser, "--data_root", ", for calibration and scores")
+    add_data_root(parser, ", for calibration and scores")
     return parser

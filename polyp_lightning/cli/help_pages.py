@@ -12,6 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from polyp_lightning.cli import fit, prune
 from polyp_lightning.cli.lightning_cli import PolypCLI
+from polyp_lightning.cli.parsing import use_own_words
 from polyp_lightning.cli.short_help import ALL, PAGES
 from polyp_lightning.cli.verbs import VERBS
 from polyp_lightning.data.sets import DATASETS, MIX
@@ -19,7 +20,7 @@ from polyp_lightning.data.sets import DATASETS, MIX
 _WIDTH, _HEIGHT, _COLUMN = 80, 40, 29
 _LINES_OF_A_TEXT = 2
 
-_DATA = ("--data.name", "--data.split", "--data.root", "--data.batch_size", "--data.num_workers")
+_DATA = ("--data.name", "--data.split", "--data_root", "--data.batch_size", "--data.num_workers")
 _TRAINER = ("--trainer.accelerator", "--trainer.precision", "--trainer.default_root_dir")
 SHOWN = {
     "fit": (
@@ -30,7 +31,7 @@ SHOWN = {
     ),
     "validate": ("--ckpt_path", *_DATA, *_TRAINER),
     "test": ("--ckpt_path", *_DATA, "--data.tests", *_TRAINER),
-    "predict": ("--ckpt_path", *_DATA, "--masks.output", "--masks.overlay", *_TRAINER),
+    "predict": ("--ckpt_path", *_DATA, "--output", "--overlay", *_TRAINER),
     "prune": (
         *("--ckpt_path", "--target", "--target_params", "--target_gmacs", "--target_ms", "--criterion"),
         *("--allocation", "--batches", "--batch_size", "--recalibration_batches", "--data_root", "--output"),
@@ -58,11 +59,15 @@ def draw_pages() -> dict[str, str]:
 def draw_page(verb: str, parser: ArgumentParser) -> str:
     """Draws a verb's page: at most 80 columns and, unless it has very many options, 40 lines."""
     actions = {name: action for action in parser._actions for name in action.option_strings}
+
+    def own(word: str) -> Action:
+        return actions[use_own_words([word], actions)[0]]
+
     summary = VERBS[verb].text
     head = [f"usage: python -m polyp_lightning {verb} [options]", "", summary[0].upper() + summary[1:] + ".", ""]
     foot = ["", *([_ALSO[verb]] if verb in _ALSO else []), f"In parentheses: the default. All options: {verb} {ALL}"]
     for lines in range(_LINES_OF_A_TEXT, 0, -1):
-        options = [line for name in SHOWN[verb] for line in _draw_option(verb, name, actions[name], lines)]
+        options = [line for name in SHOWN[verb] for line in _draw_option(verb, name, own(name), lines)]
         if len(head + options + foot) <= _HEIGHT:
             break
     return "\n".join(head + options + foot) + "\n"

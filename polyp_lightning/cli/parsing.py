@@ -12,7 +12,7 @@ from polyp_lightning.cli.parser_errors import explain
 from polyp_lightning.cli.verbs import VERBS
 from polyp_lightning.common.errors import ConfigError
 
-# Words for one thing in several verbs; help lists the verb's own.
+# Words for one thing; help lists the first of each row, and each verb takes all.
 _SAME = (
     ("--output", "--out", "--save", "--masks.output"),
     ("--overlay", "--masks.overlay"),
@@ -96,10 +96,12 @@ def _use_switches(arguments: Sequence[str], switches: Collection[str]) -> list[s
     return used
 
 
-def add_data_root(parser: argparse.ArgumentParser, flag: str, use: str = "") -> None:
+def add_data_root(parser: argparse.ArgumentParser, use: str = "") -> None:
     """Adds the option that names the folder of data sets."""
     root = Path(os.environ.get("POLYP_DATA") or "datasets")
-    parser.add_argument(flag, type=Path, default=root, help=f"the folder of data sets{use} (default: %(default)s)")
+    parser.add_argument(
+        "--data_root", type=Path, default=root, help=f"the folder of data sets{use} (default: %(default)s)"
+    )
 
 
 def find_option(arguments: Sequence[str], flag: str) -> str | None:

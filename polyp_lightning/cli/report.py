@@ -60,5 +60,5 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--wandb_project", metavar="P", help="log --curve as charts of a W&B run of this project")
     parser.add_argument("--no_frames", action="store_true", help="show no frames of the data sets (mind their terms)")
     add_arch(parser, action="append")
-    add_data_root(parser, "--data_root", ", for the frames")
+    add_data_root(parser, ", for the frames")
     return parser

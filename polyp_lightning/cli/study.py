@@ -65,7 +65,7 @@ def _choose_engine(options: argparse.Namespace) -> Submitit | None:
         msg = "--time_limit is for runs that this process makes; of jobs, --slurm_options time=MINUTES is the limit"
         raise ConfigError(msg)
     weights = [text for encoder, path in options.weights for text in ("-w", f"{encoder}={path}")]
-    arguments = ["study", "--config", str(options.config.absolute()), "--out", str(options.out), *weights]
+    arguments = ["study", "--config", str(options.config.absolute()), "--output", str(options.out), *weights]
     return Submitit(options.executor, options.out, arguments, options.jobs, dict(options.slurm_options))
 
 
@@ -86,7 +86,7 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", type=Path, required=True, help="what to run: a file, or a name such as study-cpu")
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/study"), help="the study's folder (default: %(default)s)"
+        "--output", dest="out", type=Path, default=Path("runs/study"), help="the study's folder (default: %(default)s)"
     )
     parser.add_argument("--only", metavar="PATTERN", help="the runs whose name matches, such as '*taylor*_s0'")
     parser.add_argument("--dry_run", action="store_true", help="show the runs and their commands")
@@ -97,7 +97,9 @@ def _make_parser() -> argparse.ArgumentParser:
         "--time_limit", type=float, metavar="MINUTES", help="stop after so long; the same command goes on later"
     )
     parser.add_argument(
-        "--executor", choices=["local", "slurm"], help="runs as jobs of submitit, here or on machines that share --out"
+        "--executor",
+        choices=["local", "slurm"],
+        help="runs as jobs of submitit, here or on machines that share --output",
     )
     parser.add_argument("--jobs", type=int, metavar="N", help="jobs at a time (2 here, all with SLURM)")
     parser.add_argument(

@@ -18,10 +18,16 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = make_parser("taylor-check", "Draws how well each criterion predicts what removal really does to the loss.")
     parser.add_argument("--ckpt_path", type=Path, help="a checkpoint of ours; left out, a small network is trained")
     add_arch(parser)
-    parser.add_argument("--root", help="the folder of data sets, for the checkpoint's data (else $POLYP_DATA)")
+    parser.add_argument(
+        "--data_root", dest="root", help="the folder of data sets, for the checkpoint's data (else $POLYP_DATA)"
+    )
     parser.add_argument("--images", type=int, default=24, help="the first validation images (default: %(default)s)")
     parser.add_argument("--components", type=int, default=300, help="removed one by one (default: %(default)s)")
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/taylor-check"), help="folder for what is written (default: %(default)s)"
+        "--output",
+        dest="out",
+        type=Path,
+        default=Path("runs/taylor-check"),
+        help="folder for what is written (default: %(default)s)",
     )
     return parser

@@ -44,11 +44,7 @@ VERBS = {
 
 # What the verbs that Lightning does not run call the options of those that it does, which messages name.
 _OWN_FLAGS = {
-    "prune": {"--data.root": "--data_root", "--data.batch_size": "--batch_size", "--pruning.": "--"},
-    "export": {"--data.root": "--data_root"},
-    "report": {"--data.root": "--data_root"},
-    "data": {"--data.root": "--root"},
-    "taylor-check": {"--data.root": "--root"},
+    "prune": {"--data.batch_size": "--batch_size", "--pruning.": "--"},
 }
 _HELP = ("-h", "--help")
 # A disk that is full, read-only, over its quota, not ours, or a file where a folder should be.
@@ -93,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write(
             f"error: nothing can be written: {error}. Files written before are whole. Free some space, or name another "
-            "folder with --trainer.default_root_dir (the run), --data.cache_dir (decoded frames) or --masks.output\n"
+            "folder with --trainer.default_root_dir (the run), --data.cache_dir (decoded frames) or --output (masks)\n"
         )
         return 2
 

@@ -174,7 +174,7 @@ class PolypDataModule(LightningDataModule):
             folders = shlex.join(dict.fromkeys(str(Path(file).parent) for file in files))
             rank_zero_info(
                 f"predict: {chosen} of {len(files)} images, the test part; all with --source {folders} in place of "
-                "--data.name and --data.root"
+                "--data.name and --data_root"
             )
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:

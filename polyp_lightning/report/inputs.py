@@ -6,10 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from polyp_lightning.callbacks.picture import read_pareto_csv
 from polyp_lightning.checkpoints.run_folder import best_checkpoints, read_config
 from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.common.errors import ConfigError
-from polyp_lightning.common.tables import read_table
 from polyp_lightning.study.curve import CurvePoint, read_curve
 from polyp_lightning.study.results import IMAGES, RESULTS, RUNS, ImageScore, Result, read_images, read_results
 
@@ -93,7 +93,7 @@ def _fit_run(folder: Path) -> FitRun:
     options = read_config(folder)
     if newest is None:
         table = folder / "pareto.csv"
-        return FitRun(folder, read_stages(table) if table.is_file() else [], config=options)
+        return FitRun(folder, read_pareto_csv(table) if table.is_file() else [], config=options)
     stages, facts, versions = read_checkpoint(newest)
     return FitRun(folder, stages, facts, versions, options, best)
 
@@ -107,33 +107,3 @@ def read_checkpoint(checkpoint: Path) -> tuple[list[StageRecord], dict[str, Any]
     states = [state for name, state in record.callbacks.items() if "Pruning" in name]
     history = states[0].get("history", []) if states else []
     return [StageRecord.from_dict(row) for row in history], record.data, record.versions
-
-
-def read_stages(path: Path) -> list[StageRecord]:
-    """Reads the stages of a ``pareto.csv``, without their widths.
-
-    Raises:
-        ConfigError: it is no such table.
-    """
-    try:
-        return [_stage(row) for row in read_table(path)[1]]
-    except (ValueError, KeyError, TypeError) as error:
-        msg = f"{path} is no table of stages ({error}); remove it, or name another run"
-        raise ConfigError(msg) from error
-
-
-def _stage(row: Mapping[str, str]) -> StageRecord:
-    record = StageRecord(
-        stage=int(row["stage"]),
-        epoch=int(row["epoch"]),
-        gmacs=float(row["gmacs"]),
-        share=float(row["share"]),
-        params=int(row["params"]),
-        widths={},
-        layers={},
-        removed=int(row["removed"]),
-    )
-    for key in row:
-        if key.startswith("dice_"):
-            setattr(record, key.replace("dice_", "score_"), float(row[key]) if row[key] else None)
-    return record

@@ -29,7 +29,7 @@ def explain_check(checkpoint: Path, folder: Path) -> list[Block]:
     command = [
         "python -m polyp_lightning taylor-check \\",
         f"    --ckpt_path {shlex.quote(str(checkpoint))} \\",
-        f"    --out {shlex.quote(str(folder / 'taylor-check'))}",
+        f"    --output {shlex.quote(str(folder / 'taylor-check'))}",
     ]
     return [Paragraph("Not measured yet. This does so, in minutes; the next report shows it:"), Commands(command)]
 

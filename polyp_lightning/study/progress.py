@@ -51,6 +51,8 @@ def load_progress(folder: Path, settings: list[str]) -> Progress:
         raise DataError(msg) from error
     if found.settings != settings:
         odd = sorted(set(found.settings) ^ set(settings))
-        msg = f"{folder} was run with other settings ({', '.join(odd[:4])}); give another --out, or remove that folder"
+        msg = (
+            f"{folder} was run with other settings ({', '.join(odd[:4])}); give another --output, or remove that folder"
+        )
         raise ConfigError(msg)
     return found

@@ -26,7 +26,7 @@ def alone_with(out: Path) -> Iterator[None]:
     out.mkdir(parents=True, exist_ok=True)
     with hold_lock(out) as lock:
         if lock is None:
-            msg = f"another process works on the study in {out}; wait for it, or give another --out"
+            msg = f"another process works on the study in {out}; wait for it, or give another --output"
             raise ConfigError(msg)
         yield
 

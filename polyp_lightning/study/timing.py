@@ -46,7 +46,7 @@ def retime(study: Study, out: Path) -> int:
     times: dict[str, list[float]] = {name: [] for name in sizes}
     for _ in range(ROUNDS):
         for name, size in sizes.items():
-            net = load_net(out / name, "--out", [net.arch for net in study.nets]).net
+            net = load_net(out / name, "--output", [net.arch for net in study.nets]).net
             tries = (time_undisturbed(timer, net, (1, 3, size, size)) for _ in range(_TRIES))
             ms = next((ms for ms in tries if not math.isnan(ms)), math.nan)
             if math.isnan(ms):

@@ -9,12 +9,13 @@ import pytest
 from made_up import fit_run, pruned, result, study
 from pages import read
 
+from polyp_lightning.callbacks.picture import read_pareto_csv
 from polyp_lightning.checkpoints.run_folder import best_checkpoints
 from polyp_lightning.checkpoints.stages import StageRecord
 from polyp_lightning.checkpoints.test_scores import CheckpointScores, add_scores
 from polyp_lightning.cli import main
 from polyp_lightning.common.errors import ConfigError
-from polyp_lightning.report.inputs import read_source, read_stages
+from polyp_lightning.report.inputs import read_source
 from polyp_lightning.study.results import append_result
 from polyp_lightning.tracking import pareto_csv
 
@@ -184,10 +185,10 @@ def test_table_stages__the_inverse_of_what_fit_writes(tmp_path: Path) -> None:
         StageRecord(0, 0, 4.0, 1.0, 10, {}, {}, score_end=0.5),
         StageRecord(1, 2, 2.0, 0.5, 5, {}, {}, 0.5, 0.25, removed=3),
     ]
-    assert read_stages(pareto_csv(rows, tmp_path / "pareto.csv")) == rows
+    assert read_pareto_csv(pareto_csv(rows, tmp_path / "pareto.csv")) == rows
     (tmp_path / "pareto.csv").write_text("stage,epoch\nx,1\n")
     with pytest.raises(ConfigError, match=r"pareto\.csv is no table of stages"):
-        read_stages(tmp_path / "pareto.csv")
+        read_pareto_csv(tmp_path / "pareto.csv")
 
 
 def test_read_source__a_run_whose_checkpoints_are_gone(tmp_path: Path) -> None:

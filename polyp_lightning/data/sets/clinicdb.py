@@ -14,7 +14,7 @@ IMAGES = PublishedImages(
         ("CVC-ClinicDB/Original", "CVC-ClinicDB/Ground Truth"),
         ("CVC-ClinicDB/images", "CVC-ClinicDB/masks"),
     ),
-    "Ask for it at polyp.grand-challenge.org/CVCClinicDB and unpack it there; --data.root names the folder that holds "
+    "Ask for it at polyp.grand-challenge.org/CVCClinicDB and unpack it there; --data_root names the folder that holds "
     "CVC-ClinicDB/.",
 )
 

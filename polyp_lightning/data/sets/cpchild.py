@@ -13,7 +13,7 @@ def load(root: Path, split: str | None, _frames: int) -> Dataset:
     """Finds the tiles, which have no masks: none shows a polyp. All train, for none resembles a whole frame."""
     if not (root / FOLDER).is_dir():
         msg = (
-            f"there is no folder {root / FOLDER}. Put CP-CHILD's images without a polyp there; --data.root names the "
+            f"there is no folder {root / FOLDER}. Put CP-CHILD's images without a polyp there; --data_root names the "
             "folder that holds CP-CHILD-negatives/."
         )
         raise DataError(msg)

@@ -23,7 +23,7 @@ def find_folder(root: Path) -> list[ImagePair]:
     images, masks = root / "images", root / "masks"
     if not images.is_dir():
         msg = (
-            f"there is no folder {images}. For --data.name=folder, --data.root names a folder that holds images/ and, "
+            f"there is no folder {images}. For --data.name=folder, --data_root names a folder that holds images/ and, "
             "but for prediction, masks/ with files of the same names. Images alone: predict --source FOLDER."
         )
         raise DataError(msg)

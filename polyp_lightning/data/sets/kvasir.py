@@ -6,7 +6,7 @@ from polyp_lightning.data.dataset import PublishedImages, Split, describe_publis
 from polyp_lightning.data.fetching import Archive
 
 _REMEDY = (
-    "Run `make data` to fetch it, or unpack the official kvasir-seg.zip there; --data.root names the folder that holds "
+    "Run `make data` to fetch it, or unpack the official kvasir-seg.zip there; --data_root names the folder that holds "
     "Kvasir-SEG/."
 )
 

@@ -21,7 +21,7 @@ _OFFICIAL = "PolypGen2021_MultiCenterData_v3"
 _REMEDY = (
     f"Ask for it at synapse.org (syn26376615) and unpack it there, so that {_OFFICIAL}/ holds data_C1/, data_C2/ and "
     "so on; or make PolypGen/images and PolypGen/masks of it, with the centre ahead of each name, as in C1-100H0050. "
-    "--data.root names the folder that holds it."
+    "--data_root names the folder that holds it."
 )
 _FLAT = PublishedImages("polypgen", (("PolypGen/images", "PolypGen/masks"),), _REMEDY)
 

@@ -42,10 +42,10 @@ class VideoWriter:
 
     def __init__(self, path: Path, rate: Fraction, overwrite: bool = False) -> None:
         if path.suffix.lower() not in CONTAINERS:
-            msg = f"--save {path}: a video's name ends in one of {', '.join(CONTAINERS)}"
+            msg = f"--output {path}: a video's name ends in one of {', '.join(CONTAINERS)}"
             raise ConfigError(msg)
         if path.exists() and not overwrite:
-            msg = f"--save {path} exists already; name another file, or replace it with --overwrite"
+            msg = f"--output {path} exists already; name another file, or replace it with --overwrite"
             raise ConfigError(msg)
         self.path, self.encoder = path, ""
         self._rate, self._last, self._size = rate, -1, (0, 0)
@@ -78,7 +78,7 @@ class VideoWriter:
         try:
             self._container.mux(self._stream.encode(frame))
         except av.error.FFmpegError as error:
-            msg = f"--save {self.path} can't be written on: {error.strerror}; what was written so far is kept"
+            msg = f"--output {self.path} can't be written on: {error.strerror}; what was written so far is kept"
             raise ConfigError(msg) from error
 
     def _open(self, height: int, width: int, colours: Colours | None) -> None:
@@ -94,7 +94,7 @@ class VideoWriter:
             faststart = {"movflags": "+faststart"} if self.path.suffix.lower() in (".mp4", ".mov") else {}
             self._container = av.open(str(self._beside), "w", options=faststart)
         except OSError as error:
-            msg = f"--save {self.path} can't be written: {error.strerror or error}"
+            msg = f"--output {self.path} can't be written: {error.strerror or error}"
             raise ConfigError(msg) from error
         self._stream = self._container.add_stream(self.encoder, rate=self._rate, options=dict(options))
         self._stream.width, self._stream.height = self._size

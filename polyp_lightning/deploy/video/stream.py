@@ -68,7 +68,7 @@ def _refuse_source(options: StreamOptions) -> None:
     """Refuses to save onto the source, by whatever name or link: the recording would be gone."""
     source = local_path(options.source)
     if options.save and source and source.exists() and options.save.exists() and options.save.samefile(source):
-        msg = f"--save {options.save} is the --source itself, which would be lost; name another file"
+        msg = f"--output {options.save} is the --source itself, which would be lost; name another file"
         raise ConfigError(msg)
 
 
@@ -79,7 +79,7 @@ def check_window() -> None:
         return
     msg = (
         "--show needs an OpenCV with windows, and this one is headless: "
-        "pip uninstall opencv-python-headless && pip install opencv-python. Without --show, use --save FILE.mp4"
+        "pip uninstall opencv-python-headless && pip install opencv-python. Without --show, use --output FILE.mp4"
     )
     raise ConfigError(msg)
 
