@@ -3,6 +3,8 @@ SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python -m polyp_lightning
+# As many tests at a time as there are cores, each with a core of its own.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 DATASETS ?= $(or $(POLYP_DATA),datasets)
 
 .PHONY: help install always fit test test-slow slow-suites lint format type bench gpu gpu-wheels study study-quick study-cpu study-curve ship ship-check taylor-check matrix wandb-sync data data-verify release-check lock clean
@@ -22,14 +24,14 @@ fit: install ## train and prune on drawn phantom frames: no data, account or net
 	$(RUN) fit --config configs/quickstart.yaml
 
 test: install ## the tests, without the long ones
-	$(BIN)/python -m pytest -m "not slow"
-	$(BIN)/python -m pytest --doctest-modules polyp_lightning
+	$(PYTEST) -m "not slow"
+	$(PYTEST) --doctest-modules polyp_lightning
 
 # The folders that hold long suites, those whose failure matters most first.
 SLOW := end_to_end callbacks checkpoints cli pruning tracking deploy ship common
 
 test-slow: install ## the long suites (SLOW="pruning deploy": only these)
-	$(BIN)/python -m pytest -m slow --durations 10 $(SLOW:%=tests/%)
+	$(PYTEST) -m slow --durations 10 $(SLOW:%=tests/%)
 
 slow-suites: # their names, for scripts
 	@echo $(SLOW)

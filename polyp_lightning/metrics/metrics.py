@@ -196,24 +196,23 @@ class EMeasureMax(EMeasure):
 
 def evaluation_metrics() -> MetricCollection:
     """Makes the metrics of masks that are reported of a test set, by the names under which they are logged."""
-    return MetricCollection(
-        {
-            "dice": PerImageDice(),
-            "iou": PerImageIoU(),
-            "dice_pranet": PraNetDice(),
-            "hd95": HD95(),
-            "hd95_left_out": HD95LeftOut(),
-            "precision": Precision(),
-            "recall": Recall(),
-            "weighted_f": WeightedF(),
-            "structure": StructureMeasure(),
-            "e_measure": EMeasure(),
-            "e_measure_max": EMeasureMax(),
-            "mae": MeanAbsoluteError(),
-        },
-        # Groups are found by comparing states, which are alike by chance on a few images.
-        compute_groups=False,
-    )
+    metrics: dict[str, MeanOverImages] = {
+        "dice": PerImageDice(),
+        "iou": PerImageIoU(),
+        "dice_pranet": PraNetDice(),
+        "hd95": HD95(),
+        "hd95_left_out": HD95LeftOut(),
+        "precision": Precision(),
+        "recall": Recall(),
+        "weighted_f": WeightedF(),
+        "structure": StructureMeasure(),
+        "e_measure": EMeasure(),
+        "e_measure_max": EMeasureMax(),
+        "mae": MeanAbsoluteError(),
+    }
+    # Named, not found by comparing states, which are alike by chance on a few images.
+    shared = ["e_measure", "e_measure_max"]
+    return MetricCollection(metrics, compute_groups=[shared, *([name] for name in metrics if name not in shared)])
 
 
 def _stack(prediction: Images, target: Images) -> Iterator[tuple[Tensor, Tensor]]:
