@@ -189,7 +189,8 @@ class ChannelGraph:
         stays = self.nothing()
         stays[FROZEN] = True
         for axis in (axis for axes in self.axes.values() for axis in axes if len(axis)):
-            if (axis == axis[0]).all():
+            # The ends first, which tell most of them apart.
+            if axis[0] == axis[-1] and (axis == axis[0]).all():
                 stays[axis[0]] = True
         return stays
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from torch import nn
 
 from polyp_lightning.pruning.example import Example
-from polyp_lightning.pruning.graph import ChannelGraph, Consumer, FrozenLayer, Group, MacTerm, ModuleSize, Removed
+from polyp_lightning.pruning.graph import ChannelGraph, Consumer, FrozenLayer, Group, MacTerm, ModuleSize
 from polyp_lightning.pruning.labels import FROZEN, Atoms, Cause
 from polyp_lightning.pruning.tracing.recording import Trace
 
@@ -121,23 +121,25 @@ def _producer(signature: list[tuple[str, int]], consumed: Consumed) -> str:
 
 def frozen_layers(record: Trace, net: nn.Module, graph: ChannelGraph) -> tuple[FrozenLayer, ...]:
     """The convolutions and linear layers that run and have filters that no removal takes, with the reason for most."""
-    component = record.ties.components()
-    stuck: dict[str, tuple[Atoms, Removed]] = {}
+    stuck: dict[str, tuple[Atoms, Atoms, int]] = {}
     for layer, module in net.named_modules():
         name = f"{layer}.weight" if layer else "weight"
         if name not in graph.executed or not isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
             continue
         # Of a grouped transposed convolution the filters lie along the first dimension, in groups.
         side = int(isinstance(module, nn.modules.conv._ConvTransposeNd) and module.groups == 1)
-        stays = graph.stays[graph.axes[name][side]]
+        component = graph.axes[name][side]
+        stays = graph.stays[component]
         if stays.any() and len(stays) > 1:
-            stuck[layer] = record.parameters[name][side], stays
-    every = np.concatenate([atoms[stays] for atoms, stays in stuck.values()] or [np.zeros(0, np.int64)])
-    causes, found = iter(zip(every, record.ties.causes_of(every), strict=True)), []
-    for layer, (_, stays) in stuck.items():
-        one_by_one = itertools.islice(causes, int(stays.sum()))
-        reasons = Counter(cause or (_BESIDE if component[atom] == FROZEN else _TOGETHER) for atom, cause in one_by_one)
-        found.append(FrozenLayer(layer, int(stays.sum()), len(stays), reasons.most_common(1)[0][0]))
+            stuck[layer] = record.parameters[name][side][stays], component[stays], len(stays)
+    if not stuck:
+        return ()
+    causes = iter(record.ties.causes_of(np.concatenate([atoms for atoms, _, _ in stuck.values()])))
+    found = []
+    for layer, (atoms, components, filters) in stuck.items():
+        one_by_one = zip(components, itertools.islice(causes, len(atoms)), strict=True)
+        reasons = Counter(cause or (_BESIDE if own == FROZEN else _TOGETHER) for own, cause in one_by_one)
+        found.append(FrozenLayer(layer, len(atoms), filters, reasons.most_common(1)[0][0]))
     return tuple(found)
 
 
