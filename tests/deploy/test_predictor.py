@@ -119,7 +119,7 @@ def test_predict__takes_arrays_pictures_paths_and_lists(checkpoint: Path, tmp_pa
         Image.new("I;16", (70, 50)),
         None,
     ],
-    ids=repr,
+    ids=["floats", "2-D", "channels first", "empty", "a batch", "16 bits", "None"],
 )
 def test_predict__refuses_what_is_no_image_with_a_sentence(image: Any) -> None:
     predictor = Predictor(lambda _: np.zeros((1, 1, 32, 32), np.float32), 32, 0.5)
