@@ -16,15 +16,18 @@ train() { # NAME OPTION…
     "$@" ${ARGS:-}
 }
 
-from_base() { # NAME TARGET
-  train "$1" --model.init_from "$out/base/checkpoints/last.ckpt" --model.encoder_weights null --pruning.target "$2" \
+# At 352², from the last epoch of an earlier run; each network that ships has had 12 + 6 + 6 epochs.
+train_on() { # NAME FROM TARGET
+  train "$1" --model.init_from "$out/$2/checkpoints/last.ckpt" --model.encoder_weights null --pruning.target "$3" \
     --data.image_size 352 --model.lr 5e-4 --trainer.max_epochs 6 --pruning.end 2
 }
 
 train base --model.encoder_weights "${WEIGHTS:-imagenet}"
-from_base realtime 0.30
-from_base fast 0.16
-from_base dense 1
+train_on realtime-1 base 0.30
+train_on dense-1 base 1
+train_on realtime realtime-1 1
+train_on fast realtime-1 0.53
+train_on dense dense-1 1
 
 # Into the package, with alarm thresholds chosen on validation images; then the first look at a test image.
 "$python" tests/ship/packing.py "$out"/{dense,realtime,fast}

@@ -45,7 +45,7 @@ def test_find_folder__without_masks(tmp_path: Path) -> None:
 
 
 def test_find_kvasir__missing_folder_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"Kvasir-SEG/images.*make data.*--data\.root"):
+    with pytest.raises(DataError, match=r"Kvasir-SEG/images.*make data.*--data_root"):
         kvasir.IMAGES.find(tmp_path)
 
 
@@ -61,7 +61,7 @@ def test_find_kvasir__one_folder_of_two(tmp_path: Path) -> None:
 
 
 def test_find_folder__without_images(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no folder .*images.*--data\.root names"):
+    with pytest.raises(DataError, match=r"no folder .*images.*--data_root names"):
         find_folder(tmp_path)
 
 

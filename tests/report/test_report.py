@@ -141,14 +141,14 @@ def test_report__without_a_check_says_how_to_get_one(tmp_path: Path) -> None:
     best = folder / "checkpoints" / "stage0-epoch01-dice0.8900.ckpt"
     shutil.copy(folder / "checkpoints" / "last.ckpt", best)
     module, more = "python -m polyp_lightning taylor-check", " \\\n    "
-    command = f"{module}{more}--ckpt_path '{best}'{more}--out '{folder}/taylor-check'"
+    command = f"{module}{more}--ckpt_path '{best}'{more}--output '{folder}/taylor-check'"
     assert command in read(write(folder, out=tmp_path)).text
     # Not once for each of many.
     assert module not in read(write(folder, fit_run(tmp_path / "b"), out=tmp_path)).text
     of_study = study(tmp_path / "s")
     (of_study / "runs" / "dense-1").mkdir(exist_ok=True)
     shutil.copy(best, of_study / "runs" / "dense-1" / "best.ckpt")
-    command = f"--ckpt_path {of_study}/runs/dense-1/best.ckpt{more}--out {of_study}/taylor-check"
+    command = f"--ckpt_path {of_study}/runs/dense-1/best.ckpt{more}--output {of_study}/taylor-check"
     assert command in read(write(of_study, out=tmp_path)).text
 
 

@@ -29,8 +29,9 @@ def runs(tmp_path: Path) -> list[str]:
 
 
 def test_scores__mean_and_deviation_over_seeds(
-    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     table, tex = tmp_path / "scores.csv", tmp_path / "scores.tex"
     assert main(["report", *runs, "--scores", str(table), "--scores", str(tex)]) == 0
     pruned, dense = csv.DictReader(table.open())

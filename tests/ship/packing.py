@@ -122,7 +122,7 @@ def pack(run: Path, out: Path) -> Packed:
     cost = measure(net.net, net.image_size)
     row = Packed(
         run.name, sha256(target), target.stat().st_size, f"{datetime.now(UTC):%Y-%m-%d}",
-        int(config.get("seed_everything", 0)), int(config.get("trainer", {}).get("max_epochs", 0)), chosen.name,
+        int(config.get("seed_everything", 0)), count_epochs(run), chosen.name,
         net.image_size, round(cost.gmacs, 4), cost.params_used, len(polyps), round(float(full.dice.mean()), 5),
         round(float(halved.dice.mean()), 5), threshold, int(polyps.sum()), int((alarms & polyps).sum()),
         int((~polyps).sum()), int((alarms & ~polyps).sum()),
@@ -130,6 +130,14 @@ def pack(run: Path, out: Path) -> Packed:
     rows = {one.net: one for one in read_rows(out / TABLE, Packed)} if (out / TABLE).is_file() else {}
     write_rows(out / TABLE, Packed, [one for _, one in sorted((rows | {row.net: row}).items())])
     return row
+
+
+def count_epochs(run: Path) -> int:
+    """Counts the epochs of a run, and of those that it started from."""
+    config = read_config(run)
+    start = config.get("model", {}).get("init_from")
+    before = count_epochs(Path(start).parent.parent) if start else 0
+    return before + int(config.get("trainer", {}).get("max_epochs", 0))
 
 
 def strip(checkpoint: Mapping[str, Any], threshold: float) -> dict[str, Any]:

@@ -40,7 +40,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = save_checkpoint(cut(net, 0.3), folder / "stage1-epoch03-dice0.8000.ckpt")
     stored = torch.load(path, weights_only=True)
     torch.save(stored | {"optimizer_states": [torch.ones(1000)], "callbacks": {"a": {}}}, path)
-    (folder.parent / "config.yaml").write_text("seed_everything: 7\ntrainer:\n  max_epochs: 3\n")
+    base = folder.parent.parent / "base"
+    base.mkdir()
+    (base / "config.yaml").write_text("trainer:\n  max_epochs: 4\n")
+    config = f"seed_everything: 7\nmodel:\n  init_from: {base}/checkpoints/last.ckpt\ntrainer:\n  max_epochs: 3\n"
+    (folder.parent / "config.yaml").write_text(config)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing, "load_validation", batches)
         yield folder.parent
@@ -70,7 +74,7 @@ def test_pack__ships_the_last_stage_without_what_training_needs(run: Path, packe
     torch.testing.assert_close(
         *(one.net(one.network_input(image)).sigmoid() for one in (before, after)), atol=5e-3, rtol=0
     )
-    assert (row.net, row.seed, row.epochs, row.checkpoint) == ("small", 7, 3, given.name)
+    assert (row.net, row.seed, row.epochs, row.checkpoint) == ("small", 7, 4 + 3, given.name)
     assert (row.sha256, row.bytes) == (sha256(made), made.stat().st_size)
     assert read_rows(out / "nets.csv", packing.Packed) == [row]
 

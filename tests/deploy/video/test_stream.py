@@ -339,7 +339,7 @@ def test_stream__refuses_to_save_onto_its_source(model: Path, tmp_path: Path, wa
         target = tmp_path / "nowhere" / ".." / "in.mp4"
         target.parent.parent.mkdir()
     name = source.as_uri() if way == "a file address" else str(source)
-    with pytest.raises(ConfigError, match=r"--save .* is the --source itself, which would be lost"):
+    with pytest.raises(ConfigError, match=r"--output .* is the --source itself, which would be lost"):
         quiet(StreamOptions(model, name, save=target, overwrite=True))
     assert source.read_bytes() == before
 
