@@ -57,8 +57,9 @@ class TaylorFOPruning(Callback):
     ``ckpt_path``, and :func:`polyp_lightning.callbacks.load_from_checkpoint` loads one without a Trainer.
 
     Args:
-        target: share of the dense MACs to keep in the end; 1 trains the dense network. Dense is the network that the
-            run begins with, pruned before or not.
+        target: share of the dense MACs to keep in the end; 1 trains the dense network. Or a value with its unit, such
+            as ``1.5 gmacs``: see :data:`polyp_lightning.pruning.budget.UNITS`. Dense is the network that the run begins
+            with, pruned before or not.
         start: epoch (from 0) of the first cut; a step where ``interval`` is ``step``.
         end: epoch of the last cut; likewise.
         every: epochs or steps between cuts.
@@ -96,7 +97,7 @@ class TaylorFOPruning(Callback):
 
     def __init__(
         self,
-        target: float = 0.25,
+        target: float | str = 0.25,
         start: int = 8,
         end: int = 12,
         every: int = 1,

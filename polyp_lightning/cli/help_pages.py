@@ -33,7 +33,7 @@ SHOWN = {
     "test": ("--ckpt_path", *_DATA, "--data.tests", *_TRAINER),
     "predict": ("--ckpt_path", *_DATA, "--output", "--overlay", *_TRAINER),
     "prune": (
-        *("--ckpt_path", "--target", "--target_params", "--target_gmacs", "--target_ms", "--criterion"),
+        *("--ckpt_path", "--target", "--criterion"),
         *("--allocation", "--batches", "--batch_size", "--recalibration_batches", "--data_root", "--output"),
         *("--overwrite", "--dry_run"),
     ),

@@ -33,7 +33,7 @@ _NO_LIMITS = Limits()
 
 def prune(
     ckpt_path: str,
-    target: float = 0.25,
+    target: float | str = 0.25,
     target_params: float | None = None,
     target_gmacs: float | None = None,
     target_ms: float | None = None,
@@ -61,7 +61,7 @@ def prune(
 
     Args:
         ckpt_path: a checkpoint of fit or prune, or a network of the package by name.
-        target: share of the network's MACs to keep.
+        target: share of the network's MACs to keep; or a value with its unit, such as 1.5 gmacs.
         target_params: in place of target: share of its used parameters to keep.
         target_gmacs: in place of target: 10⁹ MACs for one image at the checkpoint's image size.
         target_ms: in place of target: milliseconds per frame, as measured here on the cut network.

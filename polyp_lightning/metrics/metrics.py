@@ -196,7 +196,7 @@ class EMeasureMax(EMeasure):
 
 def evaluation_metrics() -> MetricCollection:
     """Makes the metrics of masks that are reported of a test set, by the names under which they are logged."""
-    metrics: dict[str, MeanOverImages] = {
+    metrics: dict[str, Metric | MetricCollection] = {
         "dice": PerImageDice(),
         "iou": PerImageIoU(),
         "dice_pranet": PraNetDice(),

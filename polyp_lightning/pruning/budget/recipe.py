@@ -77,7 +77,7 @@ class Recipe:
 
 
 def build_recipe(
-    target: float,
+    target: float | str,
     *,
     limits: Limits,
     allocation: Allocation,
@@ -88,7 +88,7 @@ def build_recipe(
     """Builds the recipe of a set of options.
 
     Args:
-        target: share of the MACs.
+        target: share of the MACs, or a value with its unit.
         limits: what may be done to a single layer.
         allocation: how the widths are found.
         make_timer: makes the backend that measures milliseconds; only called for a target that is measured.

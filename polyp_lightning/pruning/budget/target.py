@@ -1,5 +1,6 @@
 """What is to be left of a network, and what the dense network had."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,25 +87,41 @@ class Target:
         return f"{self.value:{'.3f' if self.is_share else 'g'}} {UNITS[self.unit].words}"
 
 
-def choose_target(target: float, **others: float | None) -> Target:
+def choose_target(target: float | str, **others: float | None) -> Target:
     """Returns the target of a set of options: the share of the MACs unless one of the others is given.
 
     Args:
-        target: share of the MACs.
+        target: share of the MACs, or a value with its unit, such as ``1.5 gmacs``.
         others: values of the options ``target_<unit>``, None where an option is not given.
 
     Raises:
-        PruningError: more than one of the others is given, or a value is outside its range.
+        PruningError: more than one of the others is given, or a value or unit is not allowed.
 
     >>> str(choose_target(0.25)), str(choose_target(0.25, target_params=None, target_gmacs=1.5))
     ('0.250 of the MACs', '1.5 GMACs')
+    >>> str(choose_target("12 ms"))
+    '12 ms'
     """
     given = {option: value for option, value in others.items() if value is not None}
     if len(given) > 1:
         msg = f"give one target, not {len(given)}: {', '.join(f'{name} {value:g}' for name, value in given.items())}"
         raise PruningError(msg)
-    option, value = next(iter(given.items()), ("target_macs", target))
+    if not given:
+        return _read_target(str(target))
+    option, value = next(iter(given.items()))
     return Target(value, option.removeprefix("target_"))
+
+
+def _read_target(text: str) -> Target:
+    found = re.fullmatch(r"\s*([-+.\w]*\d\.?)\s*([a-z_]*)\s*", text)
+    try:
+        value = float(found[1]) if found else None
+    except ValueError:
+        value = None
+    if found is None or value is None:
+        msg = f"target is {text!r}; give the share of the MACs to keep, or a value and its unit: {', '.join(UNITS)}"
+        raise PruningError(msg)
+    return Target(value, found[2] or "macs")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import segmentation_models_pytorch as smp
 from polyp_lightning.common.errors import PruningError
 from polyp_lightning.networks.complexity import measure
 from polyp_lightning.pruning import Dense, Target, trace
+from polyp_lightning.pruning.budget import UNITS, Unit, choose_target, macs
 
 DENSE = Dense({"macs": 8e9, "parameters": 2e6, "milliseconds": 40.0}, {"a": 8})
 
@@ -62,3 +63,30 @@ def test_dense__is_what_an_independent_count_says(arch: str) -> None:
     assert dense.cost("params") == counted.params_used
     # ptflops counts biases as well.
     assert dense.cost("macs") == pytest.approx(1e9 * counted.gmacs, rel=0.002)
+
+
+@pytest.mark.parametrize(
+    ("given", "value", "unit"),
+    [
+        (0.25, 0.25, "macs"),
+        ("0.25", 0.25, "macs"),
+        ("1.5 gmacs", 1.5, "gmacs"),
+        ("12ms", 12.0, "ms"),
+        (" 2e-1 params ", 0.2, "params"),
+        (1, 1.0, "macs"),
+    ],
+)
+def test_choose_target__a_value_names_its_unit(given: float | str, value: float, unit: str) -> None:
+    assert choose_target(given, target_ms=None) == Target(value, unit)
+
+
+@pytest.mark.parametrize("given", ["a quarter", "nan", "", "0.25 gmacs of 4", "gmacs", "0..5", "1 fps"])
+def test_choose_target__what_it_cannot_read_names_the_units(given: str) -> None:
+    with pytest.raises(PruningError, match="macs, params, gmacs, ms"):
+        choose_target(given)
+
+
+def test_choose_target__a_new_unit_needs_no_option_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    kmacs = Unit("kmacs", "macs", "kMACs", "10³ MACs, more than 0", macs, scale=1e3)
+    monkeypatch.setitem(UNITS, kmacs.name, kmacs)
+    assert choose_target("500 kmacs").budget(DENSE) == 5e5

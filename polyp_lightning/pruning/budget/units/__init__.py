@@ -1,8 +1,4 @@
-"""What a target can be measured in: one file each, and its line here.
-
-A new unit also gets an option, ``target_<name>``, in the signatures of the callback ``TaylorFOPruning`` and of the verb
-``prune``, from which the command line is made.
-"""
+"""What a target can be measured in: one file each, and its line here. ``target`` then takes it: ``12 ms``."""
 
 from polyp_lightning.pruning.budget.units.gmacs import GMACS
 from polyp_lightning.pruning.budget.units.macs import MACS

@@ -12,7 +12,7 @@ class Unit:
     """A unit in which a target is given.
 
     Attributes:
-        name: what it is called in Python, and on the command line behind ``target_``.
+        name: what stands behind the value of ``target``.
         quantity: what it measures, as the dense network's values are stored in checkpoints; units may share one.
         words: what comes behind a target's value in messages.
         allowed: which values make sense, for messages.
