@@ -8,6 +8,7 @@ from polyp_lightning.checkpoints.run_folder import read_config
 from polyp_lightning.checkpoints.stages import StageRecord
 
 _SUFFIX = "-dense"
+_NOT_TRAINING = ("trainer.default_root_dir", "trainer.logger", "data.num_workers", "data.root", "data.cache_dir")
 
 
 def place_dense(folder: Path) -> Path:
@@ -23,8 +24,7 @@ def find_dense_dice(folder: Path) -> float | None:
         None where there is no such run, or one with other options than the pruned one's.
     """
     beside = place_dense(folder)
-    options = _training(folder)
-    if not options or options != _training(beside):
+    if not _alike(_training(folder), _training(beside)):
         return None
     stages = _read_stages(beside)
     return stages[0].score_end if len(stages) == 1 else None
@@ -48,10 +48,16 @@ def _read_stages(folder: Path) -> list[StageRecord]:
     return read_pareto_csv(table) if table.is_file() else []
 
 
+def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether all options are equal that both runs know; later versions may have more."""
+    known = one.keys() & other.keys()
+    return bool(known) and all(one[key] == other[key] for key in known)
+
+
 def _training(folder: Path) -> dict[str, Any]:
-    """The options that decide a training, but for pruning."""
+    """The options that decide a training, but for pruning; empty where no configuration was saved."""
     config = read_config(folder)
-    trainer = {
-        key: value for key, value in (config.get("trainer") or {}).items() if key not in ("default_root_dir", "logger")
-    }
-    return {key: config.get(key) for key in ("seed_everything", "data", "model")} | trainer if config else {}
+    groups = {name: config.get(name) or {} for name in ("data", "model", "trainer")}
+    found = {f"{name}.{key}": value for name, options in groups.items() for key, value in options.items()}
+    found |= {key: config[key] for key in ("seed_everything",) if key in config}
+    return {key: value for key, value in found.items() if key not in _NOT_TRAINING}
