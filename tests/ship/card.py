@@ -89,7 +89,7 @@ _VALIDATION: dict[str, Callable[[Packed], object]] = {
     "network": lambda one: one.net,
     "val Dice": lambda one: f"{one.val_dice:.4f}",
     "with halved weights": lambda one: f"{one.val_dice_halved:.4f}",
-    "alarm above": lambda one: f"{one.alarm_threshold:.3f}",
+    "alarm above": lambda one: f"{one.alarm_threshold:.5f}",
     "frames found": lambda one: _share(one.val_found, one.val_polyp_frames),
     "false alarms": lambda one: f"{one.val_false_alarms} of {one.val_clean_frames}",
 }

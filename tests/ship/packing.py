@@ -84,7 +84,7 @@ def main() -> None:
         row = pack(run, options.out)
         print(
             f"{row.net}: {row.bytes / 1e6:.2f} MB, {row.gmacs:.3f} GMACs; val Dice {row.val_dice:.4f}, halved "
-            f"{row.val_dice_halved:.4f}; alarm above {row.alarm_threshold:.3f}: {row.val_found} of "
+            f"{row.val_dice_halved:.4f}; alarm above {row.alarm_threshold:.5f}: {row.val_found} of "
             f"{row.val_polyp_frames} frames found, {row.val_false_alarms} of {row.val_clean_frames} false"
         )
 
