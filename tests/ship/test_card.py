@@ -33,7 +33,7 @@ def test_draw__says_what_the_tables_say(measured: Path) -> None:
     text = card.draw(measured)
     for line in (
         "| fast | 0.200 | 1.10 M | 2.34 | 3 | 8 | 2026-11-28 | `abc` |",
-        "| fast | 0.9000 | 0.9001 | 0.400 | 16 of 17 (94.1%) | 1 of 3 |",
+        "| fast | 0.9000 | 0.9001 | 0.40000 | 16 of 17 (94.1%) | 1 of 3 |",
         "| fast | x | kvasir-120 | 120 | 0.876 [0.850, 0.900] | 114 of 120 (95.0%) | 117 of 130 (90.0%) |",
         "| fast | x | c4-32 | 2 of 32 (6.2%) | 1.7% to 20.0% |",
         "| fast | x | 352² | 8.0 / 9.5 | 125 |",
