@@ -109,7 +109,7 @@ class Ties:
     def freeze(self, *atoms: Atoms | None, beside: bool = False) -> None:
         """Never remove these; ``beside``: only for what they meet."""
         for group in atoms:
-            if group is not None and group.any():  # not only what is frozen already
+            if group is not None and (group != FROZEN).any():
                 cause = self.cause()
                 self._frozen.append(group.ravel())
                 self._causes.append(replace(cause, operation=f"{cause.operation} with what stays") if beside else cause)

@@ -11,6 +11,7 @@ from polyp_lightning.pruning.budget.cost import total
 from polyp_lightning.pruning.budget.units import UNITS
 from polyp_lightning.pruning.graph import ChannelGraph
 
+_TARGET = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([a-z_]*)")
 _QUANTITIES = tuple(dict.fromkeys(unit.quantity for unit in UNITS.values()))
 
 
@@ -113,15 +114,11 @@ def choose_target(target: float | str, **others: float | None) -> Target:
 
 
 def _read_target(text: str) -> Target:
-    found = re.fullmatch(r"\s*([-+.\w]*\d\.?)\s*([a-z_]*)\s*", text)
-    try:
-        value = float(found[1]) if found else None
-    except ValueError:
-        value = None
-    if found is None or value is None:
+    found = _TARGET.fullmatch(text.strip())
+    if found is None:
         msg = f"target is {text!r}; give the share of the MACs to keep, or a value and its unit: {', '.join(UNITS)}"
         raise PruningError(msg)
-    return Target(value, found[2] or "macs")
+    return Target(float(found[1]), found[2] or "macs")
 
 
 @dataclass(frozen=True)
