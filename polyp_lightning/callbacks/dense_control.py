@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from polyp_lightning.callbacks.picture import pareto_png, read_pareto_csv
-from polyp_lightning.checkpoints.run_folder import read_config
+from polyp_lightning.checkpoints.run_folder import read_config, training_options
 from polyp_lightning.checkpoints.stages import StageRecord
 
 _SUFFIX = "-dense"
-_NOT_TRAINING = ("trainer.default_root_dir", "trainer.logger", "data.num_workers", "data.root", "data.cache_dir")
 
 
 def place_dense(folder: Path) -> Path:
@@ -24,7 +23,8 @@ def find_dense_dice(folder: Path) -> float | None:
         None where there is no such run, or one with other options than the pruned one's.
     """
     beside = place_dense(folder)
-    if not _alike(_training(folder), _training(beside)):
+    options = _training(folder)
+    if not options or options != _training(beside):
         return None
     stages = _read_stages(beside)
     return stages[0].score_end if len(stages) == 1 else None
@@ -48,16 +48,9 @@ def _read_stages(folder: Path) -> list[StageRecord]:
     return read_pareto_csv(table) if table.is_file() else []
 
 
-def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether all options are equal that both runs know; later versions may have more."""
-    known = one.keys() & other.keys()
-    return bool(known) and all(one[key] == other[key] for key in known)
-
-
 def _training(folder: Path) -> dict[str, Any]:
-    """The options that decide a training, but for pruning; empty where no configuration was saved."""
+    """What decides a run's training, but for pruning; empty where no configuration was saved."""
     config = read_config(folder)
-    groups = {name: config.get(name) or {} for name in ("data", "model", "trainer")}
-    found = {f"{name}.{key}": value for name, options in groups.items() for key, value in options.items()}
-    found |= {key: config[key] for key in ("seed_everything",) if key in config}
-    return {key: value for key, value in found.items() if key not in _NOT_TRAINING}
+    data = config.get("data") or {}
+    chosen = {key: data.get(key) for key in ("name", "root", "split", "image_size", "seed", "shares", "phantom_frames")}
+    return {**chosen, **training_options(config)} if config else {}

@@ -115,7 +115,7 @@ class StageSummary(Callback):
             caption = picture_caption(facts, image_size(trainer))
             pareto_png(history, folder / "pareto.png", caption, find_dense_dice(folder))
             show(stage_table(history, image_size(trainer), "Validation Dice against GMACs", facts))
-            if len(history) == 1 and (picture := show_beside(folder, caption)):
+            if picture := show_beside(folder, caption):
                 show_text(f"The pruned run beside this one shows what pruning costs: {short_path(picture)}")
         _show_ending(trainer)
 

@@ -1,6 +1,7 @@
 """The files of a run's folder, by name."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.yaml"
     loaded = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
     return loaded if isinstance(loaded, dict) else {}
+
+
+def training_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Picks, of all options of `fit`, those that decide a training on given data, but for pruning."""
+    trainer, data = config.get("trainer") or {}, config.get("data") or {}
+    found = {key: trainer.get(key) for key in ("max_epochs", "max_steps", "precision", "callbacks")}
+    found |= {key: data.get(key) for key in ("batch_size", "augmentation")}
+    return found | {"model": config.get("model"), "seed": config.get("seed_everything")}
 
 
 def best_checkpoints(folder: Path) -> dict[int, Path]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from polyp_lightning.callbacks.score_table import CAPTION, MEASURES
+from polyp_lightning.checkpoints.run_folder import training_options
 from polyp_lightning.checkpoints.stages import StageRecord, join_layers
 from polyp_lightning.checkpoints.test_scores import read_scores
 from polyp_lightning.common.tables import read_table
@@ -79,9 +80,7 @@ def find_control(run: FitRun, labels: Mapping[str, FitRun]) -> str | None:
 def _training(run: FitRun) -> dict[str, Any]:
     """What decides a training, but for pruning."""
     facts = {key: run.facts.get(key) for key in ("data", "split", "image_size", "cache_key")}
-    trainer = {key: run.option("trainer", key) for key in ("max_epochs", "max_steps", "precision", "callbacks")}
-    data = {key: run.option("data", key) for key in ("batch_size", "augmentation")}
-    return {**facts, **trainer, **data, "model": run.config.get("model"), "seed": run.config.get("seed_everything")}
+    return {**facts, **training_options(run.config)}
 
 
 def _was_cut(stages: Sequence[StageRecord]) -> bool:
