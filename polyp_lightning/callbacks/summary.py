@@ -1,20 +1,25 @@
 """What the terminal says of a run: a table at every cut; at the end results, files and the next command."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from polyp_lightning.callbacks.dense_control import find_dense_dice, place_dense, show_beside
 from polyp_lightning.callbacks.picture import pareto_csv, pareto_png
 from polyp_lightning.callbacks.stage_checkpoints import PICK, StageCheckpoint
 from polyp_lightning.callbacks.table import facts_text, stage_table
+from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.invocation import command
 from polyp_lightning.common.terminal import show, show_text
 from polyp_lightning.networks.names import is_own
 from polyp_lightning.training.trainer_facts import current_stage, data_facts, image_size, run_folder, stage_history
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def short_path(path: str | Path) -> str:
@@ -113,11 +118,21 @@ class StageSummary(Callback):
             folder = run_folder(trainer)
             pareto_csv(history, folder / "pareto.csv")
             caption = picture_caption(facts, image_size(trainer))
-            pareto_png(history, folder / "pareto.png", caption, find_dense_dice(folder))
+            dense = _unless_damaged(find_dense_dice, folder)
+            pareto_png(history, folder / "pareto.png", caption, dense)
             show(stage_table(history, image_size(trainer), "Validation Dice against GMACs", facts))
-            if picture := show_beside(folder, caption):
+            if picture := _unless_damaged(show_beside, folder, caption):
                 show_text(f"The pruned run beside this one shows what pruning costs: {short_path(picture)}")
         _show_ending(trainer)
+
+
+def _unless_damaged(look: Callable[P, T | None], *args: P.args, **options: P.kwargs) -> T | None:
+    """Calls what looks at the run beside this one; if that is damaged, says so and goes on."""
+    try:
+        return look(*args, **options)
+    except ConfigError as error:
+        rank_zero_warn(f"the run beside this one is not drawn: {error}")
+        return None
 
 
 def picture_caption(facts: Mapping[str, Any], size: int) -> str:

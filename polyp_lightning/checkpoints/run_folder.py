@@ -7,13 +7,23 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from polyp_lightning.common.errors import ConfigError
+
 _BEST = re.compile(r"stage(\d+)-epoch\d+-dice(\d\.\d+)\.ckpt")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Reads the options that `fit` saved in a run's folder; empty where the run was started from Python."""
+    """Reads the options that `fit` saved in a run's folder; empty where the run was started from Python.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
     path = folder / "config.yaml"
-    loaded = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        msg = f"{path} can't be read ({' '.join(str(error).split())}); remove it, or name another run"
+        raise ConfigError(msg) from error
     return loaded if isinstance(loaded, dict) else {}
 
 

@@ -57,6 +57,21 @@ def test_stage_summary__names_files_that_exist_and_the_next_command(
     assert command[1:] == ["-m", "polyp_lightning", "test", "--ckpt_path", str(best)]
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "pareto.csv"])
+def test_stage_summary__a_damaged_run_beside_it_costs_only_its_line(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, beside = tmp_path / "run", tmp_path / "run-dense"
+    for made in (folder, beside):
+        made.mkdir()
+        (made / "config.yaml").write_text("seed_everything: 0")
+    (beside / name).write_bytes(b"\xff\xfe: [")
+    with pytest.warns(UserWarning, match=f"beside this one is not drawn: .*{name}"):
+        _fit(folder, FakePruning())
+    assert (folder / "pareto.png").is_file()
+    assert "Written:" in capsys.readouterr().out
+
+
 def test_stage_summary__without_pruning_only_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _fit(tmp_path)
     out = capsys.readouterr().out
