@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--source", required=True, help="a video, a folder of images, camera[:N] or rtsp://…")
     live = "drop frames to keep up; wait 60 s for a source that stands still (default: cameras, rtsp, rtmp, udp, srt)"
     parser.add_argument("--live", action=argparse.BooleanOptionalAction, help=live)
-    parser.add_argument("--output", dest="save", type=Path, help="write the video with contours: .mp4, .mkv or .mov")
+    parser.add_argument("--output", type=Path, help="write the video with contours: .mp4, .mkv or .mov")
     parser.add_argument("--results", type=Path, help="write a line for each frame: .csv or .jsonl")
     parser.add_argument("--masks", type=Path, help="write a mask for each frame into this folder")
     parser.add_argument("--threshold", type=float, help="a polyp is where the probability exceeds it (the model's)")

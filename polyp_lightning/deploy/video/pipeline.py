@@ -39,7 +39,7 @@ class StreamOptions:
 
     model: Path
     source: str
-    save: Path | None = None
+    output: Path | None = None
     show: bool = False
     backend: str | None = None
     threads: int = 1

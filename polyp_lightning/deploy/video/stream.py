@@ -58,7 +58,7 @@ def stream(options: StreamOptions, say: Callable[[str], None] = print) -> Stream
     say(str(report))
     if writer is not None:
         report.encoder = writer.encoder
-        say(f"saved {options.save} ({writer.encoder}, {float(source.rate):g} frames per second)")
+        say(f"saved {options.output} ({writer.encoder}, {float(source.rate):g} frames per second)")
     for what in filter(None, (options.results, options.masks)):
         say(f"wrote {what}")
     return report
@@ -67,8 +67,8 @@ def stream(options: StreamOptions, say: Callable[[str], None] = print) -> Stream
 def _refuse_source(options: StreamOptions) -> None:
     """Refuses to save onto the source, by whatever name or link: the recording would be gone."""
     source = local_path(options.source)
-    if options.save and source and source.exists() and options.save.exists() and options.save.samefile(source):
-        msg = f"--output {options.save} is the --source itself, which would be lost; name another file"
+    if options.output and source and source.exists() and options.output.exists() and options.output.samefile(source):
+        msg = f"--output {options.output} is the --source itself, which would be lost; name another file"
         raise ConfigError(msg)
 
 
@@ -86,7 +86,7 @@ def check_window() -> None:
 
 def _open_writer(options: StreamOptions, source: Source) -> AbstractContextManager[VideoWriter | None]:
     try:
-        return VideoWriter(options.save, source.rate, options.overwrite) if options.save else nullcontext()
+        return VideoWriter(options.output, source.rate, options.overwrite) if options.output else nullcontext()
     except ConfigError:
         source.close()
         raise

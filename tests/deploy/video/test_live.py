@@ -48,7 +48,7 @@ def test_stream__tells_how_old_live_frames_are(
     monkeypatch.setattr(pipeline, "draw_finding", draw)
     model, sender = exported("onnx"), Broadcast(free_port(), 6.0)
     sender.start()
-    report = stream(StreamOptions(model, sender.address, save=tmp_path / "out.mp4"), lambda _: None)
+    report = stream(StreamOptions(model, sender.address, output=tmp_path / "out.mp4"), lambda _: None)
     # What has piled up while the stream was opened, and what is left when the sender is silent, is old.
     ages, shown = np.array(report.ages[:-3]), np.array(true[-len(report.ages) : -3])
     assert len(ages) > 20

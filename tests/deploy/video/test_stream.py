@@ -63,7 +63,7 @@ def bright(monkeypatch: pytest.MonkeyPatch) -> Bright:
 @pytest.mark.parametrize("backend", [None, "openvino"])
 def test_stream__segments_every_frame_of_a_file(model: Path, tmp_path: Path, backend: str | None) -> None:
     source = write_video(tmp_path / "in.mp4", 30, Fraction(30000, 1001))
-    report = quiet(StreamOptions(model, str(source), save=tmp_path / "out.mp4", backend=backend))
+    report = quiet(StreamOptions(model, str(source), output=tmp_path / "out.mp4", backend=backend))
     frames, facts = read_video(tmp_path / "out.mp4")
     assert (report.frames, report.dropped, report.broken, len(frames)) == (30, 0, 0, 30)
     assert facts["rate"] == Fraction(30000, 1001)
@@ -77,14 +77,14 @@ def test_stream__a_folder_of_images_becomes_a_video(model: Path, tmp_path: Path,
     (tmp_path / "in").mkdir()
     for index in range(3):
         Image.fromarray(np.full((64, 96, 3), 255, np.uint8)).save(tmp_path / "in" / f"{index}{suffix}")
-    report = quiet(StreamOptions(model, str(tmp_path / "in"), save=tmp_path / "out.mp4"))
+    report = quiet(StreamOptions(model, str(tmp_path / "in"), output=tmp_path / "out.mp4"))
     assert (report.frames, report.polyps, report.broken) == (3, 3, 0)
     assert len(read_video(tmp_path / "out.mp4")[0]) == 3
 
 
 def test_stream__draws_the_contour_where_the_network_says(model: Path, tmp_path: Path, bright: Bright) -> None:
     source = write_video(tmp_path / "in.mp4", 5, size=(144, 192))
-    report = quiet(StreamOptions(model, str(source), save=tmp_path / "out.mp4", alarm_frames=1, alarm_window=1))
+    report = quiet(StreamOptions(model, str(source), output=tmp_path / "out.mp4", alarm_frames=1, alarm_window=1))
     before, after = read_video(source)[0], read_video(tmp_path / "out.mp4")[0]
     assert report.polyps == 5
     changed = np.abs(after[2].astype(int) - before[2].astype(int)).sum(2) > 60
@@ -100,7 +100,7 @@ def test_stream__draws_the_contour_where_the_network_says(model: Path, tmp_path:
 def test_stream__a_contour_waits_for_an_alarm_that_lasts(model: Path, tmp_path: Path, bright: Bright) -> None:
     source = write_video(tmp_path / "in.mp4", 6, size=(144, 192))
     lines: list[str] = []
-    options = StreamOptions(model, str(source), save=tmp_path / "out.mp4", alarm_frames=3, alarm_window=4)
+    options = StreamOptions(model, str(source), output=tmp_path / "out.mp4", alarm_frames=3, alarm_window=4)
     stream(options, lines.append)
     before, after = read_video(source)[0], read_video(tmp_path / "out.mp4")[0]
     outlined = [
@@ -200,7 +200,7 @@ def test_stream__a_broadcast_over_http(model: Path, tmp_path: Path, bright: Brig
         thread = Thread(target=server.handle_request)
         thread.start()
         address = f"http://127.0.0.1:{server.server_port}/live.ts"
-        report = quiet(StreamOptions(model, address, save=tmp_path / "out.mp4"))
+        report = quiet(StreamOptions(model, address, output=tmp_path / "out.mp4"))
         thread.join()
     # A recording: it is waited for.
     assert (report.frames, report.dropped, report.broken) == (50, 0, 0)
@@ -221,7 +221,7 @@ def test_stream__keeps_the_network_apart_and_gives_the_cores_back(
     monkeypatch.setattr(
         pipeline, "draw_finding", lambda *a: seen.update(drawing=os.sched_getaffinity(0)) or drawing(*a)
     )
-    quiet(StreamOptions(model, str(write_video(tmp_path / "in.mp4", 5)), save=tmp_path / "out.mp4"))
+    quiet(StreamOptions(model, str(write_video(tmp_path / "in.mp4", 5)), output=tmp_path / "out.mp4"))
     assert seen == {"network": own, "drawing": others}
     assert os.sched_getaffinity(0) == before
 
@@ -262,7 +262,7 @@ def test_stream__an_error_of_the_network_ends_it_and_keeps_what_is_written(
     monkeypatch.setattr(bright, "__class__", Failing)
     source = write_video(tmp_path / "in.mp4", 30)
     with pytest.raises(RuntimeError, match="out of memory"):
-        quiet(StreamOptions(model, str(source), save=tmp_path / "out.mp4"))
+        quiet(StreamOptions(model, str(source), output=tmp_path / "out.mp4"))
     assert 1 <= len(read_video(tmp_path / "out.mp4")[0]) <= 10
 
 
@@ -294,7 +294,7 @@ def test_stream__after_a_kill_the_next_one_says_what_was_left(model: Path, tmp_p
     process.communicate(timeout=30)
     (left,) = tmp_path.glob(".out.*")
     short, said = write_video(tmp_path / "short.mp4", 3), list[str]()
-    stream(StreamOptions(model, str(short), save=target), said.append)
+    stream(StreamOptions(model, str(short), output=target), said.append)
     assert said[0].startswith(f"{left} is of an earlier stream that was killed")
     assert len(read_video(target)[0]) == 3
     assert left.exists() == (suffix == ".mkv")
@@ -340,7 +340,7 @@ def test_stream__refuses_to_save_onto_its_source(model: Path, tmp_path: Path, wa
         target.parent.parent.mkdir()
     name = source.as_uri() if way == "a file address" else str(source)
     with pytest.raises(ConfigError, match=r"--output .* is the --source itself, which would be lost"):
-        quiet(StreamOptions(model, name, save=target, overwrite=True))
+        quiet(StreamOptions(model, name, output=target, overwrite=True))
     assert source.read_bytes() == before
 
 
@@ -355,7 +355,7 @@ def test_stream__a_turned_and_squeezed_video_is_segmented_and_saved_upright(
     frame = np.full((96, 64, 3), 60, np.uint8)
     frame[:, :16] = 255
     source = write_frames(tmp_path / "in.mov", [frame] * 3, prepare=squeeze)
-    report = quiet(StreamOptions(model, str(source), save=tmp_path / "out.mp4"))
+    report = quiet(StreamOptions(model, str(source), output=tmp_path / "out.mp4"))
     frames, facts = read_video(tmp_path / "out.mp4")
     assert facts["size"] == (128, 96)
     saved, seen = frames[1].astype(int), bright.seen[2][0].astype(int)
