@@ -16,18 +16,23 @@ train() { # NAME OPTION…
     "$@" ${ARGS:-}
 }
 
-# At 352², from the last epoch of an earlier run; each network that ships has had 12 + 6 + 6 epochs.
-train_on() { # NAME FROM TARGET
-  train "$1" --model.init_from "$out/$2/checkpoints/last.ckpt" --model.encoder_weights null --pruning.target "$3" \
-    --data.image_size 352 --model.lr 5e-4 --trainer.max_epochs 6 --pruning.end 2
+# At 352², from the last epoch of an earlier run; each network that ships has had 12 + 6 + 6 + 10 epochs.
+train_on() { # NAME FROM TARGET OPTION…
+  local name=$1 from=$2 target=$3
+  shift 3
+  train "$name" --model.init_from "$out/$from/checkpoints/last.ckpt" --model.encoder_weights null \
+    --pruning.target "$target" --data.image_size 352 --model.lr 5e-4 --trainer.max_epochs 6 --pruning.end 2 "$@"
 }
 
 train base --model.encoder_weights "${WEIGHTS:-imagenet}"
 train_on realtime-1 base 0.30
 train_on dense-1 base 1
-train_on realtime realtime-1 1
-train_on fast realtime-1 0.53
-train_on dense dense-1 1
+train_on realtime-2 realtime-1 1
+train_on dense-2 dense-1 1
+longer=(--model.lr 1e-3 --trainer.max_epochs 10 --trainer.precision bf16-mixed)
+train_on dense dense-2 1 "${longer[@]}"
+train_on realtime realtime-2 1 "${longer[@]}" --model.distill_from "$out/dense-2/checkpoints/last.ckpt"
+train_on fast realtime-2 0.667 "${longer[@]}"
 
 # Into the package, with alarm thresholds chosen on validation images; then the first look at a test image.
 "$python" tests/ship/packing.py "$out"/{dense,realtime,fast}

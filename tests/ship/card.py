@@ -82,6 +82,7 @@ _NETS: dict[str, Callable[[Packed], object]] = {
     "MB": lambda one: f"{one.bytes / 1e6:.2f}",
     "seed": lambda one: one.seed,
     "epochs": lambda one: one.epochs,
+    "mean of": lambda one: f"{one.averaged} run{'s' * (one.averaged != 1)}",
     "made": lambda one: one.date,
     "SHA-256": lambda one: f"`{one.sha256}`",
 }

@@ -1,13 +1,15 @@
 """Makes the package's networks of trained runs: ``packing.py RUNS/realtime RUNS/dense``, each named after its folder.
 
-Of each run the checkpoint with the best validation Dice of the last stage is stripped of what only training needs, and
-its weights are halved where they are matrices or kernels; biases and batch norm stay float32. The alarm threshold is
-chosen on the validation images. Nothing here looks at a test image: ``check.py`` does, and writes the card.
+Of each run the checkpoint with the best validation Dice of the last stage counts. Its weights are averaged with those
+of the runs that it went on from, as far back as widths and image size are the same: each has ended with a rate near
+zero (Izmailov et al., 2018, arXiv:1803.05407). The mean is stripped of what only training needs, and its weights are
+halved where they are matrices or kernels; biases and batch norm stay float32. The alarm threshold is chosen on the
+validation images. Nothing here looks at a test image: ``check.py`` does, and writes the card.
 """
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,6 +53,7 @@ class Packed:
     date: str
     seed: int
     epochs: int
+    averaged: int
     checkpoint: str
     image_size: int
     gmacs: float
@@ -102,11 +105,9 @@ def pack(run: Path, out: Path) -> Packed:
     Raises:
         ConfigError: the run has no checkpoint, or its Dice is not the same with halved weights.
     """
-    chosen = next(iter(best_checkpoints(run / "checkpoints").values()), None)
-    if chosen is None:
-        msg = f"{run}/checkpoints holds no best checkpoint of a stage: let the run end"
-        raise ConfigError(msg)
-    whole = read(chosen)
+    chosen = best_of_last_stage(run)
+    alike = list(read_alike(run))
+    whole = average(alike)
     stored = strip(whole, ALARM_THRESHOLD)
     full, halved = (validate(one, load_validation(parse_record(one).data)) for one in (whole, stored))
     change = abs(float(full.dice.mean() - halved.dice.mean()))
@@ -122,7 +123,7 @@ def pack(run: Path, out: Path) -> Packed:
     cost = measure(net.net, net.image_size)
     row = Packed(
         run.name, sha256(target), target.stat().st_size, f"{datetime.now(UTC):%Y-%m-%d}",
-        int(config.get("seed_everything", 0)), count_epochs(run), chosen.name,
+        int(config.get("seed_everything", 0)), count_epochs(run), len(alike), chosen.name,
         net.image_size, round(cost.gmacs, 4), cost.params_used, len(polyps), round(float(full.dice.mean()), 5),
         round(float(halved.dice.mean()), 5), threshold, int(polyps.sum()), int((alarms & polyps).sum()),
         int((~polyps).sum()), int((alarms & ~polyps).sum()),
@@ -132,12 +133,59 @@ def pack(run: Path, out: Path) -> Packed:
     return row
 
 
+def best_of_last_stage(run: Path) -> Path:
+    """Finds the checkpoint that counts.
+
+    Raises:
+        ConfigError: the run has none.
+    """
+    chosen = next(iter(best_checkpoints(run / "checkpoints").values()), None)
+    if chosen is None:
+        msg = f"{run}/checkpoints holds no best checkpoint of a stage: let the run end"
+        raise ConfigError(msg)
+    return chosen
+
+
+def find_earlier(run: Path) -> Path | None:
+    """Finds the folder of the run that a run started from."""
+    start = read_config(run).get("model", {}).get("init_from")
+    return Path(start).parent.parent if start else None
+
+
+def read_alike(run: Path) -> Iterator[dict[str, Any]]:
+    """Reads the checkpoint of a run and of those that it went on from, while widths and image size are the same."""
+    first = read(best_of_last_stage(run))
+    yield first
+    here = find_earlier(run)
+    while here and best_checkpoints(here / "checkpoints"):
+        other = read(best_of_last_stage(here))
+        if describe(other) != describe(first):
+            return
+        yield other
+        here = find_earlier(here)
+
+
+def describe(checkpoint: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Describes what networks must have in common for the mean of their weights to be one: shapes and image size."""
+    shapes = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
+    return shapes, parse_record(checkpoint).data["image_size"]
+
+
+def average(checkpoints: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the first checkpoint with the mean of all weights and of batch norm's statistics; its counts stay."""
+    states = [one["state_dict"] for one in checkpoints]
+    mean = {
+        name: torch.stack([one[name] for one in states]).mean(0) if value.is_floating_point() else value
+        for name, value in states[0].items()
+    }
+    return {**checkpoints[0], "state_dict": mean}
+
+
 def count_epochs(run: Path) -> int:
     """Counts the epochs of a run, and of those that it started from."""
-    config = read_config(run)
-    start = config.get("model", {}).get("init_from")
-    before = count_epochs(Path(start).parent.parent) if start else 0
-    return before + int(config.get("trainer", {}).get("max_epochs", 0))
+    earlier = find_earlier(run)
+    before = count_epochs(earlier) if earlier else 0
+    return before + int(read_config(run).get("trainer", {}).get("max_epochs", 0))
 
 
 def strip(checkpoint: Mapping[str, Any], threshold: float) -> dict[str, Any]:

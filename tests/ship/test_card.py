@@ -17,7 +17,7 @@ NAN = math.nan
 @pytest.fixture
 def measured(tmp_path: Path) -> Path:
     """Tables of one network."""
-    made, validated = ("2026-11-28", 3, 8, "s.ckpt", 352, 0.2, 1_100_000), (20, 0.9, 0.9001, 0.4, 17, 16, 3, 1)
+    made, validated = ("2026-11-28", 3, 8, 2, "s.ckpt", 352, 0.2, 1_100_000), (20, 0.9, 0.9001, 0.4, 17, 16, 3, 1)
     write_rows(tmp_path / TABLE, Packed, [Packed("fast", "abc", 2_340_000, *made, *validated)])
     polyps = SetMark("fast", "x", "kvasir-120", 120, 0.8765, 0.85, 0.9, 120, 114, 0.9, 0.98, 130, 117, 0, 0, NAN, NAN)
     clean = SetMark("fast", "x", "c4-32", 32, NAN, NAN, NAN, 0, 0, NAN, NAN, 0, 0, 32, 2, 0.017, 0.2)
@@ -32,7 +32,7 @@ def measured(tmp_path: Path) -> Path:
 def test_draw__says_what_the_tables_say(measured: Path) -> None:
     text = card.draw(measured)
     for line in (
-        "| fast | 0.200 | 1.10 M | 2.34 | 3 | 8 | 2026-11-28 | `abc` |",
+        "| fast | 0.200 | 1.10 M | 2.34 | 3 | 8 | 2 runs | 2026-11-28 | `abc` |",
         "| fast | 0.9000 | 0.9001 | 0.40000 | 16 of 17 (94.1%) | 1 of 3 |",
         "| fast | x | kvasir-120 | 120 | 0.876 [0.850, 0.900] | 114 of 120 (95.0%) | 117 of 130 (90.0%) |",
         "| fast | x | c4-32 | 2 of 32 (6.2%) | 1.7% to 20.0% |",

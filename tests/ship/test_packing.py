@@ -8,6 +8,7 @@ import packing
 import pytest
 import torch
 from small_models import SIZE, cut, lively_net, save_checkpoint
+from torch import nn
 
 from polyp_lightning.checkpoints.file import read
 from polyp_lightning.checkpoints.trained import load_net
@@ -74,7 +75,7 @@ def test_pack__ships_the_last_stage_without_what_training_needs(run: Path, packe
     torch.testing.assert_close(
         *(one.net(one.network_input(image)).sigmoid() for one in (before, after)), atol=5e-3, rtol=0
     )
-    assert (row.net, row.seed, row.epochs, row.checkpoint) == ("small", 7, 4 + 3, given.name)
+    assert (row.net, row.seed, row.epochs, row.averaged, row.checkpoint) == ("small", 7, 4 + 3, 1, given.name)
     assert (row.sha256, row.bytes) == (sha256(made), made.stat().st_size)
     assert read_rows(out / "nets.csv", packing.Packed) == [row]
 
@@ -120,3 +121,31 @@ def test_pack__refuses(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not (tmp_path / "nets").exists()
     with pytest.raises(ConfigError, match="holds no best checkpoint of a stage"):
         packing.pack(tmp_path, tmp_path / "nets")
+
+
+def leave_run(folder: Path, net: nn.Module, start: Path | None = None) -> Path:
+    """A run of a single epoch that went on from another one."""
+    (folder / "checkpoints").mkdir(parents=True)
+    save_checkpoint(net, folder / "checkpoints" / "stage0-epoch00-dice0.9000.ckpt")
+    model = f"model:\n  init_from: {start}/checkpoints/last.ckpt\n" if start else ""
+    (folder / "config.yaml").write_text(f"{model}trainer:\n  max_epochs: 1\n")
+    return folder
+
+
+def test_average__of_a_run_and_those_before_it_with_the_same_widths(tmp_path: Path) -> None:
+    net, moved = cut(lively_net(), 0.3), cut(lively_net(), 0.3)
+    with torch.no_grad():
+        for value in moved.state_dict().values():
+            value += 4
+    oldest = leave_run(tmp_path / "wide", lively_net())
+    first = leave_run(tmp_path / "first", net, oldest)
+    second = leave_run(tmp_path / "second", moved, first)
+    assert packing.count_epochs(second) == 3
+    alike = list(packing.read_alike(second))
+    assert len(alike) == 2
+    given = net.state_dict()
+    for name, value in packing.average(alike)["state_dict"].items():
+        before = given[name.removeprefix("net.")].numpy()
+        # Batch norm counts its batches: that of the last run stays.
+        expected = before + (2 if value.is_floating_point() else 4)
+        np.testing.assert_allclose(value.numpy(), expected, atol=1e-5, err_msg=name)
