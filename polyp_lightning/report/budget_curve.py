@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, ScalarFormatter
 from polyp_lightning.common.files import write_beside
 from polyp_lightning.report.cells import SEED_METHOD
 from polyp_lightning.report.document import Block, Paragraph, Points, Section, Table
-from polyp_lightning.report.numbers import DASH, number, percent, signed
+from polyp_lightning.report.numbers import DASH, number, p_value, percent, signed
 from polyp_lightning.report.plotting import Look, choose_looks, make_literal, open_figure, tidy, to_picture
 from polyp_lightning.study.curve import ALL, ALPHA, MARGINS, CurvePoint, find_held
 from polyp_lightning.study.replicates import DENSE
@@ -93,10 +93,9 @@ def _answer(own: Sequence[CurvePoint], metric: str) -> str:
 
 
 def _evidence(one: CurvePoint, column: str) -> str:
-    return (
-        f"{percent(one.params_share)} of the parameters, {_difference(one)}, p = {number(getattr(one, column))}, "
-        f"{one.images} images"
-    )
+    p = p_value(getattr(one, column))
+    equals = "" if p.startswith("<") else "= "
+    return f"{percent(one.params_share)} of the parameters, {_difference(one)}, p {equals}{p}, {one.images} images"
 
 
 def _difference(one: CurvePoint) -> str:
@@ -200,7 +199,7 @@ def _rows(own: Sequence[CurvePoint]) -> Iterator[list[str]]:
         costs = [percent(one.share), percent(one.params_share), number(one.ms, 1)]
         found = [number(one.value), DASH, DASH, DASH, DASH, DASH, DASH]
         if one.method != DENSE:
-            found[1:4] = [_difference(one), number(one.p_strict), number(one.p_loose)]
+            found[1:4] = [_difference(one), p_value(one.p_strict), p_value(one.p_loose)]
             if other:
-                found[4:] = [_difference(other), number(other.p_strict), number(other.p_loose)]
+                found[4:] = [_difference(other), p_value(other.p_strict), p_value(other.p_loose)]
         yield [one.method, *costs, *found]

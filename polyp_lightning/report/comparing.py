@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from polyp_lightning.report.cells import SEED_METHOD, collect_cells
 from polyp_lightning.report.document import Block, Paragraph, Table
 from polyp_lightning.report.inputs import Study
-from polyp_lightning.report.numbers import DASH, number, percent, signed, spread
+from polyp_lightning.report.numbers import DASH, number, p_value, percent, signed, spread
 from polyp_lightning.study.replicates import DENSE, Replicates
 from polyp_lightning.study.results import ImageScore
 from polyp_lightning.study.statistics import RESAMPLES, Comparison, compare_methods
@@ -93,18 +93,9 @@ def _interval(row: Comparison) -> str:
     return DASH if math.isnan(row.paired.low) else f"[{signed(row.paired.low)}, {signed(row.paired.high)}]"
 
 
-def _p(value: float) -> str:
-    """Formats a p-value with three decimals.
-
-    >>> _p(0.0004), _p(0.034)
-    ('< 0.001', '0.034')
-    """
-    return "< 0.001" if value < 0.001 else number(value)
-
-
 def _cells(row: Comparison) -> list[str]:
     pair = row.paired
     counts = [percent(row.reference.target), str(len(pair.by_seed)), str(pair.images)]
-    found = [signed(pair.difference), _interval(row), _p(row.p_holm), " ".join(map(signed, pair.by_seed))]
+    found = [signed(pair.difference), _interval(row), p_value(row.p_holm), " ".join(map(signed, pair.by_seed))]
     scores = [spread(side.mean("dice"), side.deviation("dice")) for side in (row.reference, row.compared)]
     return [row.compared.method, *counts, *found, *scores]

@@ -32,6 +32,15 @@ def signed(value: float, digits: int = 3) -> str:
     return DASH if math.isnan(value) else f"{value:+.{digits}f}".replace("-", "−")
 
 
+def p_value(p: float) -> str:
+    """A p-value to three decimals, below which its size says nothing more.
+
+    >>> p_value(0.0312), p_value(0.0001)
+    ('0.031', '< 0.001')
+    """
+    return "< 0.001" if p < 0.001 else number(p)
+
+
 def percent(share: float) -> str:
     """A share without needless decimals.
 
