@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from polyp_lightning.report.cells import SEED_METHOD, collect_cells
 from polyp_lightning.report.document import Block, Paragraph, Table
 from polyp_lightning.report.inputs import Study
-from polyp_lightning.report.numbers import DASH, number, p_value, percent, signed, spread
+from polyp_lightning.report.numbers import DASH, p_value, percent, signed, spread
 from polyp_lightning.study.replicates import DENSE, Replicates
 from polyp_lightning.study.results import ImageScore
 from polyp_lightning.study.statistics import RESAMPLES, Comparison, compare_methods
