@@ -13,8 +13,11 @@ from matplotlib.figure import Figure
 
 from polyp_lightning.report.document import Picture
 
-# Okabe and Ito's colours without their yellow, which white paper swallows.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#777777")
+# Okabe and Ito's colours without their yellow, which white paper swallows; two more for long legends.
+_COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#777777"),
+    *("#8C510A", "#6A3D9A"),
+)
 _MARKERS = "osD^vP*X"
 _DASHES = ("-", "--", "-.", ":")
 
@@ -49,9 +52,9 @@ def choose_looks(names: Sequence[str]) -> dict[str, Look]:
     return {
         name: Look(
             _COLOURS[number % len(_COLOURS)],
-            # Shifted in each round of the colours, by other amounts, so that no two of the three come back together.
-            _MARKERS[(number + number // len(_COLOURS)) % len(_MARKERS)],
-            _DASHES[(number + 2 * (number // len(_COLOURS))) % len(_DASHES)],
+            # Shifted in each round of the markers, by other amounts, so that the two do not come back together.
+            _MARKERS[(number + number // len(_MARKERS)) % len(_MARKERS)],
+            _DASHES[(number + 2 * (number // len(_MARKERS))) % len(_DASHES)],
         )
         for number, name in enumerate(names)
     }
