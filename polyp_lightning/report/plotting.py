@@ -52,9 +52,9 @@ def choose_looks(names: Sequence[str]) -> dict[str, Look]:
     return {
         name: Look(
             _COLOURS[number % len(_COLOURS)],
-            # Shifted in each round of the markers, by other amounts, so that the two do not come back together.
-            _MARKERS[(number + number // len(_MARKERS)) % len(_MARKERS)],
-            _DASHES[(number + 2 * (number // len(_MARKERS))) % len(_DASHES)],
+            _MARKERS[number % len(_MARKERS)],
+            # Shifted in each round of the markers, so that no two of the three come back together.
+            _DASHES[(number + number // len(_MARKERS)) % len(_DASHES)],
         )
         for number, name in enumerate(names)
     }
