@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
@@ -18,7 +18,6 @@ from polyp_lightning.common.terminal import show, show_text
 from polyp_lightning.networks.names import is_own
 from polyp_lightning.training.trainer_facts import current_stage, data_facts, image_size, run_folder, stage_history
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -118,18 +117,18 @@ class StageSummary(Callback):
             folder = run_folder(trainer)
             pareto_csv(history, folder / "pareto.csv")
             caption = picture_caption(facts, image_size(trainer))
-            dense = _unless_damaged(find_dense_dice, folder)
+            dense = _unless_damaged(lambda: find_dense_dice(folder))
             pareto_png(history, folder / "pareto.png", caption, dense)
             show(stage_table(history, image_size(trainer), "Validation Dice against GMACs", facts))
-            if picture := _unless_damaged(show_beside, folder, caption):
+            if picture := _unless_damaged(lambda: show_beside(folder, caption)):
                 show_text(f"The pruned run beside this one shows what pruning costs: {short_path(picture)}")
         _show_ending(trainer)
 
 
-def _unless_damaged(look: Callable[P, T | None], *args: P.args, **options: P.kwargs) -> T | None:
+def _unless_damaged(look: Callable[[], T | None]) -> T | None:
     """Calls what looks at the run beside this one; if that is damaged, says so and goes on."""
     try:
-        return look(*args, **options)
+        return look()
     except ConfigError as error:
         rank_zero_warn(f"the run beside this one is not drawn: {error}")
         return None

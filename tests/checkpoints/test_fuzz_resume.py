@@ -168,8 +168,8 @@ def test_fit__goes_on_from_the_whole_one_and_not_from_damaged_ones(small: Small)
 def test_fit__damage_anywhere_is_told_or_harmless(small: Small) -> None:
     stored = torch.load(small.folder / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     rng, paths = random.Random(0), everything(stored)  # noqa: S311
-    found = outcomes(small, [(path, wrong) for path in paths for wrong in rng.sample(WRONG, 2)], stored)
+    found = outcomes(small, [(path, wrong) for path in paths for wrong in rng.sample(WRONG, 3)], stored)
     print({key: len(value) for key, value in sorted(found.items())})
     escaped = [line for key, value in found.items() if "escaped" in key for line in value]
     assert not escaped, "\n".join(escaped)
-    assert 2 * len(found["fit refused"]) > len(paths)
+    assert len(found["fit refused"]) > len(paths)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -147,23 +148,22 @@ def best_of_last_stage(run: Path) -> Path:
     return chosen
 
 
-def find_earlier(run: Path) -> Path | None:
-    """Finds the folder of the run that a run started from."""
-    start = read_config(run).get("model", {}).get("init_from")
-    return Path(start).parent.parent if start else None
+def trace_back(run: Path) -> Iterator[Path]:
+    """Yields the folder of a run, then those of the runs that it started from."""
+    here: Path | None = run
+    while here:
+        yield here
+        start = read_config(here).get("model", {}).get("init_from")
+        here = Path(start).parent.parent if start else None
 
 
 def read_alike(run: Path) -> Iterator[dict[str, Any]]:
     """Reads the checkpoint of a run and of those that it went on from, while widths and image size are the same."""
     first = read(best_of_last_stage(run))
     yield first
-    here = find_earlier(run)
-    while here and best_checkpoints(here / "checkpoints"):
-        other = read(best_of_last_stage(here))
-        if describe(other) != describe(first):
-            return
-        yield other
-        here = find_earlier(here)
+    earlier = takewhile(lambda one: best_checkpoints(one / "checkpoints"), islice(trace_back(run), 1, None))
+    others = (read(best_of_last_stage(one)) for one in earlier)
+    yield from takewhile(lambda other: describe(other) == describe(first), others)
 
 
 def describe(checkpoint: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -184,9 +184,7 @@ def average(checkpoints: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def count_epochs(run: Path) -> int:
     """Counts the epochs of a run, and of those that it started from."""
-    earlier = find_earlier(run)
-    before = count_epochs(earlier) if earlier else 0
-    return before + int(read_config(run).get("trainer", {}).get("max_epochs", 0))
+    return sum(int(read_config(one).get("trainer", {}).get("max_epochs", 0)) for one in trace_back(run))
 
 
 def strip(checkpoint: Mapping[str, Any], threshold: float) -> dict[str, Any]:
