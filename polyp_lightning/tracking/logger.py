@@ -27,6 +27,7 @@ from polyp_lightning.tracking.service import (
     Calls,
     is_refused_entry,
     is_service_error,
+    quiet_cleaner,
     stop_service,
 )
 
@@ -293,6 +294,7 @@ class RunLogger(WandbLogger):
         for handler in logging.getLogger("wandb").handlers:
             # A log on the run's disk, which may be full: each line that fails would be a traceback on the terminal.
             handler.handleError = lambda record: None  # type: ignore[method-assign]
+        quiet_cleaner()
         if self._goes_on:
             # A piece can't know how many rows the earlier ones have, and rows of a step that is there would be dropped.
             # Milliseconds since the run's begin are more than rows.

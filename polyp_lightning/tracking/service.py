@@ -22,6 +22,8 @@ FINISH_TIMEOUT = 120.0
 STOP_TIMEOUT = 30.0
 """Seconds that the end of a service may take that was told to stop."""
 
+_CLEANER = "wandb-ServiceFinalizer"
+
 
 class Calls:
     """Makes calls one after the other in a thread of its own; adding one does not wait."""
@@ -109,6 +111,21 @@ def is_refused_entry(error: Exception) -> bool:
     import wandb
 
     return isinstance(error, wandb.errors.CommError) or type(error).__module__ == "pydantic_core._pydantic_core"
+
+
+def quiet_cleaner() -> None:
+    """Keeps the traceback of W&B's thread that tells its service what was freed off the terminal.
+
+    It has nothing to tell to a service that has died or was stopped, and whoever trains is warned of that in one line.
+    """
+    report = threading.excepthook
+
+    def report_others(args: threading.ExceptHookArgs) -> None:
+        if args.thread is None or args.thread.name != _CLEANER:
+            report(args)
+
+    if getattr(report, "__name__", "") != report_others.__name__:
+        threading.excepthook = report_others
 
 
 def stop_service() -> None:

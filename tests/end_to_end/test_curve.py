@@ -21,11 +21,7 @@ TINY: dict[str, Any] = {
     "data": {"phantom": {"image_size": 64, "batch_size": 4, "num_workers": 0, "phantom_frames": 28}},
     "criteria": {
         "taylor": {},
-        "magnitude_l1": {"targets": [0.5]},
-        "tp_taylor": {
-            "targets": [0.5],
-            "outside": {"epochs": 1, "fit": CUT},
-        },
+        "tp_taylor": {"targets": [0.5], "outside": {"epochs": 1, "fit": CUT}},
     },
     "targets": [0.8, 0.65, 0.5],
     "seeds": [0, 1],
@@ -49,7 +45,7 @@ def test_curve__from_parents_to_the_picture(tmp_path: Path, monkeypatch: pytest.
     assert not (out / "results.csv").is_file()
     assert main(command) == 0
     rows = {row.run.removeprefix("tiny_phantom_"): row for row in read_results(out)}
-    assert len(rows) == 2 * 7
+    assert len(rows) == 2 * 6
     assert (rows["parent_s0"].epochs, rows["dense_s0"].epochs, rows["tp_taylor_0.5_s1"].epochs) == (2, 4, 4)
     for name, row in rows.items():
         # Torch-Pruning's steps are coarse on a network this small.
@@ -65,5 +61,5 @@ def test_curve__from_parents_to_the_picture(tmp_path: Path, monkeypatch: pytest.
     assert "Which layers go first" in text
     methods = {(one.method, one.target) for one in read_curve(stem.with_suffix(".csv"))}
     assert methods == {
-        ("dense", 1.0), ("magnitude_l1", 0.5), ("tp_taylor", 0.5), *(("taylor", target) for target in (0.8, 0.65, 0.5)),
+        ("dense", 1.0), ("tp_taylor", 0.5), *(("taylor", target) for target in (0.8, 0.65, 0.5)),
     }  # fmt: skip

@@ -5,15 +5,18 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from slow_wandb import SlowServer, slow_server
 from wandb_file import find_run, read_run, records
 
 from polyp_lightning.checkpoints.file import read
-from polyp_lightning.tracking.service import Calls, is_service_error
+from polyp_lightning.tracking.service import Calls, is_service_error, quiet_cleaner
 
 SCRIPT = Path(__file__).parent.parent / "support" / "small_run.py"
 RUN = [
@@ -174,6 +177,34 @@ def test_calls__hand_on_errors_and_do_not_wait_forever() -> None:
     calls.check(5)
     assert time.monotonic() - begun < 2
     calls.close()
+
+
+def test_quiet_cleaner__hides_no_other_threads_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread of W&B's own class, whose service is gone; then one of anybody's."""
+    from wandb.sdk.lib.service.service_finalizer import ServiceFinalizer
+
+    class Gone:
+        def run(self, _: object) -> None:
+            raise ConnectionResetError("Connection lost")
+
+    reported: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: reported.append(str(args.exc_value)))
+
+    def fail() -> None:
+        cleaner = ServiceFinalizer(cast("Any", Gone()), cast("Any", SimpleNamespace(publish=print)))
+        cleaner.finalize(cleaner, cast("Any", "request"))()
+        cleaner.close()
+
+    fail()
+    assert reported == ["Connection lost"]
+    for _ in range(2):
+        quiet_cleaner()
+        fail()
+    assert reported == ["Connection lost"]
+    other = threading.Thread(target=lambda: 1 / 0)
+    other.start()
+    other.join()
+    assert reported == ["Connection lost", "division by zero"]
 
 
 def test_is_of_the_service__mistakes_of_the_caller_are_not() -> None:
