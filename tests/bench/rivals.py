@@ -20,16 +20,23 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 _BATCHES = 16
 _HALVINGS = 9
+# What is ranked together: all groups, those of equal structure (arXiv:2407.04616), or each by itself (the default).
+_RANKINGS: dict[str, dict[str, bool]] = {
+    "global": {"global_pruning": True},
+    "isomorphic": {"global_pruning": True, "isomorphic": True},
+    "local": {"global_pruning": False},
+}
 
 
 class TorchPruningCut(Callback):
     """Cuts at the start of each of the first ``cuts`` epochs, to equal falls of the MACs (Torch-Pruning 1.6.1).
 
-    ``importance`` is taylor, hessian or magnitude, with Torch-Pruning's classes for groups and their defaults.
+    ``importance`` is taylor, hessian or magnitude, with Torch-Pruning's classes for groups and their defaults;
+    ``ranking`` is global, isomorphic or local.
     """
 
-    def __init__(self, importance: str, target: float, cuts: int = 1) -> None:
-        self.importance, self.target, self.cuts = importance, target, cuts
+    def __init__(self, importance: str, target: float, cuts: int = 1, ranking: str = "global") -> None:
+        self.importance, self.target, self.cuts, self.ranking = importance, target, cuts, ranking
         self._dense = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -43,7 +50,8 @@ class TorchPruningCut(Callback):
             (module.network_input(batch["image"]).detach(), batch["mask"])
             for batch in islice(iter(trainer.train_dataloader), _BATCHES)  # type: ignore[arg-type]
         ]
-        cut = cut_by_torch_pruning(module.net, self.importance, left * self._dense, size, batches, module.loss)
+        macs = left * self._dense
+        cut = cut_by_torch_pruning(module.net, self.importance, self.ranking, macs, size, batches, module.loss)
         bring_back(module.net, cut)
         for optimizer in trainer.optimizers:
             # Its README makes a new optimizer after each cut.
@@ -57,9 +65,9 @@ def count_macs(net: nn.Module, size: int) -> float:
 
 
 def cut_by_torch_pruning(
-    net: nn.Module, importance: str, macs: float, size: int, batches: Batches, loss: Loss
+    net: nn.Module, importance: str, ranking: str, macs: float, size: int, batches: Batches, loss: Loss
 ) -> nn.Module:
-    """A copy of the network, cut in one step by one global ranking to at most so many MACs.
+    """A copy of the network, cut in one step to at most so many MACs.
 
     Torch-Pruning takes a share of channels: the smallest one that suffices is found by halving.
     """
@@ -81,7 +89,7 @@ def cut_by_torch_pruning(
         for own, parameter in zip(scored[0].parameters(), twin.parameters(), strict=True):
             parameter.grad = None if own.grad is None else own.grad.clone()
         head = [module for module in twin.get_submodule("segmentation_head").modules() if isinstance(module, nn.Conv2d)]
-        example, options = torch.zeros(1, 3, size, size), {"global_pruning": True, "pruning_ratio": ratio}
+        example, options = torch.zeros(1, 3, size, size), {**_RANKINGS[ranking], "pruning_ratio": ratio}
         tp.pruner.BasePruner(twin, example, importance=scorer, ignored_layers=head, **options).step()
         if count_macs(twin, size) > macs:
             low = ratio

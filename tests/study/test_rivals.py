@@ -26,15 +26,19 @@ def rivals() -> Any:
     return module
 
 
-@pytest.mark.parametrize("importance", ["magnitude", "taylor", "hessian"])
-def test_torch_pruning__its_network_comes_back_bit_for_bit(importance: str) -> None:
+@pytest.mark.parametrize(
+    ("importance", "ranking"),
+    [("magnitude", "global"), ("taylor", "global"), ("hessian", "global"), ("taylor", "isomorphic"), ("taylor", "local")],
+)
+def test_torch_pruning__its_network_comes_back_bit_for_bit(importance: str, ranking: str) -> None:
     torch.manual_seed(0)
     net, one = build_net(*NET, None), rivals()
     names = [name for name, _ in net.named_parameters()]
     held = [id(parameter) for parameter in net.parameters()]
     images, masks = torch.randn(2, 3, SIZE, SIZE), (torch.rand(2, 1, SIZE, SIZE) > 0.5).float()
     dense = one.count_macs(net, SIZE)
-    cut = one.cut_by_torch_pruning(net, importance, 0.9 * dense, SIZE, [(images, masks)], build_loss("dice_bce"))
+    batch, loss = (images, masks), build_loss("dice_bce")
+    cut = one.cut_by_torch_pruning(net, importance, ranking, 0.9 * dense, SIZE, [batch], loss)
     assert one.count_macs(cut, SIZE) <= 0.9 * dense
     # From another network's weights, as a checkpoint is read.
     fresh = rebuild(build_net(*NET, None), describe(cut))
