@@ -28,7 +28,13 @@ def rivals() -> Any:
 
 @pytest.mark.parametrize(
     ("importance", "ranking"),
-    [("magnitude", "global"), ("taylor", "global"), ("hessian", "global"), ("taylor", "isomorphic"), ("taylor", "local")],
+    [
+        ("magnitude", "global"),
+        ("taylor", "global"),
+        ("hessian", "global"),
+        ("taylor", "isomorphic"),
+        ("taylor", "local"),
+    ],
 )
 def test_torch_pruning__its_network_comes_back_bit_for_bit(importance: str, ranking: str) -> None:
     torch.manual_seed(0)
