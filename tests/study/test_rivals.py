@@ -56,3 +56,28 @@ def test_torch_pruning__its_network_comes_back_bit_for_bit(importance: str, rank
         assert torch.equal(net.eval()(images), wanted)
     assert [name for name, _ in net.named_parameters()] == names
     assert [id(parameter) for parameter in net.parameters()] == held
+
+
+def test_fasterai__its_network_comes_back_and_the_optimizer_follows() -> None:
+    schedule = pytest.importorskip("fasterai.core.schedule", reason="fasterai is in no extra")
+    torch.manual_seed(0)
+    net, one = build_net(*NET, None).train(), rivals()
+    images, dense = torch.randn(2, 3, SIZE, SIZE), one.count_macs(net, SIZE)
+    optimizer = torch.optim.AdamW(net.parameters())
+    pruner = one.build_fasterai_pruner(net, 0.5, SIZE, schedule.sched_agp, 3)
+    for _ in range(3):
+        net.train()(images).square().mean().backward()
+        optimizer.step()
+        before = {id(parameter): optimizer.state[parameter]["exp_avg"] for parameter in net.parameters()}
+        moves = one.prune_and_follow(pruner)
+        one.repoint(optimizer, moves)
+        for old, new, kept, dimension in moves:
+            before[id(new)] = before[id(old)].index_select(dimension, torch.tensor(kept))
+        held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        assert [id(parameter) for parameter in held] == [id(parameter) for parameter in net.parameters()]
+        assert all(torch.equal(optimizer.state[parameter]["exp_avg"], before[id(parameter)]) for parameter in held)
+    assert one.count_macs(net, SIZE) < 0.5 * dense
+    fresh = rebuild(build_net(*NET, None), describe(net))
+    fresh.load_state_dict(net.state_dict())
+    with torch.no_grad():
+        assert torch.equal(fresh.eval()(images), net.eval()(images))
