@@ -39,3 +39,16 @@ def best_checkpoints(folder: Path) -> dict[int, Path]:
     """Finds the best checkpoint of each stage by its file name, the highest stage first."""
     found = [(int(m[1]), float(m[2]), path) for path in folder.glob("*.ckpt") if (m := _BEST.fullmatch(path.name))]
     return {stage: path for stage, _, path in sorted(found, key=lambda item: (-item[0], item[1]))}
+
+
+def best_checkpoint(folder: Path) -> Path:
+    """Finds the checkpoint with the best validation Dice among those of the smallest network: one per stage is kept.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    best = next(iter(best_checkpoints(folder / "checkpoints").values()), None)
+    if best is None:
+        msg = f"{folder} holds no checkpoint of a stage: its training did not get to the end of an epoch"
+        raise ConfigError(msg)
+    return best

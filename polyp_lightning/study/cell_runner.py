@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from polyp_lightning.checkpoints.run_folder import best_checkpoint
 from polyp_lightning.common.errors import ConfigError, PolypError
 from polyp_lightning.common.locks import hold_lock
-from polyp_lightning.study.commands import Step, best_checkpoint, resume_step, test_steps, training_steps
+from polyp_lightning.study.commands import Step, resume_step, test_steps, training_steps
 from polyp_lightning.study.outcome import collect_outcome
 from polyp_lightning.study.plan import Cell, Study
 from polyp_lightning.study.progress import Progress, load_progress

@@ -6,7 +6,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from polyp_lightning.checkpoints.run_folder import best_checkpoints
+from polyp_lightning.checkpoints.run_folder import best_checkpoint
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.networks.names import is_own
 from polyp_lightning.pruning.criteria import CRITERIA
@@ -114,19 +114,6 @@ def test_steps(cell: Cell, folder: Path) -> list[tuple[Step, Path]]:
         )
         for data, where in [(cell.data.options, folder), *cross]
     ]
-
-
-def best_checkpoint(folder: Path) -> Path:
-    """Finds the checkpoint with the best validation Dice among those of the smallest network: one per stage is kept.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    best = next(iter(best_checkpoints(folder / "checkpoints").values()), None)
-    if best is None:
-        msg = f"{folder} holds no checkpoint of a stage: its training did not get to the end of an epoch"
-        raise ConfigError(msg)
-    return best
 
 
 def resume_step(step: Step) -> Step:

@@ -24,7 +24,7 @@ from torch import Tensor
 from polyp_lightning.checkpoints import named
 from polyp_lightning.checkpoints.file import read, write
 from polyp_lightning.checkpoints.record import ALARM, KEY, parse_record
-from polyp_lightning.checkpoints.run_folder import best_checkpoints, read_config
+from polyp_lightning.checkpoints.run_folder import best_checkpoint, best_checkpoints, read_config
 from polyp_lightning.checkpoints.trained import TrainedNet
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.files import sha256
@@ -106,7 +106,7 @@ def pack(run: Path, out: Path) -> Packed:
     Raises:
         ConfigError: the run has no checkpoint, or its Dice is not the same with halved weights.
     """
-    chosen = best_of_last_stage(run)
+    chosen = best_checkpoint(run)
     alike = list(read_alike(run))
     whole = average(alike)
     stored = strip(whole, ALARM_THRESHOLD)
@@ -135,19 +135,6 @@ def pack(run: Path, out: Path) -> Packed:
     return row
 
 
-def best_of_last_stage(run: Path) -> Path:
-    """Finds the checkpoint that counts.
-
-    Raises:
-        ConfigError: the run has none.
-    """
-    chosen = next(iter(best_checkpoints(run / "checkpoints").values()), None)
-    if chosen is None:
-        msg = f"{run}/checkpoints holds no best checkpoint of a stage: let the run end"
-        raise ConfigError(msg)
-    return chosen
-
-
 def trace_back(run: Path) -> Iterator[Path]:
     """Yields the folder of a run, then those of the runs that it started from."""
     here: Path | None = run
@@ -159,10 +146,10 @@ def trace_back(run: Path) -> Iterator[Path]:
 
 def read_alike(run: Path) -> Iterator[dict[str, Any]]:
     """Reads the checkpoint of a run and of those that it went on from, while widths and image size are the same."""
-    first = read(best_of_last_stage(run))
+    first = read(best_checkpoint(run))
     yield first
     earlier = takewhile(lambda one: best_checkpoints(one / "checkpoints"), islice(trace_back(run), 1, None))
-    others = (read(best_of_last_stage(one)) for one in earlier)
+    others = (read(best_checkpoint(one)) for one in earlier)
     yield from takewhile(lambda other: describe(other) == describe(first), others)
 
 

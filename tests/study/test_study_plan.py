@@ -6,9 +6,10 @@ import pytest
 import yaml
 from studies import written
 
+from polyp_lightning.checkpoints.run_folder import best_checkpoint
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.pruning.criteria import CRITERIA
-from polyp_lightning.study.commands import best_checkpoint, resume_step, training_steps
+from polyp_lightning.study.commands import resume_step, training_steps
 from polyp_lightning.study.plan import read_study
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
