@@ -136,7 +136,7 @@ def test_read_study__local_weights_take_the_place_of_published_ones(tmp_path: Pa
         ("study", 3 * 3 * 3 * (1 + 5 * 11)),
         ("study-quick", 15),
         ("study-cpu", 3 * (1 + 10 + 3)),
-        ("study-curve", 3 * (2 + 6 + 8 * 3)),
+        ("study-curve", 3 * (2 + 6 + 11 * 3)),
         ("study-curve-quick", 2 * (2 + 3 + 1)),
         ("study-less-lost", 2 + 14 + 2),
     ],
