@@ -2,6 +2,8 @@
 
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -9,15 +11,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, ScalarFormatter
 
 from polyp_lightning.common.files import write_beside
+from polyp_lightning.report import plotting
 from polyp_lightning.report.cells import SEED_METHOD
 from polyp_lightning.report.document import Block, Paragraph, Points, Section, Table
 from polyp_lightning.report.numbers import DASH, number, p_value, percent, signed
-from polyp_lightning.report.plotting import Look, choose_looks, make_literal, open_figure, tidy, to_picture
+from polyp_lightning.report.plotting import Look, make_literal, open_figure, tidy, to_picture
 from polyp_lightning.study.curve import ALL, ALPHA, MARGINS, CurvePoint, find_held
 from polyp_lightning.study.replicates import DENSE
 from polyp_lightning.study.statistics import RESAMPLES
 
 TITLE = "To what share of the MACs does pruning hold?"
+
+_OWN_MARKERS, _OTHERS_MARKERS = "osDPX", "^v<>"
 
 LEAST = 3
 """Budgets that make a curve."""
@@ -128,17 +133,26 @@ def _caption(own: Sequence[CurvePoint]) -> str:
 
 
 def _fill(figure: Figure, own: Sequence[CurvePoint]) -> None:
-    methods = dict.fromkeys(one.method for one in own if one.method != DENSE)
-    order = [SEED_METHOD, *(method for method in methods if method != SEED_METHOD)]
-    looks = choose_looks(order)
+    looks = choose_looks(own)
     every = figure.subplots(1, len(_PANELS))
     for axes, (cost, x, metric, y) in zip(every, _PANELS, strict=True):
         _margins(axes, own, metric)
-        for method in order:
-            _series(axes, _line(own, method, metric), looks[method], cost, metric)
+        for method, look in looks.items():
+            _series(axes, _line(own, method, metric), look, cost, metric)
         _share_axis(axes)
         tidy(axes, x, y)
     figure.legend(*every[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8, frameon=False)
+
+
+def choose_looks(own: Sequence[CurvePoint]) -> dict[str, Look]:
+    """Chooses a look for each method: the seed's, the project's others, then other software's, which are triangles."""
+    schedules = {one.method: one.schedule for one in own if one.method != DENSE}
+    order = sorted(schedules, key=lambda method: (schedules[method] == "outside", method != SEED_METHOD))
+    markers = {False: cycle(_OWN_MARKERS), True: cycle(_OTHERS_MARKERS)}
+    return {
+        method: replace(look, marker=next(markers[schedules[method] == "outside"]))
+        for method, look in plotting.choose_looks(order).items()
+    }
 
 
 def _margins(axes: Axes, own: Sequence[CurvePoint], metric: str) -> None:
@@ -157,17 +171,16 @@ def _series(axes: Axes, line: Sequence[CurvePoint], look: Look, cost: str, metri
     low, high = ([one.value - one.difference + getattr(one, end) for one in line] for end in ("low", "high"))
     ours = line[0].method == SEED_METHOD
     held = find_held(line, metric, "p_strict")
-    marker = "^" if line[0].schedule == "outside" else look.marker
     style = {
         "color": look.colour,
         "linestyle": look.dash,
         "linewidth": 1.8 if ours else 0.9,
         "zorder": 3 if ours else 2,
     }
-    axes.plot(x, y, label=make_literal(line[0].method), marker=marker, markerfacecolor="white", **style)  # type: ignore[arg-type]
+    axes.plot(x, y, label=make_literal(line[0].method), marker=look.marker, markerfacecolor="white", **style)  # type: ignore[arg-type]
     if held:
         good = [place for place, one in enumerate(line) if one.target >= held.target]
-        axes.plot([x[i] for i in good], [y[i] for i in good], marker, color=look.colour, zorder=4)
+        axes.plot([x[i] for i in good], [y[i] for i in good], look.marker, color=look.colour, zorder=4)
     if ours:
         axes.fill_between(x, low, high, color=look.colour, alpha=0.18, linewidth=0)
     else:

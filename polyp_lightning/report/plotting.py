@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 
 from polyp_lightning.report.document import Picture
 
-# Okabe and Ito's colours without their yellow, which white paper swallows; two more for long legends.
+# Okabe and Ito's colours without their yellow, which white paper swallows; four more for long legends.
 _COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#777777"),
-    *("#8C510A", "#6A3D9A"),
+    *("#8C510A", "#6A3D9A", "#882255", "#7FC241"),
 )
 _MARKERS = "osD^vP*X"
 _DASHES = ("-", "--", "-.", ":")

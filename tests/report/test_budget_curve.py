@@ -1,6 +1,7 @@
 """The curve in the report, as files, drawn again from its table, and in W&B."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from pages import read
 from PIL import Image
 
 from polyp_lightning.cli import main
-from polyp_lightning.report.budget_curve import answer_curve, group_curves
+from polyp_lightning.report.budget_curve import answer_curve, choose_looks, group_curves
 from polyp_lightning.study.curve import read_curve
 from polyp_lightning.study.results import IMAGES, RUNS, ImageScore, append_result, write_images
 from polyp_lightning.tracking import curve_chart
@@ -63,6 +64,18 @@ def test_curve__drawn_again_from_its_table(tmp_path: Path) -> None:
         assert second.with_suffix(suffix).read_bytes() == first.with_suffix(suffix).read_bytes()
     (own,) = group_curves(read_curve(second.with_suffix(".csv")))
     assert answer_curve(own)[0] in read(page.read_text(encoding="utf-8")).text
+
+
+def test_choose_looks__only_other_software_has_triangles(tmp_path: Path) -> None:
+    stem = tmp_path / "curve"
+    assert main(["report", str(study(tmp_path / "s")), "-o", str(tmp_path / "x.html"), "--curve", str(stem)]) == 0
+    (point, *_) = (one for one in read_curve(stem.with_suffix(".csv")) if one.method == "taylor")
+    ours = [f"own{number}" for number in range(5)]
+    schedules = {"rival": "outside"} | dict.fromkeys(ours, "during") | {"other": "outside", "taylor": "during"}
+    found = choose_looks([replace(point, method=name, schedule=how) for name, how in schedules.items()])
+    assert list(found) == ["taylor", *ours, "rival", "other"]
+    assert [look.marker in "^v<>" for look in found.values()] == [False] * 6 + [True] * 2
+    assert len({look.colour for look in found.values()}) == 8
 
 
 def test_curve__too_few_budgets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
