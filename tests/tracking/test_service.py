@@ -119,7 +119,7 @@ def test_fit__server_that_takes_3_seconds_for_each_answer_delays_only_the_end(tm
 )
 def test_fit__server_that_takes_calls_and_does_not_answer(tmp_path: Path, answers: int, message: str) -> None:
     with slow_server(0.1, answers) as server:
-        told, seconds = fit(tmp_path, **logged_in(server), SERVICE_FINISHES="120")
+        told, seconds = fit(tmp_path, **logged_in(server), SERVICE_FINISHES="90")
     assert len(server.asked) > answers
     assert len(re.findall(message, told)) == 1
     assert losses(tmp_path) == list(range(20))
