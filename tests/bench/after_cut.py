@@ -22,6 +22,7 @@ from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 from polyp_lightning.checkpoints.run_folder import best_checkpoint
+from polyp_lightning.networks.complexity import measure
 from polyp_lightning.pruning import remove, select, trace
 from polyp_lightning.pruning.criteria import build_criterion
 from polyp_lightning.training.loaded_run import LoadedRun, load_run
@@ -62,12 +63,12 @@ def measure_cut(parent: Path, cut: Cut, target: float) -> tuple[float, float, fl
     """Returns the share of the MACs that is left, Dice as cut, and Dice with new statistics."""
     torch.manual_seed(0)
     run = load_run(best_checkpoint(parent), os.environ.get("POLYP_DATA"), 8)
-    dense = count_macs(run.net, run.image_size)
+    dense = measure(run.net, run.image_size).gmacs
     cut(run, target)
     before = run.val_dice()
     update_bn(run.inputs(RENEWED), run.net)
     run.net.eval()
-    return count_macs(run.net, run.image_size) / dense, before, run.val_dice()
+    return measure(run.net, run.image_size).gmacs / dense, before, run.val_dice()
 
 
 def measure_all(parents: Sequence[Path]) -> Iterator[tuple[str, float, tuple[float, float, float]]]:
