@@ -20,7 +20,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 _BATCHES = 16
 _HALVINGS = 9
-# Of fasterai's schedule on a copy. In one step some layers would be passed over; from ten on the number makes no difference.
+# Of fasterai's schedule on a copy: one step would pass layers over, and more than ten make no difference.
 _STEPS = 10
 # What is ranked together: all groups, those of equal structure (arXiv:2407.04616), or each by itself (the default).
 _RANKINGS: dict[str, dict[str, bool]] = {
