@@ -1,9 +1,11 @@
 """Lines that say what goes on where nobody sees a bar: in the log of a job, in a pipe."""
 
+import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 EVERY = 20.0
 """Seconds between two lines on one piece of work."""
@@ -16,6 +18,18 @@ def announce(text: str) -> None:
     """
     if not any(os.environ.get(name, "0") != "0" for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK")):
         print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def hush(logger: str) -> Iterator[None]:
+    """Keeps a library's logger, by name, to errors for a while."""
+    named = logging.getLogger(logger)
+    level = named.level
+    named.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        named.setLevel(level)
 
 
 def duration(seconds: float) -> str:

@@ -1,6 +1,5 @@
 """Packages that run or write exported models: imported when they are needed, and kept quiet."""
 
-import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from polyp_lightning.common import extras
+from polyp_lightning.common.log_lines import hush
 
 
 def need(module: str) -> Any:
@@ -28,12 +28,6 @@ def need(module: str) -> Any:
 @contextmanager
 def silence_exporters() -> Iterator[None]:
     """Hides the exporters' remarks on their own deprecations and versions."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+    with hush("torch.onnx"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

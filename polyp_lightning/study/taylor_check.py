@@ -5,7 +5,6 @@ growing sets, and the loss is measured on those images. Writes ``taylor-check.pn
 ``correlations.csv``, ``components.csv`` and ``sets.csv``.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from polyp_lightning.common.log_lines import hush
 from polyp_lightning.common.tables import write_table
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.pruning import ChannelGraph, trace
@@ -67,7 +67,6 @@ def check(
     ckpt_path: Path | None, root: str | None, images: int, components: int, out: Path, arch: str | None = None
 ) -> None:
     """Runs the check; prints the correlations and the paths of what was written. The help explains the options."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     console = Console()
     seed_everything(0, verbose=False)
     run = load_run(ckpt_path or _train(out), root, _BATCH, [arch or ""])
@@ -90,16 +89,17 @@ def check(
 
 def _train(out: Path) -> Path:
     """Trains a small network on phantoms, and returns its checkpoint."""
-    trainer = Trainer(
-        max_epochs=_EPOCHS,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        check_val_every_n_epoch=_EPOCHS,
-        log_every_n_steps=1,
-    )
-    trainer.fit(PolypSegmenter(image_size=_SIDE), datamodule=PolypDataModule(image_size=_SIDE, num_workers=0))
+    with hush("lightning.pytorch"):
+        trainer = Trainer(
+            max_epochs=_EPOCHS,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            check_val_every_n_epoch=_EPOCHS,
+            log_every_n_steps=1,
+        )
+        trainer.fit(PolypSegmenter(image_size=_SIDE), datamodule=PolypDataModule(image_size=_SIDE, num_workers=0))
     trainer.save_checkpoint(out / "trained.ckpt")
     return out / "trained.ckpt"
 
