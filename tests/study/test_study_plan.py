@@ -138,7 +138,7 @@ def test_read_study__local_weights_take_the_place_of_published_ones(tmp_path: Pa
         ("study-cpu", 3 * (1 + 10 + 3)),
         ("study-curve", 3 * (2 + 6 + 11 * 3)),
         ("study-curve-quick", 2 * (2 + 3 + 1)),
-        ("study-less-lost", 2 + 14 + 2),
+        ("study-less-lost", 2 + 16 + 2),
         ("study-time", 3 * (2 + 4)),
     ],
 )
