@@ -11,11 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, ScalarFormatter
 
 from polyp_lightning.common.files import write_beside
-from polyp_lightning.report import plotting
 from polyp_lightning.report.cells import SEED_METHOD
 from polyp_lightning.report.document import Block, Paragraph, Points, Section, Table
 from polyp_lightning.report.numbers import DASH, number, p_value, percent, signed
-from polyp_lightning.report.plotting import Look, make_literal, open_figure, tidy, to_picture
+from polyp_lightning.report.plotting import Look, choose_looks, make_literal, open_figure, tidy, to_picture
 from polyp_lightning.study.curve import ALL, ALPHA, MARGINS, CurvePoint, find_held
 from polyp_lightning.study.replicates import DENSE
 from polyp_lightning.study.statistics import RESAMPLES
@@ -133,7 +132,7 @@ def _caption(own: Sequence[CurvePoint]) -> str:
 
 
 def _fill(figure: Figure, own: Sequence[CurvePoint]) -> None:
-    looks = choose_looks(own)
+    looks = tell_apart(own)
     every = figure.subplots(1, len(_PANELS))
     for axes, (cost, x, metric, y) in zip(every, _PANELS, strict=True):
         _margins(axes, own, metric)
@@ -144,14 +143,14 @@ def _fill(figure: Figure, own: Sequence[CurvePoint]) -> None:
     figure.legend(*every[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8, frameon=False)
 
 
-def choose_looks(own: Sequence[CurvePoint]) -> dict[str, Look]:
+def tell_apart(own: Sequence[CurvePoint]) -> dict[str, Look]:
     """Chooses a look for each method: the seed's, the project's others, then other software's, which are triangles."""
     schedules = {one.method: one.schedule for one in own if one.method != DENSE}
     order = sorted(schedules, key=lambda method: (schedules[method] == "outside", method != SEED_METHOD))
     markers = {False: cycle(_OWN_MARKERS), True: cycle(_OTHERS_MARKERS)}
     return {
         method: replace(look, marker=next(markers[schedules[method] == "outside"]))
-        for method, look in plotting.choose_looks(order).items()
+        for method, look in choose_looks(order).items()
     }
 
 

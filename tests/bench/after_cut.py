@@ -17,7 +17,7 @@ from statistics import fmean
 import torch
 from rich.console import Console
 from rich.table import Table
-from rivals import bring_back, count_macs, cut_by_torch_pruning
+from rivals import CannotCutError, bring_back, count_macs, cut_by_torch_pruning
 from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
@@ -72,10 +72,22 @@ def measure_cut(parent: Path, cut: Cut, target: float) -> tuple[float, float, fl
 
 
 def measure_all(parents: Sequence[Path]) -> Iterator[tuple[str, float, tuple[float, float, float]]]:
-    """Yields method, target and what was measured, of every cut of every parent."""
+    """Yields method, target and what was measured, of every cut of every parent that the method can make."""
     cuts = [(parent, name, target) for parent in parents for name in METHODS for target in TARGETS]
     for parent, name, target in tqdm(cuts, "cuts", disable=not sys.stderr.isatty()):
-        yield name, target, measure_cut(parent, METHODS[name], target)
+        try:
+            yield name, target, measure_cut(parent, METHODS[name], target)
+        except CannotCutError as error:
+            tqdm.write(str(error), sys.stderr)
+
+
+def describe_cuts(measured: Sequence[tuple[float, float, float]], parents: int) -> str:
+    """Describes one cell of the table, and of how many of the parents, if not of all."""
+    if not measured:
+        return "can't"
+    share, before, after = (fmean(column) for column in zip(*measured, strict=True))
+    some = "" if len(measured) == parents else f", {len(measured)} of {parents}"
+    return f"{before:.3f} → {after:.3f} (at {share:.0%}{some})"
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -92,8 +104,7 @@ def main(args: Sequence[str] | None = None) -> int:
     for heading in ("method", *(f"{target:.0%}" for target in TARGETS)):
         lines.add_column(heading)
     for name in METHODS:
-        means = [[fmean(column) for column in zip(*found[name, target], strict=True)] for target in TARGETS]
-        lines.add_row(name, *(f"{before:.3f} → {after:.3f} (at {share:.0%})" for share, before, after in means))
+        lines.add_row(name, *(describe_cuts(found[name, target], len(parents)) for target in TARGETS))
     Console(width=None if sys.stdout.isatty() else 120).print(lines)
     return 0
 

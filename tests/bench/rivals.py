@@ -31,6 +31,10 @@ _RANKINGS: dict[str, dict[str, Any]] = {
 }
 
 
+class CannotCutError(RuntimeError):
+    """No share of channels leaves as few MACs."""
+
+
 class TorchPruningCut(Callback):
     """Cuts at the start of each of the first ``cuts`` epochs, to equal falls of the MACs (Torch-Pruning 1.6.1).
 
@@ -105,9 +109,8 @@ def build_fasterai_pruner(net: nn.Module, ratio: float, size: int, schedule: Cal
     def ratios(ratio: float, steps: int) -> list[float]:
         return [schedule(0.0, 1.0, step / steps) * ratio for step in range(steps + 1)]
 
-    head = [module for module in net.get_submodule("segmentation_head").modules() if isinstance(module, nn.Conv2d)]
     example = torch.zeros(1, 3, size, size)
-    return Pruner(net, ratio, "local", large_final, ratios, head, example, iterative_steps=steps)
+    return Pruner(net, ratio, "local", large_final, ratios, find_head(net), example, iterative_steps=steps)
 
 
 def prune_and_follow(pruner: Any) -> list[Move]:
@@ -144,6 +147,11 @@ def repoint(optimizer: Any, moves: Iterable[Move]) -> None:
         }
 
 
+def find_head(net: nn.Module) -> list[nn.Module]:
+    """The layers that make the output, which are to keep their widths."""
+    return [module for module in net.get_submodule("segmentation_head").modules() if isinstance(module, nn.Conv2d)]
+
+
 def count_macs(net: nn.Module, size: int) -> float:
     import torch_pruning as tp
 
@@ -175,10 +183,9 @@ def cut_by_torch_pruning(
         twin, scorer = copy.deepcopy(scored)
         for own, parameter in zip(scored[0].parameters(), twin.parameters(), strict=True):
             parameter.grad = None if own.grad is None else own.grad.clone()
-        head = [module for module in twin.get_submodule("segmentation_head").modules() if isinstance(module, nn.Conv2d)]
         options = {**_RANKINGS[ranking], "pruning_ratio": ratio}
         pruner = tp.pruner.BasePruner(
-            twin, torch.zeros(1, 3, size, size), importance=scorer, ignored_layers=head, **options
+            twin, torch.zeros(1, 3, size, size), importance=scorer, ignored_layers=find_head(twin), **options
         )
         for _ in range(options["iterative_steps"]):
             pruner.step()
@@ -187,7 +194,7 @@ def cut_by_torch_pruning(
     tried = ((step / _GRID, cut(step / _GRID)) for step in range(1, _GRID))
     ratio, best = next(((at, one) for at, one in tried if count_macs(one, size) <= macs), (1.0, None))
     if best is None:
-        raise RuntimeError(f"Torch-Pruning ({importance}, {ranking}) can't cut to {macs:.3g} MACs")
+        raise CannotCutError(f"Torch-Pruning ({importance}, {ranking}) can't cut to {macs:.3g} MACs")
     low = ratio - 1 / _GRID
     for _ in range(_HALVINGS):
         middle = (low + ratio) / 2

@@ -11,7 +11,7 @@ from pages import read
 from PIL import Image
 
 from polyp_lightning.cli import main
-from polyp_lightning.report.budget_curve import answer_curve, choose_looks, group_curves
+from polyp_lightning.report.budget_curve import answer_curve, group_curves, tell_apart
 from polyp_lightning.study.curve import read_curve
 from polyp_lightning.study.results import IMAGES, RUNS, ImageScore, append_result, write_images
 from polyp_lightning.tracking import curve_chart
@@ -66,13 +66,13 @@ def test_curve__drawn_again_from_its_table(tmp_path: Path) -> None:
     assert answer_curve(own)[0] in read(page.read_text(encoding="utf-8")).text
 
 
-def test_choose_looks__only_other_software_has_triangles(tmp_path: Path) -> None:
+def test_tell_apart__only_other_software_has_triangles(tmp_path: Path) -> None:
     stem = tmp_path / "curve"
     assert main(["report", str(study(tmp_path / "s")), "-o", str(tmp_path / "x.html"), "--curve", str(stem)]) == 0
     (point, *_) = (one for one in read_curve(stem.with_suffix(".csv")) if one.method == "taylor")
     ours = [f"own{number}" for number in range(5)]
     schedules = {"rival": "outside"} | dict.fromkeys(ours, "during") | {"other": "outside", "taylor": "during"}
-    found = choose_looks([replace(point, method=name, schedule=how) for name, how in schedules.items()])
+    found = tell_apart([replace(point, method=name, schedule=how) for name, how in schedules.items()])
     assert list(found) == ["taylor", *ours, "rival", "other"]
     assert [look.marker in "^v<>" for look in found.values()] == [False] * 6 + [True] * 2
     assert len({look.colour for look in found.values()}) == 8

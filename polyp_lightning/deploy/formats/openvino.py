@@ -1,9 +1,9 @@
 """OpenVINO's own format, read faster than ONNX and merged for speed."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
+from polyp_lightning.common.log_lines import hush
 from polyp_lightning.deploy.export_format import ExportFormat, Program
 from polyp_lightning.deploy.extras import need
 from polyp_lightning.deploy.formats.onnx import convert
@@ -40,18 +40,18 @@ FORMAT = OpenVino()
 def _quantise(model: Any, calibration: list[Frames]) -> Any:
     """Returns an ``openvino.Model`` in 8 bits, by NNCF's post-training quantisation."""
     # It looks for a CUDA compiler at its import, and says so.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    nncf = need("nncf")
-    logging.getLogger("nncf").setLevel(logging.ERROR)
-    # Activations keep a zero point: after a ReLU, half of a symmetric range would stay empty.
-    return nncf.quantize(
-        model,
-        nncf.Dataset(calibration),
-        preset=nncf.QuantizationPreset.MIXED,
-        subset_size=len(calibration),
-        fast_bias_correction=True,
-        ignored_scope=nncf.IgnoredScope(names=_list_products_at_the_end(model)),
-    )
+    with hush("torch.utils.cpp_extension"):
+        nncf = need("nncf")
+    with hush("nncf"):
+        # Activations keep a zero point: after a ReLU, half of a symmetric range would stay empty.
+        return nncf.quantize(
+            model,
+            nncf.Dataset(calibration),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(calibration),
+            fast_bias_correction=True,
+            ignored_scope=nncf.IgnoredScope(names=_list_products_at_the_end(model)),
+        )
 
 
 def _list_products_at_the_end(model: Any) -> list[str]:
