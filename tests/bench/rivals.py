@@ -81,15 +81,16 @@ class FasteraiCut(Callback):
 
         module: Any = pl_module
         size, steps = module.image_size, int(trainer.estimated_stepping_batches)
-        dense, low, high = count_macs(module.net, size), 0.0, 1.0
-        for _ in range(2 * _HALVINGS):
-            ratio = (low + high) / 2
+
+        def cut(ratio: float) -> nn.Module:
             twin = copy.deepcopy(module.net)
             pruner = build_fasterai_pruner(twin, ratio, size, sched_agp, _STEPS)
             for _ in range(_STEPS):
                 pruner.prune_model()
-            low, high = (ratio, high) if count_macs(twin, size) > self.target * dense else (low, ratio)
-        self._pruner = build_fasterai_pruner(module.net, high, size, sched_agp, steps)
+            return twin
+
+        ratio, _ = find_share(cut, self.target * count_macs(module.net, size), size)
+        self._pruner = build_fasterai_pruner(module.net, ratio, size, sched_agp, steps)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         training = pl_module.training
@@ -163,9 +164,8 @@ def cut_by_torch_pruning(
 ) -> nn.Module:
     """A copy of the network, cut to at most so many MACs, without training in between.
 
-    Torch-Pruning takes a share of channels, and more of them is not always fewer MACs: layers whose share can't be had,
-    such as those with 32 groups of group norm, are passed over. In steps there are fewer of them, but a global ranking
-    can't then be cut as finely. The smallest share that suffices is looked for from below.
+    Layers whose share can't be had, such as those with 32 groups of group norm, are passed over. In steps there are
+    fewer of them, but a global ranking can't then be cut as finely.
     """
     import torch_pruning as tp
 
@@ -191,19 +191,34 @@ def cut_by_torch_pruning(
             pruner.step()
         return twin
 
+    try:
+        return find_share(cut, macs, size)[1]
+    except CannotCutError as error:
+        raise CannotCutError(f"Torch-Pruning ({importance}, {ranking}): {error}") from error
+
+
+def find_share(cut: Callable[[float], nn.Module], macs: float, size: int) -> tuple[float, nn.Module]:
+    """The smallest share of channels whose cut leaves at most so many MACs, and the network that it leaves.
+
+    It is looked for from below: a larger share is not always fewer MACs, since layers can be passed over.
+
+    Raises:
+        CannotCutError: no share leaves as few.
+    """
     tried = ((step / _GRID, cut(step / _GRID)) for step in range(1, _GRID))
-    ratio, best = next(((at, one) for at, one in tried if count_macs(one, size) <= macs), (1.0, None))
-    if best is None:
-        raise CannotCutError(f"Torch-Pruning ({importance}, {ranking}) can't cut to {macs:.3g} MACs")
-    low = ratio - 1 / _GRID
+    found = next(((share, net) for share, net in tried if count_macs(net, size) <= macs), None)
+    if found is None:
+        raise CannotCutError(f"no share of channels leaves {macs:.3g} MACs")
+    share, net = found
+    low = share - 1 / _GRID
     for _ in range(_HALVINGS):
-        middle = (low + ratio) / 2
+        middle = (low + share) / 2
         one = cut(middle)
         if count_macs(one, size) > macs:
             low = middle
         else:
-            ratio, best = middle, one
-    return best
+            share, net = middle, one
+    return share, net
 
 
 def gather_gradients(net: nn.Module, scorer: Any, importance: str, batches: Batches, loss: Loss) -> None:

@@ -1,10 +1,11 @@
 """Makes the package's networks of trained runs: ``packing.py RUNS/realtime RUNS/dense``, each named after its folder.
 
 Of each run the checkpoint with the best validation Dice of the last stage counts. Its weights are averaged with those
-of the runs that it went on from, as far back as widths and image size are the same: each has ended with a rate near
-zero (Izmailov et al., 2018, arXiv:1803.05407). The mean is stripped of what only training needs, and its weights are
-halved where they are matrices or kernels; biases and batch norm stay float32. The alarm threshold is chosen on the
-validation images. Nothing here looks at a test image: ``check.py`` does, and writes the card.
+of the runs that it went on from, or of the packed network, as far back as widths and image size are the same: each has
+ended with a rate near zero (Izmailov et al., 2018, arXiv:1803.05407). The mean is stripped of what only training needs
+and of weights that no forward pass reads, and its weights are halved where they are matrices or kernels; biases and
+batch norm stay float32. The alarm threshold is chosen on the validation images. Nothing here looks at a test image:
+``check.py`` does, and writes the card.
 """
 
 import argparse
@@ -136,21 +137,32 @@ def pack(run: Path, out: Path) -> Packed:
 
 
 def trace_back(run: Path) -> Iterator[Path]:
-    """Yields the folder of a run, then those of the runs that it started from."""
+    """Yields the folder of a run and those of the runs that it started from; in the end perhaps a packed network."""
     here: Path | None = run
     while here:
         yield here
-        start = read_config(here).get("model", {}).get("init_from")
-        here = Path(start).parent.parent if start else None
+        start = read_config(here).get("model", {}).get("init_from") if here.is_dir() else None
+        here = _origin_of(Path(start)) if start else None
+
+
+def _origin_of(checkpoint: Path) -> Path:
+    """Returns the folder of the run that wrote a checkpoint, or the checkpoint itself if it is a packed network."""
+    return checkpoint if (checkpoint.parent / TABLE).is_file() else checkpoint.parent.parent
+
+
+def find_weights(origin: Path) -> Path | None:
+    """Finds what counts of a run's folder, or of a packed network; nothing where the run has left no checkpoint."""
+    if origin.is_file():
+        return origin
+    return best_checkpoint(origin) if best_checkpoints(origin / "checkpoints") else None
 
 
 def read_alike(run: Path) -> Iterator[dict[str, Any]]:
     """Reads the checkpoint of a run and of those that it went on from, while widths and image size are the same."""
     first = read(best_checkpoint(run))
     yield first
-    earlier = takewhile(lambda one: best_checkpoints(one / "checkpoints"), islice(trace_back(run), 1, None))
-    others = (read(best_checkpoint(one)) for one in earlier)
-    yield from takewhile(lambda other: describe(other) == describe(first), others)
+    earlier = takewhile(lambda path: path is not None, map(find_weights, islice(trace_back(run), 1, None)))
+    yield from takewhile(lambda other: describe(other) == describe(first), (read(path) for path in earlier if path))
 
 
 def describe(checkpoint: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -163,7 +175,7 @@ def average(checkpoints: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Returns the first checkpoint with the mean of all weights and of batch norm's statistics; its counts stay."""
     states = [one["state_dict"] for one in checkpoints]
     mean = {
-        name: torch.stack([one[name] for one in states]).mean(0) if value.is_floating_point() else value
+        name: torch.stack([one[name].float() for one in states]).mean(0) if value.is_floating_point() else value
         for name, value in states[0].items()
     }
     return {**checkpoints[0], "state_dict": mean}
@@ -171,14 +183,20 @@ def average(checkpoints: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def count_epochs(run: Path) -> int:
     """Counts the epochs of a run, and of those that it started from."""
-    return sum(int(read_config(one).get("trainer", {}).get("max_epochs", 0)) for one in trace_back(run))
+    return sum(_own_epochs(one) for one in trace_back(run))
+
+
+def _own_epochs(origin: Path) -> int:
+    if origin.is_dir():
+        return int(read_config(origin).get("trainer", {}).get("max_epochs", 0))
+    return next(row.epochs for row in read_rows(origin.parent / TABLE, Packed) if row.net == origin.stem)
 
 
 def strip(checkpoint: Mapping[str, Any], threshold: float) -> dict[str, Any]:
     """Returns a checkpoint without what only training needs, its matrices and kernels in half precision."""
-    own = checkpoint[KEY]
+    own, unread = checkpoint[KEY], find_unread(checkpoint)
     return {
-        "state_dict": {name: _halve(value) for name, value in checkpoint["state_dict"].items()},
+        "state_dict": {name: _store(value, name not in unread) for name, value in checkpoint["state_dict"].items()},
         "hyper_parameters": {**checkpoint["hyper_parameters"], "encoder_weights": None},
         "pytorch-lightning_version": checkpoint["pytorch-lightning_version"],
         "epoch": 0,
@@ -193,8 +211,18 @@ TERMS = (
 )
 
 
-def _halve(value: Tensor) -> Tensor:
-    return value.half() if value.is_floating_point() and value.ndim > 1 else value.clone()
+def _store(value: Tensor, is_read: bool) -> Tensor:
+    if not value.is_floating_point() or value.ndim < 2:
+        return value.clone()
+    # An expanded zero is a single value in the file too.
+    return value.half() if is_read else torch.zeros(1, dtype=torch.float16).expand(value.shape)
+
+
+def find_unread(checkpoint: Mapping[str, Any]) -> set[str]:
+    """Finds the weights without an influence on the output, such as those of an encoder's classifier."""
+    whole = TrainedNet.from_record(parse_record(checkpoint))
+    whole.net(torch.zeros(1, 3, whole.image_size, whole.image_size)).sum().backward()
+    return {f"net.{name}" for name, value in whole.net.named_parameters() if value.grad is None}
 
 
 @torch.no_grad()

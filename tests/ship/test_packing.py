@@ -10,7 +10,7 @@ import torch
 from small_models import SIZE, cut, lively_net, save_checkpoint
 from torch import nn
 
-from polyp_lightning.checkpoints.file import read
+from polyp_lightning.checkpoints.file import read, write
 from polyp_lightning.checkpoints.trained import load_net
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.files import sha256
@@ -124,10 +124,10 @@ def test_pack__refuses(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def leave_run(folder: Path, net: nn.Module, start: Path | None = None) -> Path:
-    """A run of a single epoch that went on from another one."""
+    """A run of a single epoch that went on from a checkpoint."""
     (folder / "checkpoints").mkdir(parents=True)
     save_checkpoint(net, folder / "checkpoints" / "stage0-epoch00-dice0.9000.ckpt")
-    model = f"model:\n  init_from: {start}/checkpoints/last.ckpt\n" if start else ""
+    model = f"model:\n  init_from: {start}\n" if start else ""
     (folder / "config.yaml").write_text(f"{model}trainer:\n  max_epochs: 1\n")
     return folder
 
@@ -138,8 +138,8 @@ def test_average__of_a_run_and_those_before_it_with_the_same_widths(tmp_path: Pa
         for value in moved.state_dict().values():
             value += 4
     oldest = leave_run(tmp_path / "wide", lively_net())
-    first = leave_run(tmp_path / "first", net, oldest)
-    second = leave_run(tmp_path / "second", moved, first)
+    first = leave_run(tmp_path / "first", net, oldest / "checkpoints" / "last.ckpt")
+    second = leave_run(tmp_path / "second", moved, first / "checkpoints" / "last.ckpt")
     assert packing.count_epochs(second) == 3
     alike = list(packing.read_alike(second))
     assert len(alike) == 2
@@ -149,3 +149,34 @@ def test_average__of_a_run_and_those_before_it_with_the_same_widths(tmp_path: Pa
         # Batch norm counts its batches: that of the last run stays.
         expected = before + (2 if value.is_floating_point() else 4)
         np.testing.assert_allclose(value.numpy(), expected, atol=1e-5, err_msg=name)
+
+
+def test_average__of_a_run_and_the_packed_network_before_it(run: Path, packed: Nets, tmp_path: Path) -> None:
+    start = packed[0] / "small.ckpt"
+    after = leave_run(tmp_path / "after", load_net(run / "checkpoints" / packed[1].checkpoint).net, start)
+    assert packing.count_epochs(after) == packed[1].epochs + 1
+    whole, halved = packing.read_alike(after)
+    name = next(name for name, value in halved["state_dict"].items() if value.dtype == torch.float16)
+    expected = (whole["state_dict"][name].numpy() + halved["state_dict"][name].numpy().astype(np.float32)) / 2
+    mean = packing.average([whole, halved])["state_dict"][name]
+    np.testing.assert_allclose(mean.numpy(), expected, rtol=1e-6)
+    # Another one's widths are others: it counts for the epochs alone.
+    wider = leave_run(tmp_path / "wider", lively_net(), start)
+    assert (packing.count_epochs(wider), len(list(packing.read_alike(wider)))) == (packed[1].epochs + 1, 1)
+
+
+def test_strip__what_no_forward_pass_reads_takes_no_room(tmp_path: Path) -> None:
+    encoder = "timm-tf_efficientnet_lite0"  # whose last 1×1 convolution is for a classifier
+    given = save_checkpoint(lively_net("FPN", encoder), tmp_path / "given.ckpt", encoder, "FPN")
+    stored = packing.strip(torch.load(given, weights_only=True), 0.5)
+    write(stored, tmp_path / "stripped.ckpt")
+    before, after = load_net(given), load_net(tmp_path / "stripped.ckpt")
+    head = "net.encoder.conv_head.weight"
+    assert packing.find_unread(stored) == {head, "net.encoder.bn2.weight", "net.encoder.bn2.bias"}
+    saved = 2 * before.net.state_dict()[head.removeprefix("net.")].numel()
+    halved = sum(value.numel() * value.element_size() for value in stored["state_dict"].values())
+    assert (tmp_path / "stripped.ckpt").stat().st_size < halved - 0.8 * saved
+    image = batches(None)[0]["image"]
+    with torch.no_grad():
+        expected, found = (one.net(one.network_input(image)).sigmoid() for one in (before, after))
+    torch.testing.assert_close(found, expected, atol=5e-3, rtol=0)

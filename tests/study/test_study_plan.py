@@ -139,7 +139,8 @@ def test_read_study__local_weights_take_the_place_of_published_ones(tmp_path: Pa
         ("study-curve", 3 * (2 + 6 + 11 * 3)),
         ("study-curve-quick", 2 * (2 + 3 + 1)),
         ("study-less-lost", 2 + 16 + 2),
-        ("study-time", 3 * (2 + 4)),
+        ("study-time", 3 * (2 + 2)),
+        ("study-time-bf16", 3 * (2 + 2)),
     ],
 )
 def test_configs__each_study_can_be_read(name: str, cells: int) -> None:
