@@ -119,14 +119,17 @@ def read_bundle(model: Path) -> Bundle:
     _check_is_model(model)
     facts = _read_facts(sidecar(model))
     for path in (files := list_files(model)[:-1]):
-        expected = facts["files"].get(path.name)
         if not path.is_file():
             parts = " and ".join(file.suffix for file in files)
             msg = f"{path} is missing: a model of this format is {len(files)} files, {parts}; copy all, or export again"
             raise ConfigError(msg)
-        if expected != sha256(path):
+        if path.name not in facts["files"]:
+            named = " and ".join(facts["files"])
+            msg = f"{path} was renamed: {sidecar(model).name} describes {named}. Give the files these names back."
+            raise ConfigError(msg)
+        if (expected := facts["files"][path.name]) != sha256(path):
             msg = (
-                f"{path} is not the file that {sidecar(model).name} describes: truncated, changed or renamed "
+                f"{path} is not the file that {sidecar(model).name} describes: truncated or changed "
                 f"(SHA-256 differs from {str(expected)[:12]}…). Copy it again with its sidecar, or export again."
             )
             raise ConfigError(msg)

@@ -86,6 +86,14 @@ def test_read_bundle__refuses(
         read_bundle(model)
 
 
+def test_read_bundle__says_what_a_renamed_model_was_called(exported: Exported, tmp_path: Path) -> None:
+    model = copied(exported("onnx"), tmp_path)
+    renamed = model.rename(tmp_path / "mine.onnx")
+    sidecar(model).rename(sidecar(renamed))
+    with pytest.raises(ConfigError, match=r"mine\.onnx was renamed: mine\.onnx\.json describes onnx\.onnx\. Give"):
+        read_bundle(renamed)
+
+
 def test_read_bundle__misses_the_weights_of_openvino(exported: Exported, tmp_path: Path) -> None:
     model = copied(exported("openvino"), tmp_path)
     model.with_suffix(".bin").unlink()
