@@ -27,10 +27,13 @@ def test_description__other_links_stay(description: str) -> None:
     assert re.findall(live, description) == re.findall(live, README) != []
 
 
-@pytest.mark.parametrize("page", ["README.md", "configs/README.md", "polyp_lightning/checkpoints/nets/README.md"])
+CARD = "polyp_lightning/checkpoints/nets/README.md"
+# A build without networks has no card.
+PAGES = ["README.md", "configs/README.md", *([CARD] if (ROOT / CARD).exists() else [])]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_readme__every_file_and_heading_that_it_links_to_is_there(page: str) -> None:
-    if not (ROOT / page).exists():
-        pytest.skip("this build holds no networks, nor their card")
     text = (ROOT / page).read_text(encoding="utf-8")
     links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", text)
     assert links

@@ -34,6 +34,7 @@ from polyp_lightning.common.tables import read_rows, write_rows
 from polyp_lightning.data.datamodule import PolypDataModule
 from polyp_lightning.metrics import choose_threshold, frame_scores, per_image_dice
 from polyp_lightning.networks.complexity import measure
+from polyp_lightning.pruning import trace
 
 SENSITIVITY = 0.9
 """The least share of validation frames with a polyp that give an alarm."""
@@ -194,7 +195,8 @@ def _own_epochs(origin: Path) -> int:
 
 def strip(checkpoint: Mapping[str, Any], threshold: float) -> dict[str, Any]:
     """Returns a checkpoint without what only training needs, its matrices and kernels in half precision."""
-    own, unread = checkpoint[KEY], find_unread(checkpoint)
+    own, whole = checkpoint[KEY], TrainedNet.from_record(parse_record(checkpoint))
+    unread = {f"net.{name}" for name in trace(whole.net, (2, 3, whole.image_size, whole.image_size)).dead}
     return {
         "state_dict": {name: _store(value, name not in unread) for name, value in checkpoint["state_dict"].items()},
         "hyper_parameters": {**checkpoint["hyper_parameters"], "encoder_weights": None},
@@ -216,13 +218,6 @@ def _store(value: Tensor, is_read: bool) -> Tensor:
         return value.clone()
     # An expanded zero is a single value in the file too.
     return value.half() if is_read else torch.zeros(1, dtype=torch.float16).expand(value.shape)
-
-
-def find_unread(checkpoint: Mapping[str, Any]) -> set[str]:
-    """Finds the weights without an influence on the output, such as those of an encoder's classifier."""
-    whole = TrainedNet.from_record(parse_record(checkpoint))
-    whole.net(torch.zeros(1, 3, whole.image_size, whole.image_size)).sum().backward()
-    return {f"net.{name}" for name, value in whole.net.named_parameters() if value.grad is None}
 
 
 @torch.no_grad()
