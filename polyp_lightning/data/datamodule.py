@@ -11,10 +11,11 @@ from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Sampler
 
-from polyp_lightning.common.errors import ConfigError, DataError
+from polyp_lightning.common.errors import ConfigError, DataError, join_names
+from polyp_lightning.data.augmentation import Augmentation, Strength
 from polyp_lightning.data.cache import ImageStore, default_cache_dir, open_store
 from polyp_lightning.data.dataset import Dataset, ImageId
-from polyp_lightning.data.loading import Augmentation, ImageDataset, SeededSampler, Strength, collate, start_worker
+from polyp_lightning.data.loading import ImageDataset, SeededSampler, collate, start_worker
 from polyp_lightning.data.masks import ANY_COLOUR, parse_colours
 from polyp_lightning.data.mixing import Mixture
 from polyp_lightning.data.sets import check_choice, load_dataset
@@ -80,7 +81,7 @@ class PolypDataModule(LightningDataModule):
                 msg = f"--data.{option}={value} is too small: at least {bound}."
                 raise ConfigError(msg)
         if augmentation not in get_args(Strength):
-            msg = f"--data.augmentation={augmentation} is unknown: light or strong."
+            msg = f"--data.augmentation={augmentation} is unknown: {join_names(list(get_args(Strength)))}."
             raise ConfigError(msg)
         check_choice(name, split)
         parse_colours(mask_colours)

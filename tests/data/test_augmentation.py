@@ -4,7 +4,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from polyp_lightning.data.loading import Augmentation, Strength
+from polyp_lightning.data.augmentation import Augmentation, Strength
 
 
 def _frame() -> tuple[np.ndarray, np.ndarray]:
