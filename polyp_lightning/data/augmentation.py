@@ -15,7 +15,10 @@ import albumentations as A
 Strength = Literal["light", "strong", "hospitals"]
 
 BORDER = 30
-"""The brightest channel of a pixel of the black border around an endoscope's picture, at most."""
+"""The level that no channel of a pixel in the black border around an endoscope's picture exceeds."""
+
+
+_PAIR = {"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}
 
 
 class _Ranges(NamedTuple):
@@ -94,9 +97,9 @@ class Augmentation:
 def exchange_colours(image: NDArray[np.uint8], other: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
     """Gives an image the mean and the standard deviation of another's channels, or a mean of both images'.
 
-    Pixels of the black border don't count and stay dark. The contrast changes twofold at most:
-    more would make noise visible. After Reinhard et al., 2001 (doi 10.1109/38.946629), as Wei et al., 2021
-    (arXiv:2108.00882) use it for polyps.
+    Pixels of the black border don't count and stay dark. The contrast changes twofold at most: more would make noise
+    visible. After Reinhard et al., 2001 (doi 10.1109/38.946629), as Wei et al., 2021 (arXiv:2108.00882) use it for
+    polyps.
 
     Args:
         image: RGB uint8 (H, W, 3).
@@ -112,13 +115,13 @@ def exchange_colours(image: NDArray[np.uint8], other: NDArray[np.uint8], share: 
     table = gain * (levels - mean) + (1 - share) * mean + share * other_mean
     # Black stays black, as in what the affine map brings in.
     table[:BORDER] = levels[:BORDER] / BORDER * np.maximum(table[BORDER], 0)
-    return cv2.LUT(image, np.clip(np.rint(table), 0, 255).astype(np.uint8)[None])
+    return np.asarray(cv2.LUT(image, np.clip(np.rint(table), 0, 255).astype(np.uint8)[None]), np.uint8)
 
 
 def _measure_colours(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     inside = (image.max(2) > BORDER).astype(np.uint8)
-    mean, deviation = cv2.meanStdDev(image, mask=inside)
-    return mean[:, 0], np.maximum(deviation[:, 0], 1)
+    mean, deviation = (np.asarray(value, np.float64)[:, 0] for value in cv2.meanStdDev(image, mask=inside))
+    return mean, np.maximum(deviation, 1)
 
 
 def _degradations(share: float) -> list[A.BasicTransform | A.BaseCompose]:
@@ -126,5 +129,5 @@ def _degradations(share: float) -> list[A.BasicTransform | A.BaseCompose]:
     if not share:
         return []
     blur = A.OneOf([A.GaussianBlur(sigma_limit=(0.5, 2)), A.MotionBlur(blur_limit=(3, 9))], p=share)
-    coarse = A.Downscale(scale_range=(0.4, 0.8), interpolation_pair={"downscale": 3, "upscale": 1}, p=share)
+    coarse = A.Downscale(scale_range=(0.4, 0.8), interpolation_pair=_PAIR, p=share)
     return [blur, coarse, A.ImageCompression(quality_range=(30, 80), p=share)]

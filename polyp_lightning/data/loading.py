@@ -1,7 +1,4 @@
-"""From the cache to batches: images are augmented, ordered and put together.
-
-Augmentation happens on the uint8 image of the network's resolution, before normalisation.
-"""
+"""From the cache to batches: images are augmented, ordered and put together."""
 
 import math
 from collections.abc import Iterator, Sequence
