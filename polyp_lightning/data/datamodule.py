@@ -40,8 +40,7 @@ class PolypDataModule(LightningDataModule):
         image_size: side in pixels of the square images.
         batch_size: images in a batch.
         num_workers: processes that load batches; 0 loads in the main process.
-        augmentation: of the training images: ``light`` for short runs, ``strong`` for dozens of epochs, ``hospitals``
-            for networks that other endoscopes will use: ``strong``, and other colours, blur and compression.
+        augmentation: of the training images: ``light`` for short runs, ``strong`` for dozens of epochs.
         seed: decides the order and the augmentation of the training images; never the split. Not given, it is the
             run's: that of ``seed_everything``, or else 0.
         cache_dir: the folder of the decoded images; not given, the user's folder of caches.

@@ -7,7 +7,6 @@ from typing import Any, cast
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, get_worker_info
 
@@ -51,12 +50,8 @@ class ImageDataset(Dataset[Item]):
             if self.originals:
                 item["original_mask"] = store.original_mask(index)
             if self.augment is not None:
-                item["image"], item["mask"] = self.augment(item["image"], item["mask"], seed, self._any_image(seed))
+                item["image"], item["mask"] = self.augment(item["image"], item["mask"], seed)
         return item
-
-    def _any_image(self, seed: int) -> NDArray[np.uint8]:
-        store, index = self.images[seed % len(self.images)]
-        return store.image(index)
 
 
 class SeededSampler(DistributedSampler[Item]):
