@@ -10,7 +10,6 @@ from polyp_lightning.cli.termination import raise_on_termination
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.log_lines import announce
 from polyp_lightning.deploy.bundle import format_of
-from polyp_lightning.deploy.first_use import export_once
 from polyp_lightning.deploy.predicting import PredictOptions, predict
 
 
@@ -29,7 +28,6 @@ def main(arguments: Sequence[str]) -> int:
         return fit.main(arguments)
     options = _parser().parse_args(arguments[1:])
     with raise_on_termination():
-        options.model = export_once(options.model, [options.backend] if options.backend else [])
         predict(PredictOptions(**vars(options)))
     return 0
 

@@ -16,12 +16,10 @@ def main(args: Sequence[str]) -> int:
     options = _parser().parse_args(args[1:])
 
     need("av")
-    from polyp_lightning.deploy.first_use import export_once
     from polyp_lightning.deploy.video.pipeline import StreamOptions
     from polyp_lightning.deploy.video.stream import stream
 
     with raise_on_termination():
-        options.model = export_once(options.model, [options.backend] if options.backend else [])
         stream(StreamOptions(**vars(options)), partial(print, flush=True))
     return 0
 

@@ -12,6 +12,7 @@ from polyp_lightning.common.tables import write_table
 from polyp_lightning.data.listing import SUFFIXES, is_called_image, is_image, list_images, natural_key, normal_name
 from polyp_lightning.data.reading import read_image
 from polyp_lightning.deploy.contour import draw_contour, save_picture
+from polyp_lightning.deploy.first_use import export_once
 from polyp_lightning.deploy.predictor import load
 
 ALARMS, ALARM_COLUMNS = "alarms.csv", ("mask", "frame_score", "alarm")
@@ -48,7 +49,7 @@ def predict(options: PredictOptions, say: Callable[[str], None] = print) -> list
         msg = f"{old[0]} exists already; name another folder with --output, or replace its masks with --overwrite"
         raise ConfigError(msg)
     predictor = load(
-        options.model,
+        export_once(options.model, [options.backend] if options.backend else [], say),
         threshold=options.threshold,
         backend=options.backend,
         threads=options.threads,

@@ -81,6 +81,30 @@ def test_stream_and_benchmark__export_once(net: Path, here: Path, capsys: pytest
     assert capsys.readouterr().out.count("is used for the first time") == 1
 
 
+@pytest.mark.parametrize("name", ["there.mp4", "film.xyz"])
+def test_stream__looks_at_its_output_before_it_exports(
+    net: Path, here: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "there.mp4").write_bytes(b"x")
+    source = str(write_video(here / "in.mp4", 3))
+    assert main(["stream", "--model", "small", "--source", source, "--output", name]) == 2
+    said = capsys.readouterr()
+    assert f"--output {name}" in said.err
+    assert "first time" not in said.out
+
+
+def test_predict__looks_at_its_output_before_it_exports(
+    net: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("F", "out"):
+        (here / folder).mkdir()
+        Image.fromarray(np.full((50, 60, 3), 90, np.uint8)).save(here / folder / "a.png")
+    assert main(["predict", "--model", "small", "--source", "F", "--output", "out"]) == 2
+    said = capsys.readouterr()
+    assert "a.png exists already" in said.err
+    assert "first time" not in said.out
+
+
 @pytest.mark.slow
 def test_export__writes_into_the_working_folder(net: Path, here: Path) -> None:
     assert main(["export", "--ckpt_path", "small"]) == 0

@@ -30,6 +30,16 @@ _TICKS = 60_000
 """Ticks a second of the time base: a multiple of the usual frame rates, and below the 65,536 that MPEG-4 allows."""
 
 
+def check_output(path: Path, overwrite: bool) -> None:
+    """Checks that a video can be called so, and that there is none yet unless it may be replaced."""
+    if path.suffix.lower() not in CONTAINERS:
+        msg = f"--output {path}: a video's name ends in one of {', '.join(CONTAINERS)}"
+        raise ConfigError(msg)
+    if path.exists() and not overwrite:
+        msg = f"--output {path} exists already; name another file, or replace it with --overwrite"
+        raise ConfigError(msg)
+
+
 class VideoWriter:
     """A video in yuv420p with the source's times; the file appears under its name when it is closed.
 
@@ -41,12 +51,7 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, rate: Fraction, overwrite: bool = False) -> None:
-        if path.suffix.lower() not in CONTAINERS:
-            msg = f"--output {path}: a video's name ends in one of {', '.join(CONTAINERS)}"
-            raise ConfigError(msg)
-        if path.exists() and not overwrite:
-            msg = f"--output {path} exists already; name another file, or replace it with --overwrite"
-            raise ConfigError(msg)
+        check_output(path, overwrite)
         self.path, self.encoder = path, ""
         self._rate, self._last, self._size = rate, -1, (0, 0)
         self._beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")

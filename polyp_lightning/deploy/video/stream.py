@@ -8,16 +8,19 @@ import numpy as np
 
 from polyp_lightning.common.errors import ConfigError, DataError, hide_passwords
 from polyp_lightning.deploy.bundle import load_model, read_bundle
+from polyp_lightning.deploy.first_use import export_once
 from polyp_lightning.deploy.video.alarm import Alarms, LastingAlarm
 from polyp_lightning.deploy.video.decoding import Source, open_source
 from polyp_lightning.deploy.video.opening import local_path
 from polyp_lightning.deploy.video.pipeline import Pipeline, StreamOptions, StreamReport
 from polyp_lightning.deploy.video.results import Recorder
-from polyp_lightning.deploy.video.saving import VideoWriter
+from polyp_lightning.deploy.video.saving import VideoWriter, check_output
 
 
 def stream(options: StreamOptions, say: Callable[[str], None] = print) -> StreamReport:
     """Runs a model over a source until it ends, or ``q`` is pressed in the window, or the process is interrupted.
+
+    A network of the package is exported at its first use, after everything else that could be refused was looked at.
 
     Raises:
         ConfigError: the model can't be run, or the video or window can't be opened.
@@ -33,9 +36,9 @@ def stream(options: StreamOptions, say: Callable[[str], None] = print) -> Stream
         raise ConfigError(msg)
     if options.show:
         check_window()
-    _refuse_source(options)
+    _check_output(options)
     recorder = Recorder(options.results, options.masks, options.overwrite, say)
-    bundle = read_bundle(options.model)
+    bundle = read_bundle(export_once(options.model, [options.backend] if options.backend else [], say))
     if options.threshold is not None:
         bundle = bundle.with_threshold(options.threshold)
     runner = load_model(bundle, options.backend or bundle.format.backends[0], options.threads)
@@ -64,12 +67,16 @@ def stream(options: StreamOptions, say: Callable[[str], None] = print) -> Stream
     return report
 
 
-def _refuse_source(options: StreamOptions) -> None:
-    """Refuses to save onto the source, by whatever name or link: the recording would be gone."""
+def _check_output(options: StreamOptions) -> None:
+    """Refuses to save onto another file, or onto the source, by whatever name or link: the recording would be gone."""
+    output = options.output
+    if output is None:
+        return
     source = local_path(options.source)
-    if options.output and source and source.exists() and options.output.exists() and options.output.samefile(source):
-        msg = f"--output {options.output} is the --source itself, which would be lost; name another file"
+    if source and source.exists() and output.exists() and output.samefile(source):
+        msg = f"--output {output} is the --source itself, which would be lost; name another file"
         raise ConfigError(msg)
+    check_output(output, options.overwrite)
 
 
 def check_window() -> None:
