@@ -1,6 +1,7 @@
 """From the cache to batches: images are augmented, ordered and put together."""
 
 import math
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -143,5 +144,10 @@ def _allocate(size: int) -> Tensor:
 
 
 def start_worker(worker: int) -> None:
-    """Keeps OpenCV to one thread in a worker process: the workers share the machine's cores."""
+    """Keeps OpenCV to one thread in a worker process, since the workers share the cores; and SIGTERM from ending it.
+
+    Schedulers send that to every process of a job. The main one ends after its step, and then its workers: one that is
+    gone by then would be an error.
+    """
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,3 +1,4 @@
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,17 +118,19 @@ def test_loaders__use_no_more_workers_than_frames(make: Make) -> None:
     assert (data.val_dataloader().num_workers, data.train_dataloader().num_workers) == (1, 2)
 
 
-def test_workers__keep_opencv_to_one_thread(make: Make) -> None:
+def test_workers__keep_opencv_to_one_thread_and_outlast_a_termination(make: Make) -> None:
     import cv2
 
     from polyp_lightning.data.loading import start_worker
 
-    before = cv2.getNumThreads()
+    before, handler = cv2.getNumThreads(), signal.getsignal(signal.SIGTERM)
     try:
         start_worker(0)
         assert cv2.getNumThreads() == 1
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
     finally:
         cv2.setNumThreads(before)
+        signal.signal(signal.SIGTERM, handler)
     assert make(num_workers=1).train_dataloader().worker_init_fn is start_worker
 
 

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 import warnings
@@ -164,6 +165,28 @@ def test_resume__stopped_by_a_signal_ends_the_same(
     assert not list((folder / "run" / "checkpoints").glob(".*")), "a half-written file is left"
     assert run(folder) == 0
     assert_same(final(folder), undisturbed)
+
+
+@pytest.mark.slow
+def test_fit__sigterm_to_all_processes_of_the_job(tmp_path: Path) -> None:
+    """As schedulers send it, the data workers have it too: they stay until the main process has ended in good order."""
+    begun, many = tmp_path / LAST, ("--data.num_workers", "2", "--trainer.max_epochs", "1000")
+    command = [sys.executable, "-m", "polyp_lightning", "fit", *OPTIONS, *many]
+    with (tmp_path / "output.txt").open("w") as output:
+        folders = ["--trainer.default_root_dir", "run", "--data.cache_dir", "cache"]
+        process = subprocess.Popen(
+            [*command, *folders], cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        while not begun.is_file() and process.poll() is None:
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGTERM)
+        status = process.wait(60)
+    told = (tmp_path / "output.txt").read_text()
+    assert status == 143, told[-2000:]
+    assert "fit was stopped by SIGTERM; its checkpoints are whole" in told
+    assert "Traceback" not in told
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
 
 
 def test_fit__one_process_at_a_time_in_a_folder(base: Path, undisturbed: dict[str, Any]) -> None:
