@@ -20,7 +20,7 @@ from polyp_lightning.deploy.video.saving import VideoWriter, check_output
 def stream(options: StreamOptions, say: Callable[[str], None] = print) -> StreamReport:
     """Runs a model over a source until it ends, or ``q`` is pressed in the window, or the process is interrupted.
 
-    A network of the package is exported at its first use, after everything else that could be refused was looked at.
+    A network of the package is exported at its first use, once options and outputs have been looked at.
 
     Raises:
         ConfigError: the model can't be run, or the video or window can't be opened.
