@@ -64,6 +64,14 @@ def run(
     return int(process.exitcode or 0)
 
 
+def ask_group(group: int, seconds: float) -> None:
+    """Raises ProcessLookupError once no process of the group is left."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        os.killpg(group, 0)
+        time.sleep(0.1)
+
+
 def final(folder: Path) -> dict[str, Any]:
     return read(folder / LAST)
 
@@ -185,10 +193,8 @@ def test_fit__sigterm_to_all_processes_of_the_job(tmp_path: Path) -> None:
     assert status == 143, told[-2000:]
     assert "fit was stopped by SIGTERM; its checkpoints are whole" in told
     assert "Traceback" not in told
-    with pytest.raises(ProcessLookupError):  # none of them is left, a moment later at the latest
-        for _ in range(100):
-            os.killpg(process.pid, 0)
-            time.sleep(0.1)
+    with pytest.raises(ProcessLookupError):
+        ask_group(process.pid, 10)
 
 
 def test_fit__one_process_at_a_time_in_a_folder(base: Path, undisturbed: dict[str, Any]) -> None:
