@@ -142,11 +142,17 @@ def test_kvasir__default_is_the_published_split(make: Make, kvasir_root: Path) -
     assert len(_names(data.test_dataloader()[0])) == 120
 
 
-def test_kvasir__final_split_trains_on_most_of_the_validation_frames_and_on_no_test_frame(
-    make: Make, kvasir_root: Path
-) -> None:
-    published, final = (make(name="kvasir", root=str(kvasir_root), split=s).dataset for s in (None, "880-120-final"))
-    assert (len(final.train), len(final.val)) == (860, 20)
+def test_kvasir__final_split_trains_on_most_of_the_validation_frames(make: Make, kvasir_root: Path) -> None:
+    _check_final(make, "kvasir", kvasir_root, "880-120-final", (860, 20))
+
+
+def test_clinicdb__final_split_trains_on_most_of_the_validation_frames(make: Make, clinicdb_root: Path) -> None:
+    _check_final(make, "clinicdb", clinicdb_root, "sequence-final", (470, 25))
+
+
+def _check_final(make: Make, name: str, root: Path, split: str, sizes: tuple[int, int]) -> None:
+    published, final = (make(name=name, root=str(root), split=one).dataset for one in (None, split))
+    assert (len(final.train), len(final.val)) == sizes
     assert set(final.train) > set(published.train)
     assert set(final.val) < set(published.val)
     assert {*final.train, *final.val} == {*published.train, *published.val}
@@ -284,7 +290,7 @@ def test_seed__flag_then_the_runs_then_zero(make: Make, monkeypatch: pytest.Monk
     ("options", "message"),
     [
         ({"name": "kvasr"}, rf"--data\.name=kvasr .*allowed: {', '.join(DATASETS)}"),
-        ({"name": "clinicdb", "split": "random"}, r"--data\.split=random .*allowed: sequence, pranet"),
+        ({"name": "clinicdb", "split": "random"}, r"--data\.split=random .*allowed: sequence, sequence-final, pranet"),
         ({"image_size": 0}, r"--data\.image_size=0 is too small: at least 32"),
         ({"batch_size": 0}, r"--data\.batch_size=0 "),
         ({"num_workers": -1}, r"--data\.num_workers=-1 "),

@@ -29,6 +29,7 @@ SIZES = {
     "kvasir-pranet": (810, 90, 100),
     "clinicdb-pranet": (495, 55, 62),
     "clinicdb-sequence": (425, 70, 117),
+    "clinicdb-sequence-final": (470, 25, 117),
     "polypgen-c1-c2-c3-c5": (984, 118, 120),
 }
 
@@ -50,11 +51,12 @@ def test_carve_groups__makes_the_shipped_validation_lists(stem: str) -> None:
     assert made == (parts["train"], parts["val"])
 
 
-def test_carve_groups__makes_the_shipped_sequence_lists() -> None:
+@pytest.mark.parametrize(("stem", "count"), [("clinicdb-sequence", 75), ("clinicdb-sequence-final", 25)])
+def test_carve_groups__makes_the_shipped_sequence_lists(stem: str, count: int) -> None:
     sequences = clinicdb_sequences()
     rest, test = carve_groups(sequences, 122, CARVE_SEED, sequences)
-    train, val = carve_groups(rest, 75, CARVE_SEED, sequences)
-    assert {"train": train, "val": val, "test": test} == _parts("clinicdb-sequence")
+    train, val = carve_groups(rest, count, CARVE_SEED, sequences)
+    assert {"train": train, "val": val, "test": test} == _parts(stem)
 
 
 def test_carve_polypgen__makes_the_shipped_lists() -> None:
@@ -75,10 +77,13 @@ def test_polyp_free__frames_are_in_every_part_and_centre_4_is_in_none() -> None:
     assert not set(clean) & set().union(*parts.values())
 
 
-def test_clinicdb_sequences__none_is_on_two_sides() -> None:
+@pytest.mark.parametrize(
+    ("stem", "sizes"), [("clinicdb-sequence", [19, 3, 7]), ("clinicdb-sequence-final", [21, 1, 7])]
+)
+def test_clinicdb_sequences__none_is_on_two_sides(stem: str, sizes: list[int]) -> None:
     sequences = clinicdb_sequences()
-    sides = [{sequences[name] for name in names} for names in _parts("clinicdb-sequence").values()]
-    assert [len(side) for side in sides] == [19, 3, 7]
+    sides = [{sequences[name] for name in names} for names in _parts(stem).values()]
+    assert [len(side) for side in sides] == sizes
     assert len(set().union(*sides)) == 29 == sum(map(len, sides))
 
 
@@ -95,6 +100,7 @@ def test_pranet_kvasir__and_880_120_hold_the_same_images() -> None:
         ("kvasir-880-120-final", 0),
         ("kvasir-pranet", 0),
         ("clinicdb-sequence", 0),
+        ("clinicdb-sequence-final", 0),
         ("clinicdb-pranet", 3),
         ("polypgen-c1-c2-c3-c5", 0),
     ],
