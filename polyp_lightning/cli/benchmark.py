@@ -20,12 +20,10 @@ def main(args: Sequence[str]) -> int:
 
     from polyp_lightning.deploy.benchmark import benchmark_report as report
     from polyp_lightning.deploy.benchmark.measuring import BenchmarkOptions, benchmark, find_late
-    from polyp_lightning.deploy.first_use import export_once
 
     with raise_on_termination():
-        models = [export_once(model, options.backend or []) for model in options.model]
         wanted = BenchmarkOptions(
-            models, options.image_size, options.threads, options.backend, options.source,
+            options.model, options.image_size, options.threads, options.backend, options.source,
             options.rounds, options.frames, not options.no_memory, options.arch or (),
         )  # fmt: skip
         timings = benchmark(wanted)

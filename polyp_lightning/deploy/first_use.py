@@ -7,6 +7,7 @@ from pathlib import Path
 from polyp_lightning.checkpoints.named import is_named
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.files import sha256
+from polyp_lightning.common.options import option
 from polyp_lightning.common.version import VERSION
 from polyp_lightning.data.cache import default_cache_dir
 from polyp_lightning.deploy.bundle import read_bundle
@@ -19,6 +20,9 @@ def export_once(model: Path, backends: Sequence[str] = (), say: Callable[[str], 
 
     It is made where the cache holds none of these very weights, this version and this format. ``backends`` have to run
     it: they choose the format; without them it is the fastest that runs here.
+
+    Raises:
+        ConfigError: no format runs in all of them.
     """
     if not is_named(model):
         return model
@@ -38,6 +42,10 @@ def export_once(model: Path, backends: Sequence[str] = (), say: Callable[[str], 
 def _choose_format(backends: Sequence[str]) -> ExportFormat:
     kinds = sorted(FORMATS.values(), key=lambda kind: not kind.merges_upsampling)
     able = [kind for kind in kinds if set(backends) <= set(kind.backends)]
+    if not able:
+        together = "; ".join(dict.fromkeys(", ".join(kind.backends) for kind in kinds))
+        msg = f"{option('backend')} {', '.join(backends)}: no format runs so; allowed, together: {together}"
+        raise ConfigError(msg)
     here = [kind for kind in able if find_spec(kind.backends[0])]
-    # Of none that runs here, loading says what is missing; of no such backend, which there are.
-    return (here or able or kinds)[0]
+    # Of none that runs here, loading says what is missing.
+    return (here or able)[0]

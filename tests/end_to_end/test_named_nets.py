@@ -105,6 +105,23 @@ def test_predict__looks_at_its_output_before_it_exports(
     assert "first time" not in said.out
 
 
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--rounds", "0"], "at least 1"),
+        (["--backend", "none"], "none: no format runs so"),
+        (["--backend", "torch", "--backend", "openvino"], "torch, openvino: no format runs so"),
+    ],
+)
+def test_benchmark__looks_at_its_options_before_it_exports(
+    net: Path, here: Path, options: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["benchmark", "--model", "small", *options]) == 2
+    said = capsys.readouterr()
+    assert why in said.err
+    assert "first time" not in said.out
+
+
 @pytest.mark.slow
 def test_export__writes_into_the_working_folder(net: Path, here: Path) -> None:
     assert main(["export", "--ckpt_path", "small"]) == 0

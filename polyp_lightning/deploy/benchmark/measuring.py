@@ -24,6 +24,7 @@ from polyp_lightning.data.cache import resize
 from polyp_lightning.data.sets.phantom import draw_frame
 from polyp_lightning.deploy.benchmark.candidates import Candidate, list_candidates, load_candidate
 from polyp_lightning.deploy.benchmark.peak_memory import measure_peak
+from polyp_lightning.deploy.first_use import export_once
 from polyp_lightning.deploy.runners.arrays import Runner
 from polyp_lightning.deploy.signature import THRESHOLD
 from polyp_lightning.deploy.video.decoding import open_source
@@ -85,12 +86,13 @@ def benchmark(options: BenchmarkOptions, say: Callable[[str], None] = print) -> 
     if options.threads < 1 or options.rounds < 1 or options.frames < 1:
         msg = "--threads, --rounds and --frames must be at least 1"
         raise ConfigError(msg)
+    models = [export_once(model, options.backends or (), say) for model in options.models]
     before = load()
     if warning := busy(before):
         say(warning)
     cv2.setNumThreads(options.threads)
     timings, runners = [], []
-    for candidate in list_candidates(options.models, options.image_size, options.backends, options.named):
+    for candidate in list_candidates(models, options.image_size, options.backends, options.named):
         say(f"loading {candidate.model.name} in {candidate.backend}")
         runners.append(load_candidate(candidate, options.threads))
         timings.append(Timing(candidate, load=before))
