@@ -24,7 +24,7 @@ from polyp_lightning.deploy.parity import image_dice
 SETS, SPEEDS, VIDEOS = "scores.csv", "speed.csv", "video.csv"
 CARD, FAILURES = "README.md", "failures.jpg"
 _TEXT = Path(__file__).with_name("card.md")
-_LISTS = ("kvasir-880-120-t", "kvasir-880-120-v", "clinicdb-sequence-", "polypgen-")
+_LISTS = ("kvasir-880-120-", "clinicdb-sequence-", "polypgen-")
 
 
 def write(measured: Path, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Makes the package's networks of trained runs: ``packing.py RUNS/realtime RUNS/dense``, each named after its folder.
 
-Of each run the checkpoint with the best validation Dice of the last stage counts. Its weights are averaged with those
+Of each run the checkpoint with the best validation Dice of the last stage counts, of one with too few validation images
+(``--last``) the last. Its weights are averaged with those
 of the runs that it went on from, or of the packed network, as far back as widths and image size are the same: each has
 ended with a rate near zero (Izmailov et al., 2018, arXiv:1803.05407). The mean is stripped of what only training needs
 and of weights that no forward pass reads, and its weights are halved where they are matrices or kernels; biases and
@@ -85,9 +86,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="the folders of finished runs")
     parser.add_argument("--out", type=Path, default=named.FOLDER)
+    parser.add_argument("--last", action="store_true", help="the last checkpoint, not the best")
     options = parser.parse_args()
     for run in options.runs:
-        row = pack(run, options.out)
+        row = pack(run, options.out, options.last)
         print(
             f"{row.net}: {row.bytes / 1e6:.2f} MB, {row.gmacs:.3f} GMACs; val Dice {row.val_dice:.4f}, halved "
             f"{row.val_dice_halved:.4f}; alarm above {row.alarm_threshold:.5f}: {row.val_found} of "
@@ -102,14 +104,14 @@ def load_validation(data: Mapping[str, Any]) -> Any:
     return module.val_dataloader()
 
 
-def pack(run: Path, out: Path) -> Packed:
-    """Writes a run's network as ``OUT/NAME.ckpt`` and its row of the table.
+def pack(run: Path, out: Path, last: bool = False) -> Packed:
+    """Writes a run's network, its best or its last, as ``OUT/NAME.ckpt`` and its row of the table.
 
     Raises:
         ConfigError: the run has no checkpoint, or its Dice is not the same with halved weights.
     """
-    chosen = best_checkpoint(run)
-    alike = list(read_alike(run))
+    chosen = run / "checkpoints" / "last.ckpt" if last else best_checkpoint(run)
+    alike = list(read_alike(run, chosen))
     whole = average(alike)
     stored = strip(whole, ALARM_THRESHOLD)
     full, halved = (validate(one, load_validation(parse_record(one).data)) for one in (whole, stored))
@@ -158,9 +160,9 @@ def find_weights(origin: Path) -> Path | None:
     return best_checkpoint(origin) if best_checkpoints(origin / "checkpoints") else None
 
 
-def read_alike(run: Path) -> Iterator[dict[str, Any]]:
-    """Reads the checkpoint of a run and of those that it went on from, while widths and image size are the same."""
-    first = read(best_checkpoint(run))
+def read_alike(run: Path, chosen: Path) -> Iterator[dict[str, Any]]:
+    """Reads a run's checkpoint and those that it went on from, while widths and image size are the same."""
+    first = read(chosen)
     yield first
     earlier = takewhile(lambda path: path is not None, map(find_weights, islice(trace_back(run), 1, None)))
     yield from takewhile(lambda other: describe(other) == describe(first), (read(path) for path in earlier if path))

@@ -11,6 +11,7 @@ from small_models import SIZE, cut, lively_net, save_checkpoint
 from torch import nn
 
 from polyp_lightning.checkpoints.file import read, write
+from polyp_lightning.checkpoints.run_folder import best_checkpoint
 from polyp_lightning.checkpoints.trained import load_net
 from polyp_lightning.common.errors import ConfigError
 from polyp_lightning.common.files import sha256
@@ -114,6 +115,20 @@ def test_pack__a_second_one_keeps_the_first_ones_row(run: Path, packed: Nets, tm
     assert other.sha256 == packed[1].sha256
 
 
+def test_pack__the_last_checkpoint_where_it_is_asked_for(run: Path, packed: Nets, tmp_path: Path) -> None:
+    folder = tmp_path / "another"
+    shutil.copytree(run, folder)
+    changed = torch.load(folder / "checkpoints" / packed[1].checkpoint, weights_only=True)
+    changed["state_dict"]["net.segmentation_head.0.bias"] += 1
+    torch.save(changed, folder / "checkpoints" / "last.ckpt")
+    row = packing.pack(folder, tmp_path / "nets", last=True)
+    assert row.checkpoint == "last.ckpt"
+    best, last = (read(path)["state_dict"] for path in (packed[0] / "small.ckpt", tmp_path / "nets" / "another.ckpt"))
+    bias = "net.segmentation_head.0.bias"
+    torch.testing.assert_close(last[bias], changed["state_dict"][bias])
+    assert not torch.equal(best[bias], last[bias])
+
+
 def test_pack__refuses(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "LARGEST_CHANGE", -1.0)
     with pytest.raises(ConfigError, match=r"halved weights change the validation Dice by 0\.0"):
@@ -141,7 +156,7 @@ def test_average__of_a_run_and_those_before_it_with_the_same_widths(tmp_path: Pa
     first = leave_run(tmp_path / "first", net, oldest / "checkpoints" / "last.ckpt")
     second = leave_run(tmp_path / "second", moved, first / "checkpoints" / "last.ckpt")
     assert packing.count_epochs(second) == 3
-    alike = list(packing.read_alike(second))
+    alike = list(packing.read_alike(second, best_checkpoint(second)))
     assert len(alike) == 2
     given = net.state_dict()
     for name, value in packing.average(alike)["state_dict"].items():
@@ -155,14 +170,15 @@ def test_average__of_a_run_and_the_packed_network_before_it(run: Path, packed: N
     start = packed[0] / "small.ckpt"
     after = leave_run(tmp_path / "after", load_net(run / "checkpoints" / packed[1].checkpoint).net, start)
     assert packing.count_epochs(after) == packed[1].epochs + 1
-    whole, halved = packing.read_alike(after)
+    whole, halved = packing.read_alike(after, best_checkpoint(after))
     name = next(name for name, value in halved["state_dict"].items() if value.dtype == torch.float16)
     expected = (whole["state_dict"][name].numpy() + halved["state_dict"][name].numpy().astype(np.float32)) / 2
     mean = packing.average([whole, halved])["state_dict"][name]
     np.testing.assert_allclose(mean.numpy(), expected, rtol=1e-6)
     # Another one's widths are others: it counts for the epochs alone.
     wider = leave_run(tmp_path / "wider", lively_net(), start)
-    assert (packing.count_epochs(wider), len(list(packing.read_alike(wider)))) == (packed[1].epochs + 1, 1)
+    assert packing.count_epochs(wider) == packed[1].epochs + 1
+    assert len(list(packing.read_alike(wider, best_checkpoint(wider)))) == 1
 
 
 def test_strip__what_no_forward_pass_reads_takes_no_room(tmp_path: Path) -> None:
