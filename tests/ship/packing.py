@@ -1,12 +1,12 @@
 """Makes the package's networks of trained runs: ``packing.py RUNS/realtime RUNS/dense``, each named after its folder.
 
-Of each run the checkpoint with the best validation Dice of the last stage counts, of one with too few validation images
-(``--last``) the last. Its weights are averaged with those
-of the runs that it went on from, or of the packed network, as far back as widths and image size are the same: each has
-ended with a rate near zero (Izmailov et al., 2018, arXiv:1803.05407). The mean is stripped of what only training needs
-and of weights that no forward pass reads, and its weights are halved where they are matrices or kernels; biases and
-batch norm stay float32. The alarm threshold is chosen on the validation images. Nothing here looks at a test image:
-``check.py`` does, and writes the card.
+Of each run the checkpoint with the best validation Dice of the last stage counts, or with ``--last`` the last one, for
+runs with too few validation images to choose by. Its weights are averaged with those of the runs that it went on from,
+or of the packed network, as far back as widths and image size are the same: each has ended with a rate near zero
+(Izmailov et al., 2018, arXiv:1803.05407). The mean is stripped of what only training needs and of weights that no
+forward pass reads, and its weights are halved where they are matrices or kernels; biases and batch norm stay float32.
+The alarm threshold is chosen on the validation images. Nothing here looks at a test image: ``check.py`` does, and
+writes the card.
 """
 
 import argparse
