@@ -35,6 +35,19 @@ def divergence(logits: Tensor, teacher: Tensor) -> Tensor:
     return (F.binary_cross_entropy_with_logits(logits, soft) - entropy).clamp_min(0)
 
 
+def mean_logits(first: Tensor, second: Tensor) -> Tensor:
+    """Returns the logits of the mean of two networks' probabilities, from their logits, in float32.
+
+    >>> mean_logits(torch.tensor([2.0, 30.0]), torch.tensor([-2.0, 30.0]))
+    tensor([ 0., 30.])
+    """
+    # Of p and of 1 - p, each from its own logarithm: a float32 probability is 1 from a logit of 17 on.
+    first, second = first.float(), second.float()
+    polyp = torch.logaddexp(F.logsigmoid(first), F.logsigmoid(second))
+    rest = torch.logaddexp(F.logsigmoid(-first), F.logsigmoid(-second))
+    return polyp - rest
+
+
 class Teacher:
     """A trained network, frozen and in evaluation mode. Not a module: it stays out of checkpoints and traces.
 
@@ -43,12 +56,16 @@ class Teacher:
         weight: w in ``(1 - w)·task loss + w·divergence``, between 0 and 1.
         image_size: side of the images that it will see.
         named: what may be imported.
+        mirrored: whether it answers with the mean over the image and its mirror image, which is right more often and
+            takes twice its time.
 
     Raises:
         ConfigError: the weight is out of range, or the file is no checkpoint or of another image size.
     """
 
-    def __init__(self, path: str, weight: float, image_size: int, named: Collection[str] = ()) -> None:
+    def __init__(
+        self, path: str, weight: float, image_size: int, named: Collection[str] = (), *, mirrored: bool = False
+    ) -> None:
         if not 0 < weight <= 1:
             msg = f"distill_weight={weight} must be above 0 and at most 1 (--model.distill_weight)"
             raise ConfigError(msg)
@@ -59,7 +76,7 @@ class Teacher:
                 "--data.image_size, or take another --model.distill_from"
             )
             raise ConfigError(msg)
-        self.weight = weight
+        self.weight, self.mirrored = weight, mirrored
         self.net: nn.Module = trained.net.requires_grad_(False).to(memory_format=torch.channels_last)
         self._mean, self._std = per_channel(trained.mean), per_channel(trained.std)
 
@@ -71,8 +88,9 @@ class Teacher:
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Tensor:
         """Returns logits (N, 1, H, W) of RGB images (N, 3, H, W) with values in 0 … 255."""
-        logits: Tensor = self.net(normalise(image, self._mean, self._std))
-        return logits
+        image = normalise(image, self._mean, self._std)
+        logits: Tensor = self.net(image)
+        return mean_logits(logits, self.net(image.flip(3)).flip(3)) if self.mirrored else logits
 
     def mix(self, task: Tensor, logits: Tensor, image: Tensor) -> Tensor:
         """Mixes a batch's task loss with the divergence from the teacher's logits of the same images."""

@@ -83,6 +83,8 @@ class PolypSegmenter(LightningModule):
             after the last cut: before it, filters are scored by the task's gradient alone, and there is less to win
             back. A run without cuts is all tail.
         distill_weight: w in the loss of the tail, (1 - w)·loss + w·divergence from the teacher.
+        distill_mirrored: the teacher answers with the mean over the image and its mirror image, which is right more
+            often and takes twice its time.
         arch_options: widths and depth of the architecture by smp's names, such as
             ``{decoder_pyramid_channels: 64, decoder_segmentation_channels: 32}`` for FPN; null for smp's defaults. Of
             a network of your own its arguments, plain values.
@@ -121,6 +123,7 @@ class PolypSegmenter(LightningModule):
         architecture_from: str | None = None,
         distill_from: str | None = None,
         distill_weight: float = 0.5,
+        distill_mirrored: bool = False,
         arch_options: ArchOptions | None = None,
         prediction: str | int | None = None,
         map_weights: list[float] | None = None,
@@ -143,7 +146,9 @@ class PolypSegmenter(LightningModule):
         self.loss = build_loss(loss, check_weights(arch, map_weights))
         self.make_optimizer, self.make_lr_scheduler = optimizer, lr_scheduler
         self.net = self._start_net(encoder_weights).to(memory_format=torch.channels_last)
-        self.teacher = Teacher(distill_from, distill_weight, image_size, [arch]) if distill_from is not None else None
+        self.teacher: Teacher | None = None
+        if distill_from is not None:
+            self.teacher = Teacher(distill_from, distill_weight, image_size, [arch], mirrored=distill_mirrored)
         for name, values in zip(("mean", "std"), normalisation(encoder, mean, std), strict=True):
             self.register_buffer(name, per_channel(values), persistent=False)
         self.val_dice, self.val_iou = PerImageDice(), PerImageIoU()

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback
 
 from polyp_lightning.callbacks.pruning import TaylorFOPruning
 from polyp_lightning.common.errors import ConfigError
-from polyp_lightning.training.distillation import Teacher, divergence
+from polyp_lightning.training.distillation import Teacher, divergence, mean_logits
 from polyp_lightning.training.module import PolypSegmenter
 
 
@@ -39,6 +39,22 @@ def test_divergence__is_zero_at_agreement_and_its_gradient_is_p_minus_q() -> Non
     torch.testing.assert_close(ours.grad, (ours.sigmoid() - theirs.sigmoid()).detach() / ours.numel())
 
 
+def test_mean_logits__equals_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    first, second = (rng.normal(0, 5, (2, 1, 3, 4)) for _ in range(2))
+    expected = np.empty_like(first)
+    for at, (a, b) in enumerate(zip(first.ravel(), second.ravel(), strict=True)):
+        p = (1 / (1 + np.exp(-a)) + 1 / (1 + np.exp(-b))) / 2
+        expected.ravel()[at] = np.log(p / (1 - p))
+    np.testing.assert_allclose(mean_logits(torch.tensor(first), torch.tensor(second)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("logit", [-90.0, -30.0, 30.0, 90.0])
+def test_mean_logits__keeps_what_a_probability_would_round_away(logit: float) -> None:
+    one = torch.tensor([logit], dtype=torch.bfloat16)
+    assert mean_logits(one, one).item() == pytest.approx(logit, rel=1e-6)
+
+
 @pytest.fixture(scope="module")
 def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A teacher of another encoder, and so of another normalisation."""
@@ -54,6 +70,19 @@ def test_teacher__says_what_the_module_of_its_checkpoint_says(dense: Path) -> No
     module = PolypSegmenter.load_from_checkpoint(dense, weights_only=True).eval()
     image = collate([sample(0), sample(1)])["image"]
     torch.testing.assert_close(Teacher(str(dense), 0.5, SIZE)(image), module(image).detach(), atol=1e-5, rtol=1e-4)
+
+
+def test_teacher__answers_a_mirror_image_with_the_mirrored_mean(dense: Path) -> None:
+    module = PolypSegmenter.load_from_checkpoint(dense, weights_only=True).eval()
+    taught = PolypSegmenter(image_size=SIZE, distill_from=str(dense), distill_mirrored=True)
+    assert taught.teacher is not None
+    image = collate([sample(0), sample(1)])["image"]
+    with torch.no_grad():
+        views = [module(image).double().sigmoid(), module(image.flip(3)).double().sigmoid().flip(3)]
+    assert (views[0] - views[1]).abs().max() > 1e-3
+    logits = taught.teacher(image)
+    torch.testing.assert_close(logits.double().sigmoid(), (views[0] + views[1]) / 2, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(taught.teacher(image.flip(3)), logits.flip(3), atol=1e-5, rtol=1e-4)
 
 
 def test_teacher__stays_out_of_the_module(dense: Path, tmp_path: Path) -> None:
