@@ -97,11 +97,15 @@ def main() -> None:
         )
 
 
+def load_data(data: Mapping[str, Any]) -> PolypDataModule:
+    """Finds the data that a network was trained on."""
+    root = os.environ.get("POLYP_DATA")
+    return PolypDataModule(str(data["data"]), root, str(data["split"]), int(data["image_size"]), 8, 0)
+
+
 def load_validation(data: Mapping[str, Any]) -> Any:
     """Makes the loader of the validation images of the data that a network was trained on."""
-    root = os.environ.get("POLYP_DATA")
-    module = PolypDataModule(str(data["data"]), root, str(data["split"]), int(data["image_size"]), 8, 0)
-    return module.val_dataloader()
+    return load_data(data).val_dataloader()
 
 
 def pack(run: Path, out: Path, last: bool = False) -> Packed:
