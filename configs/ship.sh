@@ -52,7 +52,11 @@ pack --last "$out"/final/{realtime,fast}
 # Longer, by a teacher that looks at each frame's mirror image too: by validation it helped realtime, and fast not.
 longer=("${final[@]}" --model.lr 1e-3 --model.distill_from dense --model.distill_mirrored true)
 train_on longer/realtime realtime "${longer[@]}" --trainer.max_epochs 10
-train_on longer/fast fast "${longer[@]}" --trainer.max_epochs 12 # for the comparison; it is not packed
+train_on longer/fast fast "${longer[@]}" --trainer.max_epochs 12
+for name in realtime fast; do
+  last=$out/longer/$name/checkpoints/last.ckpt
+  "$python" tests/ship/compare.py "$name" "$last" "$name+$last"
+done
 pack --last "$out/longer/realtime"
 
 # The look at the test images.
