@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from packing import average, load_data
+from packing import average, load_data, validate
 from torch import Tensor
 
 from polyp_lightning.checkpoints import named
 from polyp_lightning.checkpoints.file import read
 from polyp_lightning.checkpoints.record import parse_record
-from polyp_lightning.checkpoints.trained import TrainedNet
-from polyp_lightning.metrics import per_image_dice
 from polyp_lightning.study.statistics import bootstrap_interval
 
 
@@ -30,15 +28,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="+", help="a name, a checkpoint, or checkpoints joined by +")
     networks = parser.parse_args().networks
-    data = load_data(parse_record(read_mean(networks[0])).data)
+    # All of them first: a name with a typo is told at once.
+    checkpoints = [read_mean(network) for network in networks]
+    data = load_data(parse_record(checkpoints[0]).data)
     batches = list(data.val_dataloader())
     polyps = np.concatenate([(batch["mask"] != 0).flatten(1).any(1).numpy() for batch in batches])
     sets = np.array([key for key, _ in data.dataset.val])[polyps]
     first = None
-    for network in networks:
-        dice = turned_dice(read_mean(network), batches)[:, polyps]
+    for network, checkpoint in zip(networks, checkpoints, strict=True):
+        dice = turned_dice(checkpoint, batches)[:, polyps]
         first = dice if first is None else first
-        print(describe(network, dice, first, sets), flush=True)
+        print(format_line(network, dice, first, sets), flush=True)
 
 
 def read_mean(network: str) -> dict[str, Any]:
@@ -57,19 +57,17 @@ def turn(images: Tensor, orientation: int) -> Tensor:
     return turned.flip(-1) if orientation >= 4 else turned
 
 
-@torch.no_grad()
 def turned_dice(checkpoint: Mapping[str, Any], batches: Sequence[Any]) -> NDArray[np.float64]:
     """Returns each frame's Dice at 0.5 and network resolution, in each orientation: (8, N)."""
-    net = TrainedNet.from_record(parse_record(checkpoint))
-    found = []
-    for batch in batches:
-        image, mask = net.network_input(batch["image"]), batch["mask"][:, 0] != 0
-        found.append([per_image_dice(net.net(turn(image, o))[:, 0] > 0, turn(mask, o)) for o in range(8)])
-    return np.concatenate([torch.stack(one).double().numpy() for one in found], axis=1)
+    views = [
+        validate(checkpoint, ({key: turn(batch[key], o) for key in ("image", "mask")} for batch in batches))
+        for o in range(8)
+    ]
+    return np.stack([view.dice for view in views])
 
 
-def describe(network: str, dice: NDArray[np.float64], first: NDArray[np.float64], sets: NDArray[np.str_]) -> str:
-    """Describes a network's Dice (8, N) beside the first one's, with the 95 % bootstrap interval over frames."""
+def format_line(network: str, dice: NDArray[np.float64], first: NDArray[np.float64], sets: NDArray[np.str_]) -> str:
+    """Formats a network's Dice (8, N) beside the first one's, with the 95 % bootstrap interval over frames."""
     mean, difference = dice.mean(0), (dice - first).mean(0)
     low, high = bootstrap_interval(difference)
     by_set = ", ".join(f"{name} {mean[sets == name].mean():.3f}" for name in dict.fromkeys(sets))
